@@ -1,0 +1,40 @@
+# Each target makes .venv when it is needed, installs the project into it, and does its job.
+# PYTHON=python3.12 make test uses another interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: bench test lint docs perf install clean
+
+bench: $(INSTALLED)
+	$(BIN)/seqmem bench --scenario memory_loops --strategy moment_avg
+
+# Two workers with one thread each are faster on two cores than one process with two.
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+perf: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+install: $(INSTALLED)
+
+# The stamp is written last, so that an interrupted installation is done again.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("seqmem needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

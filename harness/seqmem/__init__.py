@@ -1,0 +1,94 @@
+"""seqmem: continual-learning benchmarks for language models.
+
+Everything a plugin author or a notebook needs is a name of this package; names load on first use, so that
+`import seqmem` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "API_VERSION": "types",
+    "Batch": "types",
+    "BenchResult": "api",
+    "BuildContext": "types",
+    "Example": "types",
+    "Experience": "types",
+    "Learner": "learner",
+    "Measure": "types",
+    "MetricSpec": "types",
+    "ModelSpec": "types",
+    "Options": "types",
+    "Outline": "types",
+    "PluginError": "errors",
+    "Probe": "types",
+    "ProbePoint": "types",
+    "RunRecord": "record",
+    "ScenarioSpec": "types",
+    "SeqmemError": "errors",
+    "Strategy": "strategy",
+    "StrategySpec": "types",
+    "Stream": "types",
+    "TextSource": "types",
+    "TextSpec": "types",
+    "UsageError": "errors",
+    "Value": "types",
+    "answer_probe": "probes",
+    "document_probe": "probes",
+    "bench": "api",
+    "hookimpl": "hookspecs",
+    "text_example": "probes",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'seqmem' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"seqmem.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names."""
+    return [*__all__, "__version__"]
+
+
+if TYPE_CHECKING:
+    from seqmem.api import BenchResult as BenchResult
+    from seqmem.api import bench as bench
+    from seqmem.errors import PluginError as PluginError
+    from seqmem.errors import SeqmemError as SeqmemError
+    from seqmem.errors import UsageError as UsageError
+    from seqmem.hookspecs import hookimpl as hookimpl
+    from seqmem.learner import Learner as Learner
+    from seqmem.probes import answer_probe as answer_probe
+    from seqmem.probes import document_probe as document_probe
+    from seqmem.probes import text_example as text_example
+    from seqmem.record import RunRecord as RunRecord
+    from seqmem.strategy import Strategy as Strategy
+    from seqmem.types import API_VERSION as API_VERSION
+    from seqmem.types import Batch as Batch
+    from seqmem.types import BuildContext as BuildContext
+    from seqmem.types import Example as Example
+    from seqmem.types import Experience as Experience
+    from seqmem.types import Measure as Measure
+    from seqmem.types import MetricSpec as MetricSpec
+    from seqmem.types import ModelSpec as ModelSpec
+    from seqmem.types import Options as Options
+    from seqmem.types import Outline as Outline
+    from seqmem.types import Probe as Probe
+    from seqmem.types import ProbePoint as ProbePoint
+    from seqmem.types import ScenarioSpec as ScenarioSpec
+    from seqmem.types import StrategySpec as StrategySpec
+    from seqmem.types import Stream as Stream
+    from seqmem.types import TextSource as TextSource
+    from seqmem.types import TextSpec as TextSpec
+    from seqmem.types import Value as Value

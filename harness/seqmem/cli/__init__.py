@@ -1,0 +1,19 @@
+"""The command line. One file per group of verbs; whatever is heavy is imported inside a verb.
+
+`seqmem --help` and `seqmem list` must answer at once, so nothing that a module of this package imports at its
+top may import torch, pandas, transformers, matplotlib or pydantic's models.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from seqmem.cli import doctor, explore
+from seqmem.cli.app import app, run
+
+__all__ = ["app", "doctor", "explore", "main"]
+
+
+def main() -> None:
+    """The console script `seqmem`."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""The application the verbs hang on: global options, exit codes, and errors as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from seqmem import __version__
+from seqmem.cli.terminal import clean
+from seqmem.errors import RunFailed, SeqmemError, UsageError
+from seqmem.registry import Registry
+
+OK, FAILED, USAGE, PARTIAL = 0, 1, 2, 3
+"""Exit codes: all well; a run failed; the request cannot be carried out; some of it was done."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+# Typer's rich help costs a quarter of a second, most of what `--help` may take.
+app = typer.Typer(
+    name="seqmem",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Continual-learning benchmarks for language models.",
+    epilog="Exit codes: 0 all well, 1 a run failed, 2 wrong usage, 3 done in part.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# BadParameter is public; its base is the class of every usage error, whichever click typer carries.
+_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seqmem {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _global_options(
+    ctx: typer.Context,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p", metavar="no:NAME", help="Leave out the plugin or distribution NAME; may be repeated."
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    disabled = set()
+    for text in plugin or ():
+        prefix, _, name = text.partition(":")
+        if prefix != "no" or not name:
+            raise UsageError(f"-p {text}: write -p no:NAME to leave out the plugin NAME")
+        disabled.add(name)
+    ctx.obj = frozenset(disabled)
+
+
+def disabled_plugins(ctx: typer.Context) -> frozenset[str]:
+    """What `-p no:NAME` switched off."""
+    return frozenset(ctx.find_root().obj or ())
+
+
+def registry(ctx: typer.Context) -> Registry:
+    """The plugins of this environment less those switched off."""
+    return Registry.from_environment(disabled_plugins(ctx))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code. Errors become one line on stderr."""
+    try:
+        result = app(args=list(arguments) or ["--help"], prog_name="seqmem", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else OK
+    except _WrongUsage as error:
+        return _fail(_usage_text(error), USAGE)
+    except SeqmemError as error:
+        return _fail(str(error), FAILED if isinstance(error, RunFailed) else USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _usage_text(error: Exception) -> str:
+    """A usage error of the command-line parser, with where to look things up."""
+    said = getattr(error, "format_message", error.__str__)()
+    context = getattr(error, "ctx", None)
+    return f"{said} See {context.command_path} --help." if context is not None else said
+
+
+def _fail(text: str, code: int) -> int:
+    """Print the error line."""
+    print(f"seqmem: error: {clean(' '.join(text.split()))}", file=sys.stderr)
+    return code

@@ -1,0 +1,57 @@
+"""Printing: aligned and coloured on a terminal, plain when piped, never a foreign control character."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+
+def clean(text: str) -> str:
+    """Text less its control, direction and surrogate characters; names come from strangers' packages."""
+    return "".join(
+        sign for sign in text if sign == "\n" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
+    )
+
+
+def is_terminal() -> bool:
+    """Whether standard output is looked at by a person."""
+    return sys.stdout.isatty()
+
+
+def say(text: str = "") -> None:
+    """Print a line of text."""
+    print(clean(text))
+
+
+def print_json(data: Any) -> None:
+    """Print data for scripts."""
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headers: wrapped to the terminal's width, or as plain aligned columns."""
+    cells = [[clean(cell).replace("\n", " ") for cell in row] for row in rows]
+    if is_terminal():
+        _print_rich(headers, cells)
+        return
+    table = [list(headers), *cells]
+    widths = [max(len(row[column]) for row in table) for column in range(len(headers))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_rich(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for position, header in enumerate(headers):
+        table.add_column(header, style="cyan" if position == 0 else "", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)

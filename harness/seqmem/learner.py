@@ -1,0 +1,198 @@
+"""The learner: a model, an optimizer, a clock, and one registry of per-parameter state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqmem.recipe import OptimizerSettings
+from seqmem.types import Example
+
+MAIN = "main"
+"""Name of the moment context every learner starts with."""
+
+
+class ParameterState:
+    """Every tensor that belongs to a parameter, by name: moments, anchors, importances, masks.
+
+    The host saves, restores and counts all of it; nothing per-parameter is kept anywhere else. That is
+    what makes resume exact and the memory figure true.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Start empty for these parameters."""
+        self._parameters = parameters
+        self._entries: dict[str, dict[str, Tensor]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> dict[str, Tensor]:
+        """Parameter name to tensor."""
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def add(self, name: str, *, fill: float = 0.0, scalar: bool = False) -> dict[str, Tensor]:
+        """Create one tensor per parameter: of its shape and dtype, or a 0-dim float32 each.
+
+        Raises:
+            KeyError: the name is taken.
+        """
+        if name in self._entries:
+            raise KeyError(f"per-parameter state {name!r} exists already")
+        self._entries[name] = {
+            key: torch.full((), fill, dtype=torch.float32, device=parameter.device)
+            if scalar
+            else torch.full_like(parameter, fill, requires_grad=False, memory_format=torch.preserve_format)
+            for key, parameter in self._parameters.items()
+        }
+        return self._entries[name]
+
+    def bytes(self) -> int:
+        """Size of everything registered."""
+        return sum(tensor.nbytes for entry in self._entries.values() for tensor in entry.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, flat: ``entry:parameter`` to tensor."""
+        return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace everything by what `tensors` gave earlier."""
+        self._entries = {}
+        for flat, tensor in tensors.items():
+            name, key = flat.split(":", 1)
+            self._entries.setdefault(name, {})[key] = tensor.to(self._parameters[key].device)
+
+
+class Learner:
+    """What a strategy works with.
+
+    Attributes:
+        model: a causal language model of transformers.
+        parameters: trainable parameters by name.
+        optimizer: a torch optimizer whose state tensors are those of the active moment context.
+        state: the registry of per-parameter state.
+        step: optimizer steps of the stream done so far.
+        generator: the strategy's own random numbers, seeded by the run and saved with it.
+    """
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int) -> None:
+        """Wrap a loaded model; the moment context `main` is created and active."""
+        self.model = model.to(device)
+        self.model.train()
+        self.device = device
+        self.settings = settings
+        self.parameters: dict[str, nn.Parameter] = {
+            name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+        }
+        self.state = ParameterState(self.parameters)
+        self.optimizer = _optimizer(list(self.parameters.values()), settings)
+        self.step = 0
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.active_moments = MAIN
+        self.add_moments(MAIN)
+        self.use_moments(MAIN)
+
+    # -- moment contexts ------------------------------------------------------------------------------
+
+    def has_moments(self, context: str) -> bool:
+        """Whether the context exists."""
+        return f"moments.{context}.step" in self.state
+
+    def add_moments(self, context: str) -> None:
+        """Create a moment context of zeros at time 0. A moment is a running average of the optimizer."""
+        for moment in self.settings.moments:
+            self.state.add(f"moments.{context}.{moment}")
+        self.state.add(f"moments.{context}.step", scalar=True)
+
+    def moments(self, context: str, moment: str) -> dict[str, Tensor]:
+        """Tensors of one moment (``exp_avg``, ``exp_avg_sq``, ``momentum_buffer``, ``step``) by parameter."""
+        return self.state[f"moments.{context}.{moment}"]
+
+    def use_moments(self, context: str) -> None:
+        """Make the optimizer work on this context from now on; exchanges references, moves no data."""
+        names = (*self.settings.moments, *(() if self.settings.name == "sgd" else ("step",)))
+        slots = {name: self.moments(context, name) for name in names}
+        for key, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {name: slots[name][key] for name in names}
+        self.active_moments = context
+
+    def reset_moments(self) -> None:
+        """Zero the active context: the optimizer is as new."""
+        for name in (*self.settings.moments, "step"):
+            torch._foreach_zero_(list(self.moments(self.active_moments, name).values()))
+
+    def own_state_bytes(self) -> int:
+        """Size of the state every learner has: the context `main`. What is beyond it is the strategy's."""
+        return sum(t.nbytes for n in (*self.settings.moments, "step") for t in self.moments(MAIN, n).values())
+
+    # -- one step -------------------------------------------------------------------------------------
+
+    def loss(self, rows: Sequence[Example]) -> tuple[Tensor, int, int]:
+        """Mean cross-entropy over the rows' targets, in nats per token.
+
+        Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
+
+        Returns:
+            The loss (0-dim, with gradient), tokens read, targets counted.
+        """
+        width = max(len(row.input_ids) for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.bool_)
+        for line, row in enumerate(rows):
+            ids[line, : len(row.input_ids)] = row.input_ids
+            mask[line, : len(row.loss_mask)] = row.loss_mask
+        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
+        input_ids = torch.from_numpy(ids).to(self.device)
+        logits = self.model(input_ids=input_ids, use_cache=False).logits
+        picked = logits[:, :-1][targets_at].float()
+        loss = nn.functional.cross_entropy(picked, input_ids[:, 1:][targets_at])
+        return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
+
+    def clip(self) -> float:
+        """Clip the gradients to the settings' norm; returns the norm before clipping."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.settings.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip, norm)
+        return float(norm)
+
+    # -- what a checkpoint holds ----------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and registry, flat; tied weights appear once."""
+        weights = {f"weights:{name}": p.detach() for name, p in self.model.named_parameters()}
+        buffers = {f"buffers:{name}": b for name, b in self.model.named_buffers()}
+        return {**weights, **buffers, **{f"state:{k}": t for k, t in self.state.tensors().items()}}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], active_moments: str) -> None:
+        """Take back what `tensors` gave."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(tensors[f"weights:{name}"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(tensors[f"buffers:{name}"])
+        self.state.restore({k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")})
+        self.use_moments(active_moments)
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    fused = all(p.dtype == torch.float32 or p.is_cuda for p in parameters)
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
+        )
+    rule = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return rule(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )

@@ -1,0 +1,381 @@
+"""From what the user asked for to the runs it takes: a grid of recipes, each with its id. No torch, no data."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from seqmem.errors import UsageError, unknown
+from seqmem.models import LocatedModel, ModelChoice, resolve
+from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
+from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
+from seqmem.registry import Registry
+from seqmem.types import Outline, ScenarioSpec, StrategySpec
+
+# A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
+# 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
+# the estimate that `plan` prints.
+RATES = {"cpu": 1.5e10, "cuda": 2e13}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A bench as the user asks for it; every field is a command-line option of the same name."""
+
+    scenario: tuple[str, ...]
+    strategy: tuple[str, ...]
+    model: tuple[str, ...] = ("tiny",)
+    preset: str = "default"
+    seeds: str = "0-2"
+    set: tuple[str, ...] = ()
+    sweep: str | None = None
+    text: str = "world"
+    optimizer: str | None = None
+    lr: float | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    trust_remote_code: bool = False
+    device: str = "auto"
+    threads: int = 1
+    probing: Probing = "schedule"
+    reference: bool = True
+    controls: bool = True
+
+    def asked(self) -> dict[str, Any]:
+        """What differs from the defaults, for the record."""
+        return {
+            f.name: list(value) if isinstance(value, tuple) else value
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != f.default
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the grid.
+
+    Attributes:
+        name: for people and for the record's folder: scenario, strategy, seed, control.
+        extra_bytes: what the strategy will keep in moment contexts beyond the learner's own.
+    """
+
+    recipe: Recipe
+    name: str
+    model_folder: Path
+    outline: Outline
+    parameter_bytes: int
+    extra_bytes: int
+
+    @property
+    def operations(self) -> float:
+        """Estimated floating-point operations."""
+        parameters = self.recipe.model.parameters
+        return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights, gradients, moments and the strategy's contexts; activations come on top."""
+        return self.parameter_bytes * (2 + len(self.recipe.optimizer.moments)) + self.extra_bytes
+
+    @property
+    def folder(self) -> str:
+        """Name of the record's folder."""
+        return f"{self.name.replace(' ', '-')}-{self.recipe.id}"
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of the table to be: one arm of the grid over seeds; values are run ids."""
+
+    label: str
+    facts: Mapping[str, Any]
+    runs: Mapping[int, str]
+    controls: Mapping[str, Mapping[int, str]]
+    reference: str | None
+    swept: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedBoard:
+    """One table: all rows of one scenario."""
+
+    scenario: str
+    version: str
+    primary: str
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def name(self) -> str:
+        """Scenario and a hash of every run in it."""
+        ids = sorted(i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values())
+        return f"{self.scenario}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs by id, and the tables they make."""
+
+    request: Request
+    runs: Mapping[str, PlannedRun]
+    boards: tuple[PlannedBoard, ...]
+
+
+@dataclass
+class _Arm:
+    scenario: ScenarioSpec
+    scenario_options: Mapping[str, Any]
+    strategy: StrategySpec
+    strategy_options: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    swept: Mapping[str, Any]
+    label: str
+    reference: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def plan(request: Request, registry: Registry) -> Plan:
+    """Every run the request takes, validated.
+
+    Raises:
+        UsageError: a name, option or value is wrong, or the model cannot read the scenario's rows.
+        PluginError: a plugin that is needed cannot be loaded.
+    """
+    seeds = parse_seeds(request.seeds)
+    given = parse_assignments(request.set)
+    sweep = parse_sweep(request.sweep) if request.sweep else None
+    device = choose_device(request.device)
+    if request.threads < 1:
+        raise UsageError(f"--threads {request.threads}: must be at least 1")
+    text = _text(request, given["text"], registry)
+    models = [resolve(_model_choice(request, name), registry) for name in _distinct(request.model, "--model")]
+    runs: dict[str, PlannedRun] = {}
+    boards = []
+    for scenario_name in _distinct(request.scenario, "--scenario"):
+        scenario = registry.load("scenario", scenario_name)
+        arms = _arms(request, scenario, given, sweep, registry)
+        rows = []
+        for located, arm in itertools.product(models, arms):
+            row_runs: dict[str | None, dict[int, str]] = {}
+            controls = scenario.controls if request.controls else {}
+            for control, overrides in [(None, {}), *controls.items()]:
+                options = {**arm.scenario_options, **overrides}
+                for seed in seeds:
+                    run = _run(request, arm, options, control, located, text, device, seed, len(models) > 1)
+                    runs.setdefault(run.recipe.id, run)
+                    primary = run.outline.primary
+                    row_runs.setdefault(control, {})[seed] = run.recipe.id
+            suffix = f" @ {located.model.name}" if len(models) > 1 else ""
+            rows.append(
+                PlannedRow(
+                    label=arm.label + suffix,
+                    facts={"strategy": arm.strategy.name, "model": located.model.name, "preset": request.preset, **arm.facts},
+                    runs=row_runs.pop(None),
+                    controls={str(name): ids for name, ids in row_runs.items()},
+                    reference=None if arm.reference is None else arm.reference + suffix,
+                    swept=arm.swept,
+                )
+            )
+        boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
+    return Plan(request, runs, tuple(boards))
+
+
+def choose_device(asked: str) -> str:
+    """The device to run on; `auto` takes a GPU where there is one, without importing torch to look.
+
+    Raises:
+        UsageError: not a device name this build knows.
+    """
+    if asked == "auto":
+        return "cuda" if os.path.exists("/dev/nvidia0") else "cpu"
+    if asked.split(":")[0] not in RATES:
+        raise UsageError(unknown("device", asked, ["auto", *RATES]))
+    return asked
+
+
+def _distinct(names: Sequence[str], option: str) -> Sequence[str]:
+    if not names:
+        raise UsageError(f"{option} is needed at least once")
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{option} {name} is given twice")
+    return names
+
+
+def _model_choice(request: Request, name: str) -> ModelChoice:
+    return ModelChoice(
+        name=name,
+        revision=request.revision,
+        dtype=request.dtype,
+        attention=request.attention,
+        trust_remote_code=request.trust_remote_code,
+    )
+
+
+def _text(request: Request, given: Mapping[str, Any], registry: Registry) -> PluginChoice:
+    """The text source; a path or a dataset id in place of a source's name picks the source that reads it."""
+    name, options = request.text, dict(given)
+    if name not in {listed.name for listed in registry.names("text")}:
+        if Path(name).exists() or Path(name).suffix in {".txt", ".jsonl", ".parquet"}:
+            name, options = "file", {"path": request.text, **options}
+        elif "/" in name:
+            name, options = "dataset", {"id": request.text, **options}
+    spec = registry.load("text", name)
+    values = validate(spec.options, options, f"text {name}")
+    return PluginChoice(
+        name=spec.name, version=spec.version, options=values.model_dump(mode="json"), content=spec.fingerprint(values)
+    )
+
+
+def _arms(
+    request: Request, scenario: ScenarioSpec, given: Mapping[Any, Mapping[str, Any]], sweep: Sweep | None, registry: Registry
+) -> list[_Arm]:
+    """Strategies by swept values, the reference first."""
+    if request.preset not in scenario.presets:
+        raise UsageError(unknown(f"preset of {scenario.name}", request.preset, scenario.presets))
+    names = list(_distinct(request.strategy, "--strategy"))
+    if request.reference and scenario.reference not in names:
+        names.insert(0, scenario.reference)
+    names.sort(key=lambda name: name != scenario.reference)
+    specs = {name: registry.load("strategy", name) for name in names}
+    proposed = scenario.optimizer.get(request.preset, scenario.optimizer["default"])
+    arms: list[_Arm] = []
+    points: Sequence[Any] = sweep.values if sweep else (None,)
+    for name, spec in specs.items():
+        takes = set(spec.options.model_fields)
+        own = {key: value for key, value in given["strategy"].items() if key in takes}
+        for point in points:
+            values: dict[str, dict[str, Any]] = {
+                "scenario": {**scenario.presets[request.preset], **given["scenario"]},
+                "strategy": dict(own),
+                "optimizer": {**proposed, **_overrides(request), **given["optimizer"]},
+            }
+            swept: dict[str, Any] = {}
+            if sweep is not None and (sweep.scope != "strategy" or sweep.name in takes):
+                if sweep.scope == "text":
+                    raise UsageError("--sweep takes options of scenario, strategy or optimizer, not of text")
+                values[sweep.scope][sweep.name] = point
+                swept = {f"{sweep.scope}.{sweep.name}": point}
+            elif sweep is not None and point != points[0]:
+                continue  # this strategy has no such option: one row stands for all values
+            arms.append(_arm(scenario, spec, values, swept, own))
+    for scope, unused in _unused(given, sweep, specs):
+        raise UsageError(unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields}))
+    if scenario.reference in specs:
+        for arm in arms:
+            same = {key: value for key, value in arm.swept.items() if not key.startswith("strategy.")}
+            arm.reference = _label(scenario.reference, same)
+            if not any(other.label == arm.reference for other in arms):
+                arm.reference = next(other.label for other in arms if other.strategy.name == scenario.reference)
+    return arms
+
+
+def _unused(
+    given: Mapping[Any, Mapping[str, Any]], sweep: Sweep | None, specs: Mapping[str, StrategySpec]
+) -> list[tuple[str, str]]:
+    """Strategy options that no strategy of the bench has."""
+    asked = set(given["strategy"]) | ({sweep.name} if sweep and sweep.scope == "strategy" else set())
+    known = {key for spec in specs.values() for key in spec.options.model_fields}
+    return [(f"strategy {' or '.join(specs)}", name) for name in sorted(asked - known)]
+
+
+def _overrides(request: Request) -> dict[str, Any]:
+    """Optimizer options given by their own flags; another optimizer does not inherit the preset's rate."""
+    overrides: dict[str, Any] = {}
+    if request.optimizer is not None:
+        overrides["name"] = request.optimizer
+    if request.lr is not None:
+        overrides["lr"] = request.lr
+    return overrides
+
+
+def _label(name: str, changes: Mapping[str, Any]) -> str:
+    return " ".join([name, *(f"{key.removeprefix('strategy.')}={value}" for key, value in changes.items())])
+
+
+def _arm(
+    scenario: ScenarioSpec,
+    strategy: StrategySpec,
+    values: Mapping[str, Mapping[str, Any]],
+    swept: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> _Arm:
+    scenario_options = validate(scenario.options, values["scenario"], f"scenario {scenario.name}")
+    strategy_options = validate(strategy.options, values["strategy"], f"strategy {strategy.name}")
+    optimizer = validate(OptimizerSettings, values["optimizer"], "optimizer")
+    if strategy.check is not None:
+        strategy.check(strategy_options, optimizer)
+    return _Arm(
+        scenario=scenario,
+        scenario_options=scenario_options.model_dump(mode="json"),
+        strategy=strategy,
+        strategy_options=strategy_options.model_dump(mode="json"),
+        optimizer=optimizer.model_dump(mode="json"),
+        swept=swept,
+        label=_label(strategy.name, {**given, **swept}),
+        facts={"options": strategy_options.model_dump(mode="json"), "optimizer": f"{optimizer.name} {optimizer.lr:g}"},
+    )
+
+
+def _run(
+    request: Request,
+    arm: _Arm,
+    scenario_options: Mapping[str, Any],
+    control: str | None,
+    located: LocatedModel,
+    text: PluginChoice,
+    device: str,
+    seed: int,
+    name_model: bool,
+) -> PlannedRun:
+    model = located.model
+    options = validate(arm.scenario.options, scenario_options, f"scenario {arm.scenario.name}")
+    outline = arm.scenario.outline(options)
+    if outline.longest_row > model.max_positions:
+        raise UsageError(
+            f"scenario {arm.scenario.name} needs rows of {outline.longest_row} tokens, model {model.name} reads "
+            f"{model.max_positions}; shorten the rows (see `seqmem describe {arm.scenario.name}`) or take another model"
+        )
+    recipe = Recipe(
+        scenario=PluginChoice(
+            name=arm.scenario.name, version=arm.scenario.version, options=options.model_dump(mode="json")
+        ),
+        strategy=PluginChoice(
+            name=arm.strategy.name, version=arm.strategy.version, options=dict(arm.strategy_options)
+        ),
+        model=ModelIdentity(
+            name=model.name,
+            revision=model.revision,
+            fingerprint=model.fingerprint,
+            parameters=model.parameters,
+            max_positions=model.max_positions,
+            dtype=request.dtype,
+            attention=request.attention,
+            trust_remote_code=request.trust_remote_code,
+        ),
+        text=text,
+        optimizer=OptimizerSettings(**arm.optimizer),
+        seed=seed,
+        device=device,
+        threads=request.threads,
+        probing=request.probing,
+    )
+    parameter_bytes = model.parameter_bytes(request.dtype)
+    contexts = 0
+    if arm.strategy.extra_contexts is not None:
+        strategy_options = validate(arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}")
+        contexts = arm.strategy.extra_contexts(strategy_options, outline.loops)
+    names = [arm.scenario.name, arm.label, *([model.name] if name_model else []), f"s{seed}", *([control] if control else [])]
+    return PlannedRun(
+        recipe=recipe,
+        name=" ".join(names),
+        model_folder=located.folder,
+        outline=outline,
+        parameter_bytes=parameter_bytes,
+        extra_bytes=contexts * len(recipe.optimizer.moments) * parameter_bytes,
+    )

@@ -1,0 +1,241 @@
+"""What a run leaves behind, and how it is read back. Everything a metric may use is here.
+
+A record is a folder::
+
+    run.json                 recipe, versions, hardware, status
+    items.parquet            one row per probe: what is asked
+    experiences.parquet      one row per experience started
+    probes/part-*.parquet    one row per probe asked
+    steps/part-*.parquet     one row per optimizer step
+    exposures/part-*.parquet one row per fact stated in a trained step
+    checkpoints/             only while the run is unfinished, or when kept
+
+Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
+deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
+table: two runs of one recipe give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seqmem.errors import UsageError
+
+FORMAT = 1
+
+TABLES: Mapping[str, pa.Schema] = {
+    "probes": pa.schema(
+        [
+            ("step", pa.int32()),  # optimizer steps done when asked
+            ("experience", pa.int32()),
+            ("after", pa.int32()),  # steps done inside that experience
+            ("schedule", pa.string()),  # "+"-joined names of the schedules asking here
+            ("probe", pa.string()),
+            ("logprob", pa.float64()),  # of the whole answer, nats
+            ("tokens", pa.int32()),  # answer tokens
+            ("correct", pa.bool_()),  # greedy decoding gives exactly the answer
+            ("best_other", pa.float64()),  # highest log-probability among the other choices, nats, or null
+            ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
+        ]
+    ),
+    "steps": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after this one, from 1
+            ("experience", pa.int32()),
+            ("loss", pa.float64()),  # nats per target token, rehearsed ones included
+            ("penalty", pa.float64()),
+            ("grad_norm", pa.float64()),  # before clipping
+            ("lr", pa.float64()),
+            ("tokens", pa.int32()),  # tokens read by the forward, padding excluded
+            ("targets", pa.int32()),  # tokens the loss counts
+            ("rehearsed", pa.int32()),  # rehearsed rows among them
+        ]
+    ),
+    "exposures": pa.schema([("step", pa.int32()), ("fact", pa.string()), ("count", pa.int32())]),
+}
+
+ITEMS = pa.schema(
+    [
+        ("probe", pa.string()),
+        ("fact", pa.string()),
+        ("twin_of", pa.string()),  # null for a trained fact
+        ("relation", pa.string()),
+        ("cue", pa.string()),
+        ("task_label", pa.int32()),  # null where there is none
+        ("prompt", pa.string()),
+        ("answer", pa.string()),
+        ("chance", pa.float64()),
+        ("choices", pa.list_(pa.string())),
+    ]
+)
+
+EXPERIENCES = pa.schema(
+    [
+        ("experience", pa.int32()),
+        ("name", pa.string()),
+        ("phase", pa.string()),
+        ("task_label", pa.int32()),
+        ("first_step", pa.int32()),  # steps done before it
+        ("steps", pa.int32()),
+        ("trains", pa.string()),
+    ]
+)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> None:
+    """Write one Parquet file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class RecordWriter:
+    """Collects rows in memory and puts them on disk part by part."""
+
+    def __init__(self, folder: Path, parts: int = 0) -> None:
+        """Continue after `parts` finished parts; later ones are deleted."""
+        self.folder = folder
+        self.parts = parts
+        self._rows: dict[str, dict[str, list[Any]]] = {}
+        for name, schema in TABLES.items():
+            self._rows[name] = {column: [] for column in schema.names}
+            for part in (folder / name).glob("part-*.parquet"):
+                if int(part.stem.removeprefix("part-")) >= parts:
+                    part.unlink()
+
+    def add(self, table: str, **columns: Sequence[Any]) -> None:
+        """Append rows, one sequence per column of `TABLES[table]`."""
+        for name, rows in self._rows[table].items():
+            rows.extend(columns[name])
+
+    def flush(self) -> None:
+        """Write what was added since the last flush as the next part of every table."""
+        for name, rows in self._rows.items():
+            write_table(self.folder / name / f"part-{self.parts:05d}.parquet", rows, TABLES[name])
+            for column in rows.values():
+                column.clear()
+        self.parts += 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as read from its folder; the only thing a metric sees. Never changes what it reads."""
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> RunRecord:
+        """Read a record's run.json; tables are read when first asked for.
+
+        Raises:
+            UsageError: there is no readable record in `folder`.
+        """
+        try:
+            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder}: no readable run record ({error})") from error
+        if info.get("format") != FORMAT:
+            raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {FORMAT}")
+        return cls(folder, info)
+
+    @property
+    def id(self) -> str:
+        """The hash of the run's recipe."""
+        return str(self.info["id"])
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Everything that determines the run, as planned."""
+        return self.info["recipe"]  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> str:
+        """``running``, ``finished``, ``stopped`` or ``failed``."""
+        return str(self.info["status"])
+
+    @property
+    def seed(self) -> int:
+        """The seed that varies data and training."""
+        return int(self.recipe["seed"])
+
+    def _parts(self, table: str) -> pd.DataFrame:
+        paths = sorted((self.folder / table).glob("part-*.parquet"))
+        tables = [pq.read_table(path) for path in paths] or [TABLES[table].empty_table()]
+        return pa.concat_tables(tables).to_pandas()
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """What each probe asks; columns as `ITEMS`, index 0..n-1."""
+        return pq.read_table(self.folder / "items.parquet").to_pandas()
+
+    @cached_property
+    def experiences(self) -> pd.DataFrame:
+        """Experiences in the order they ran; columns as `EXPERIENCES`, plus `visit`.
+
+        `visit` counts earlier experiences of the same phase and task label, from 0.
+        """
+        table = pq.read_table(self.folder / "experiences.parquet").to_pandas()
+        table["visit"] = table.groupby(["phase", "task_label"], dropna=False).cumcount()
+        return table
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`."""
+        return self._parts("probes").merge(self.items, on="probe", how="left", validate="many_to_one")
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per optimizer step; columns as `TABLES["steps"]`."""
+        return self._parts("steps")
+
+    @cached_property
+    def exposures(self) -> pd.DataFrame:
+        """Steps at which each fact was in the training rows; columns as `TABLES["exposures"]`."""
+        return self._parts("exposures")
+
+    def asked(
+        self,
+        *,
+        schedule: str | None = None,
+        relation: str | None = None,
+        cue: str = "none",
+        twins: bool = False,
+    ) -> pd.DataFrame:
+        """Rows of `probes` for one schedule, rung and cue, of the trained facts or of their twins.
+
+        `relation` None means the scenario's primary rung, as stated in the record.
+        """
+        rows = self.probes
+        wanted = (rows["relation"] == (relation or self.info["primary_relation"])) & (rows["cue"] == cue)
+        wanted &= rows["twin_of"].notna() == twins
+        if schedule is not None:
+            wanted &= np.array([schedule in names.split("+") for names in rows["schedule"]], dtype=bool)
+        return rows[wanted]

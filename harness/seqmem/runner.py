@@ -1,0 +1,258 @@
+"""Carries out one job in this process: builds the parts, trains, leaves the record."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmem import __version__
+from seqmem.checkpoint import digest, load_last
+from seqmem.errors import RunFailed, SeqmemError, UsageError
+from seqmem.learner import Learner
+from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
+from seqmem.models import ModelChoice, encoder, load_model, load_tokenizer
+from seqmem.options import validate
+from seqmem.recipe import Job, Recipe
+from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
+from seqmem.registry import Registry
+from seqmem.scoring import Answers, ProbeSet
+from seqmem.types import BuildContext, Experience, Outline, ProbePoint, Relation, Stream
+
+Report = Callable[[dict[str, Any]], None]
+
+PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
+REPORT_SECONDS = 0.2
+
+
+def execute(
+    job: Job, report: Report, should_stop: Callable[[], bool] = lambda: False, registry: Registry | None = None
+) -> None:
+    """Carry out a job; progress and the outcome go to `report`, results to the job's folder.
+
+    The last report has event ``finished``, ``stopped``, ``failed`` (with ``reason``) or, when nothing was
+    written because the request cannot be carried out, ``refused``.
+    """
+    try:
+        registry = registry or Registry.from_environment(frozenset(job.disabled))
+        stream, outline, build = _prepare(job.recipe, Path(job.model_folder), registry)
+    except SeqmemError as error:
+        report({"event": "refused", "reason": str(error)})
+        return
+    folder = Path(job.folder)
+    info = _describe(job, outline)
+    with _deterministic(job.recipe):
+        try:
+            run = build(folder)
+            run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
+            run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
+            saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
+            if saved is not None:
+                restore(run, saved)
+            else:
+                _start_record(folder, stream)
+            info |= {
+                "steps": outline.steps,
+                "extra_state_bytes": 0,
+                "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
+            }
+            write_json(folder / "run.json", info | {"status": "running"})
+            report({"event": "started", "step": run.learner.step, "steps": outline.steps})
+            started = time.perf_counter()
+            own_state = run.learner.own_state_bytes()
+            train(run)
+            info |= {
+                "content": run.place.content,
+                "final": digest(checkpoint(run).tensors),
+                "final_weights": digest({k: p.detach() for k, p in run.learner.parameters.items()}),
+                "extra_state_bytes": run.learner.state.bytes() - own_state,
+                "seconds": round(time.perf_counter() - started, 3),
+                "device_bytes": torch.cuda.max_memory_allocated() if run.learner.device.type == "cuda" else None,
+            }
+        except Stopped:
+            write_json(folder / "run.json", info | {"status": "stopped"})
+            report({"event": "stopped", "step": run.learner.step})
+            return
+        except (RunFailed, torch.OutOfMemoryError, MemoryError, SeqmemError) as error:
+            reason = str(error) if isinstance(error, SeqmemError) else _out_of_memory(job.recipe)
+            write_json(folder / "run.json", info | {"status": "failed", "reason": reason})
+            report({"event": "failed", "reason": reason})
+            return
+    write_json(folder / "run.json", info | {"status": "finished"})
+    if not job.keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    report({"event": "finished"})
+
+
+def _prepare(recipe: Recipe, model_folder: Path, registry: Registry) -> tuple[Stream, Outline, Callable[[Path], Run]]:
+    """Everything that can refuse the request, before anything is written."""
+    scenario = registry.load("scenario", recipe.scenario.name)
+    strategy = registry.load("strategy", recipe.strategy.name)
+    text = registry.load("text", recipe.text.name)
+    for spec, choice in ((scenario, recipe.scenario), (strategy, recipe.strategy), (text, recipe.text)):
+        if spec.version != choice.version:
+            raise UsageError(f"{choice.name} is at version {spec.version} here, the recipe wants {choice.version}")
+    scenario_options = validate(scenario.options, recipe.scenario.options, f"scenario {scenario.name}")
+    strategy_options = validate(strategy.options, recipe.strategy.options, f"strategy {strategy.name}")
+    text_options = validate(text.options, recipe.text.options, f"text {text.name}")
+    model = ModelChoice(
+        name=recipe.model.name,
+        revision=recipe.model.revision,
+        dtype=recipe.model.dtype,
+        attention=recipe.model.attention,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+    outline = scenario.outline(scenario_options)
+    context = BuildContext(
+        seed=recipe.seed,
+        encode=encoder(load_tokenizer(model_folder, model)),
+        max_positions=recipe.model.max_positions,
+        text=text.open(text_options, recipe.seed, outline.documents),
+    )
+    stream = scenario.build(scenario_options, context)
+    if strategy.transform_stream is not None:
+        stream = strategy.transform_stream(stream, recipe.seed)
+
+    def build(folder: Path) -> Run:
+        device = torch.device(recipe.device)
+        learner = Learner(load_model(model_folder, model, recipe.device), recipe.optimizer, device, _strategy_seed(recipe))
+        run = Run(
+            learner=learner,
+            strategy=strategy.build(strategy_options),
+            stream=stream,
+            record=RecordWriter(folder),
+            place=Place(),
+            probing=recipe.probing,
+            checkpoint_every=0,
+        )
+        torch.manual_seed(recipe.seed)
+        run.strategy.setup(learner)
+        return run
+
+    return stream, outline, build
+
+
+def _strategy_seed(recipe: Recipe) -> int:
+    return int.from_bytes(hashlib.sha256(f"strategy {recipe.seed}".encode()).digest()[:8], "big")
+
+
+@contextmanager
+def _deterministic(recipe: Recipe) -> Iterator[None]:
+    """One thread count and deterministic kernels for the run, as they were afterwards."""
+    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(True, warn_only=recipe.device != "cpu")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(before)
+
+
+def _start_record(folder: Path, stream: Stream) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    seen = {probe.id: probe for probes in stream.probe_sets.values() for probe in probes}
+    probes = list(seen.values())
+    columns = {
+        "probe": [p.id for p in probes],
+        "fact": [p.fact for p in probes],
+        "twin_of": [p.twin_of for p in probes],
+        "relation": [p.relation for p in probes],
+        "cue": [p.cue for p in probes],
+        "task_label": [p.task_label for p in probes],
+        "prompt": [p.prompt for p in probes],
+        "answer": [p.answer for p in probes],
+        "chance": [p.chance for p in probes],
+        "choices": [list(p.choice_names) for p in probes],
+    }
+    write_table(folder / "items.parquet", columns, ITEMS)
+
+
+def _describe(job: Job, outline: Outline) -> dict[str, Any]:
+    """What the record says of this run before it starts."""
+    device = torch.device(job.recipe.device)
+    return {
+        "format": FORMAT,
+        "id": job.recipe.id,
+        "recipe": job.recipe.model_dump(mode="json"),
+        "asked": job.asked,
+        "primary_relation": outline.primary_relation,
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "code": _code_revision(),
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return __version__ if package == "seqmem" else "not installed"
+
+
+def _code_revision() -> dict[str, Any] | None:
+    """Commit and dirty flag of a source checkout; None for an installed wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def _out_of_memory(recipe: Recipe) -> str:
+    return (
+        f"out of memory on {recipe.device}: lower the rows per step (--set scenario.batch_size), the row length, "
+        "--workers, or use --dtype bfloat16 or a smaller --model"
+    )
+
+
+def _warner(report: Report) -> Callable[[str], None]:
+    return lambda message: report({"event": "warning", "message": message})
+
+
+def _reporters(
+    run: Run, relation: Relation, report: Report
+) -> tuple[Callable[[Experience, float], None], Callable[[ProbePoint, Answers, ProbeSet], None]]:
+    """Progress for the display: at most a few times a second, and recall whenever it was measured."""
+    last = 0.0
+
+    def on_step(experience: Experience, loss: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_SECONDS:
+            last = now
+            report({"event": "step", "step": run.learner.step, "experience": experience.name, "loss": loss})
+
+    def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
+        recall: dict[str, list[bool]] = {}
+        for probe, correct in zip(probes.probes, answers.correct, strict=True):
+            if probe.relation == relation != "general" and probe.cue == "none":
+                label = "twins" if probe.twin_of else f"loop {probe.task_label}"
+                recall.setdefault(label, []).append(correct)
+        if recall:
+            report({"event": "recall", "step": run.learner.step, "recall": {k: sum(v) / len(v) for k, v in recall.items()}})
+
+    return on_step, on_answers
+

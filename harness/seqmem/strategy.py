@@ -1,0 +1,65 @@
+"""What a strategy is: an object whose few steps do nothing until overridden.
+
+Order of one optimizer step: rehearse, forward, backward, add_gradient, clip, transform_gradient,
+optimizer, after_step. A strategy is given experiences, never probes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqmem.errors import PluginError
+from seqmem.types import Batch, Example, Experience
+
+if TYPE_CHECKING:
+    from seqmem.learner import Learner
+
+
+class Strategy:
+    """Base of every strategy. Override the steps you need; keep helpers' names behind an underscore."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a public method that is no step: a misspelt step would never be called."""
+        super().__init_subclass__(**kwargs)
+        steps = {name for name in vars(Strategy) if not name.startswith("_")}
+        known = {name for base in cls.__mro__[1:] for name in vars(base)}
+        for name, member in vars(cls).items():
+            if callable(member) and not name.startswith("_") and name not in known:
+                near = difflib.get_close_matches(name, steps, n=1, cutoff=0.5)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise PluginError(
+                    f"{cls.__module__}.{cls.__qualname__}: {name!r} is no step of a strategy.{hint} "
+                    f"Steps: {', '.join(sorted(steps))}; put an underscore before a helper's name."
+                )
+
+    def setup(self, learner: Learner) -> None:
+        """Once, before the first experience of a run."""
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        """Before an experience's first step."""
+
+    def rehearse(self, learner: Learner, batch: Batch) -> Sequence[Example]:
+        """Rows to train together with `batch`; the loss is averaged over all targets alike."""
+        return ()
+
+    def add_gradient(self, learner: Learner) -> float:
+        """Add a penalty's gradient to the parameters' gradients; return the penalty in nats per token."""
+        return 0.0
+
+    def transform_gradient(self, learner: Learner) -> None:
+        """Change the clipped gradients in place."""
+
+    def after_step(self, learner: Learner, batch: Batch) -> None:
+        """After the optimizer's step on `batch` (rehearsed rows not included)."""
+
+    def after_experience(self, learner: Learner, experience: Experience) -> None:
+        """After an experience's last step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold beyond the learner's registry, as JSON values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""

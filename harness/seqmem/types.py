@@ -1,0 +1,351 @@
+"""The nouns a plugin author meets: examples, experiences, streams, probes, and the specs plugins declare.
+
+No torch in this file: listing, planning and scoring must stay light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from seqmem.record import RunRecord
+    from seqmem.strategy import Strategy
+
+API_VERSION = "1.0"
+"""The plugin API this host offers; a plugin states the range it was written for in `seqmem_api`."""
+
+IntArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+
+Phase = Literal["inject", "loop", "task", "general", "rest"]
+Relation = Literal["last_token", "last_word", "verbatim", "paraphrase", "question", "general"]
+Cue = Literal["none", "own", "other"]
+
+
+class Options(BaseModel):
+    """Base of every plugin's options: typed, frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One training row.
+
+    Attributes:
+        input_ids: (T,) int32 token ids.
+        loss_mask: (T,) True where the token is a target, predicted from the tokens before it;
+            position 0 has nothing before it and never counts.
+        facts: ids of the facts this row states; exposures are counted from it.
+    """
+
+    input_ids: IntArray
+    loss_mask: BoolArray
+    facts: tuple[str, ...] = ()
+
+
+Batch = tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experience:
+    """A stretch of training that belongs together; what a strategy is given.
+
+    Attributes:
+        index: place in the stream, from 0.
+        name: for people, e.g. ``loop 2, cycle 3``.
+        phase: what part of the protocol this is.
+        task_label: which loop or task is trained, or None.
+        batches: one optimizer step each; rows may differ in length, the host pads on the right.
+        repeats: every batch is trained this many times in a row.
+        trains: ``all`` parameters, or ``none``: the steps are counted but nothing is trained.
+        moments: ``fresh`` makes the host start this experience with zeroed optimizer state, the
+            same for every strategy.
+    """
+
+    index: int
+    name: str
+    phase: Phase
+    task_label: int | None
+    batches: tuple[Batch, ...]
+    repeats: int = 1
+    trains: Literal["all", "none"] = "all"
+    moments: Literal["carry", "fresh"] = "carry"
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in this experience."""
+        return len(self.batches) * self.repeats
+
+    def batch(self, position: int) -> Batch:
+        """The batch trained as step `position` (0-based) of this experience."""
+        return self.batches[position // self.repeats]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question asked of the model, scored by a teacher-forced forward.
+
+    Attributes:
+        id: unique in the stream.
+        input_ids: prompt and answer as one row of token ids, the tokenizer's own prefix included.
+        answer_start: index in `input_ids` of the answer's first token, at least 1.
+        prompt, answer: the same as text.
+        choices: ids of every closed-set continuation that competes with the answer, the answer's own
+            included, e.g. every loop's answer; empty when only the answer is scored.
+        choice_names: a label per choice.
+        chance: probability of the answer under uniform guessing in its closed set; None for open text.
+        fact: id of the fact asked for, or of the document.
+        relation: rung of the distance ladder.
+        cue: text put before the prompt: none, from the fact's own loop, from another loop.
+        task_label: loop or task the fact belongs to, or None.
+        twin_of: for a never-trained twin, the id of the trained fact it mirrors.
+    """
+
+    id: str
+    input_ids: tuple[int, ...]
+    answer_start: int
+    prompt: str
+    answer: str
+    fact: str
+    relation: Relation
+    cue: Cue = "none"
+    choices: tuple[tuple[int, ...], ...] = ()
+    choice_names: tuple[str, ...] = ()
+    chance: float | None = None
+    task_label: int | None = None
+    twin_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePoint:
+    """When a probe set is asked: after `after` steps of an experience (0 = before its first).
+
+    Attributes:
+        after: optimizer steps done in this experience.
+        probe_set: key into `Stream.probe_sets`.
+        schedule: names of the schedules this point belongs to; each metric says which one it reads.
+    """
+
+    after: int
+    probe_set: str
+    schedule: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a scenario builds: experiences made on demand, and the probes about them.
+
+    Experience i is a pure function of (options, seed, i): nothing before it has to be made first.
+    Probe points are kept apart from experiences because a strategy is given experiences only.
+    """
+
+    length: int
+    experience: Callable[[int], Experience]
+    probe_points: Callable[[int], tuple[ProbePoint, ...]]
+    probe_sets: Mapping[str, tuple[Probe, ...]]
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Background text by index, the same document for the same index every time.
+
+    Attributes:
+        train: documents for training, by index from 0.
+        heldout: documents never offered by `train`, for measuring general ability.
+    """
+
+    train: Callable[[int], str]
+    heldout: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a scenario is given to build its stream.
+
+    Attributes:
+        seed: varies data and order.
+        encode: text to token ids with the model's own special tokens in front.
+        max_positions: longest row the model can read, in tokens.
+        text: background documents.
+    """
+
+    seed: int
+    encode: Callable[[str], list[int]]
+    max_positions: int
+    text: TextSource
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a stream will cost, known without building it.
+
+    Attributes:
+        steps: optimizer steps.
+        train_tokens: upper bound of trained tokens, padding excluded.
+        probe_rows: upper bound of probe rows scored.
+        probe_tokens: upper bound of tokens in those rows.
+        loops: number of distinct task labels.
+        longest_row: tokens the model must be able to read at once.
+        batch_tokens: tokens of the largest batch, padding included.
+        documents: background documents needed from the text source, (train, heldout).
+        primary: name of the measure rows are ranked by.
+        primary_relation: the rung of the distance ladder that metrics read unless they say otherwise.
+    """
+
+    steps: int
+    train_tokens: int
+    probe_rows: int
+    probe_tokens: int
+    loops: int
+    longest_row: int
+    batch_tokens: int
+    documents: tuple[int, int]
+    primary: str
+    primary_relation: Relation
+
+
+@dataclass(frozen=True)
+class ScenarioSpec:
+    """A scenario as a plugin declares it.
+
+    Attributes:
+        presets: name to option values; must hold ``smoke`` and ``default``.
+        optimizer: optimizer settings a preset proposes, by preset name; ``default`` is the fallback.
+        controls: name of a control to the option values that make it, run beside every strategy.
+        reference: name of the strategy every row is compared with.
+    """
+
+    name: str
+    version: str
+    summary: str
+    options: type[Options]
+    presets: Mapping[str, Mapping[str, Any]]
+    optimizer: Mapping[str, Mapping[str, Any]]
+    outline: Callable[[Any], Outline]
+    build: Callable[[Any, BuildContext], Stream]
+    reference: str = "naive"
+    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class StrategySpec:
+    """A strategy as a plugin declares it.
+
+    Attributes:
+        build: options to a fresh strategy object.
+        extra_contexts: how many optimizer-moment contexts it keeps beyond the learner's own, from its
+            options and the number of loops; `plan` turns it into bytes.
+        transform_stream: replaces the stream before training, from (stream, seed); for `joint`.
+        check: refuses settings it cannot work with; raises UsageError. Given the options and the
+            optimizer settings.
+    """
+
+    name: str
+    version: str
+    summary: str
+    build: Callable[[Any], Strategy]
+    options: type[Options] = Options
+    extra_contexts: Callable[[Any, int], int] | None = None
+    transform_stream: Callable[[Stream, int], Stream] | None = None
+    check: Callable[[Any, Any], None] | None = None
+    citation: str = ""
+
+
+Direction = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number a metric gives per run.
+
+    Attributes:
+        unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``.
+        direction: which way is better; ``none`` where neither is.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    summary: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured number, or None with the reason why it cannot be had.
+
+    Attributes:
+        n_items: facts, documents or curves behind the number.
+    """
+
+    value: float | None
+    n_items: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a missing number without a reason, and a number that is not finite."""
+        if self.value is None and not self.reason:
+            raise ValueError("a Value of None needs a reason")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"a Value must be finite, got {self.value}; use None with a reason")
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric as a plugin declares it: a pure function of stored records.
+
+    Attributes:
+        measures: the numbers it gives; the first carries the metric's name.
+        compute: (run, its controls by name) to a Value per measure name. The controls are runs of the
+            same strategy and seed under the scenario's control options; a missing one gives None with
+            a reason, not an error.
+    """
+
+    name: str
+    version: str
+    summary: str
+    measures: tuple[Measure, ...]
+    compute: Callable[[RunRecord, Mapping[str, RunRecord]], Mapping[str, Value]]
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that comes with a plugin, by a short name.
+
+    Attributes:
+        locate: folder holding safetensors weights, config and tokenizer, or None when not made yet.
+        pretrain: makes it: (folder, seed, steps or None, device, resume, on_progress(step, steps, loss)).
+    """
+
+    name: str
+    version: str
+    summary: str
+    locate: Callable[[], Path | None]
+    pretrain: Callable[..., Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """A source of background text.
+
+    Attributes:
+        open: (options, seed, documents needed as (train, heldout)) to the source; raises UsageError
+            when the text is missing, unreadable or too short.
+        fingerprint: options to a string that changes with the content, for the run's id.
+    """
+
+    name: str
+    version: str
+    summary: str
+    open: Callable[[Any, int, tuple[int, int]], TextSource]
+    fingerprint: Callable[[Any], str]
+    options: type[Options] = Options

@@ -1,0 +1,1 @@
+"""Built-in metrics, one idea a file: pure functions of stored records."""

@@ -1,0 +1,155 @@
+"""What several metrics read from a record: visits, recall by loop, losses at visit boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from seqmem import RunRecord, Value
+
+
+class Missing(Exception):
+    """A metric cannot be had from this record; the text is the reason shown to the user."""
+
+
+def attempt(measure: Callable[[], Value]) -> Value:
+    """The measure's value, or None with the reason it gave."""
+    try:
+        return measure()
+    except Missing as missing:
+        return Value(None, reason=str(missing))
+
+
+def control(controls: dict[str, RunRecord], name: str) -> RunRecord:
+    """The control run `name` of the same strategy and seed."""
+    if name not in controls:
+        raise Missing(f"needs the control {name!r}, which was not run")
+    return controls[name]
+
+
+def loop_visits(run: RunRecord) -> pd.DataFrame:
+    """Visits to loops in the order they ran: loop, visit (from 0, per loop), start, end (steps done)."""
+    table = run.experiences
+    rows = table[(table["phase"] == "loop") & table["task_label"].notna()]
+    if rows.empty:
+        raise Missing("no loop is visited on its own in this stream")
+    return pd.DataFrame(
+        {
+            "loop": rows["task_label"].astype(int).to_numpy(),
+            "visit": rows["visit"].astype(int).to_numpy(),
+            "start": rows["first_step"].astype(int).to_numpy(),
+            "end": (rows["first_step"] + rows["steps"]).astype(int).to_numpy(),
+        }
+    )
+
+
+def loops_end(run: RunRecord) -> int:
+    """Steps done when the last experience of phase ``loop`` ended."""
+    loops = run.experiences[run.experiences["phase"] == "loop"]
+    if loops.empty:
+        raise Missing("the stream has no loop phase")
+    return int((loops["first_step"] + loops["steps"]).max())
+
+
+def stream_end(run: RunRecord) -> int:
+    """Steps done when the stream ended: the T of the definitions."""
+    table = run.experiences
+    if table.empty:
+        raise Missing("no experience was run")
+    return int((table["first_step"] + table["steps"]).max())
+
+
+def rest_steps(run: RunRecord) -> int:
+    """Steps between the end of the loops and the end of the stream."""
+    steps = stream_end(run) - loops_end(run)
+    if steps == 0:
+        raise Missing("the stream has no rest phase")
+    return steps
+
+
+def answers(
+    run: RunRecord, schedule: str | None = "boundary", *, cue: str = "none", twins: bool = False
+) -> pd.DataFrame:
+    """Rows of the primary rung for one schedule, with `loss` = nats per answer token."""
+    rows = run.asked(schedule=schedule, cue=cue, twins=twins)
+    if rows.empty:
+        what = "twins" if twins else "facts"
+        raise Missing(f"no probe of {what} on the schedule {schedule!r} with cue {cue!r}")
+    return rows.assign(loss=-rows["logprob"] / rows["tokens"])
+
+
+def questions(
+    run: RunRecord, schedule: str | None = "boundary", *, cue: str = "none", twins: bool = False
+) -> pd.DataFrame:
+    """As `answers`, refusing records whose probes are documents, which nobody can answer rightly."""
+    if run.info["primary_relation"] == "general":
+        raise Missing("the probes are documents, not questions: recall is not defined")
+    return answers(run, schedule, cue=cue, twins=twins)
+
+
+def recall_by_loop(run: RunRecord) -> pd.DataFrame:
+    """a_lj: share of loop j's trained facts answered rightly; rows are steps of boundaries, columns loops."""
+    rows = questions(run)
+    table = rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean")
+    if table.empty:
+        raise Missing("no probed fact belongs to a loop")
+    return table
+
+
+def facts_probed(run: RunRecord) -> int:
+    """Distinct trained facts behind recall at boundaries."""
+    return int(questions(run)["fact"].nunique())
+
+
+def at_step(table: pd.DataFrame, step: int) -> pd.Series:
+    """One row of a table by step."""
+    if step not in table.index:
+        raise Missing(f"no boundary probe at step {step}")
+    return table.loc[step]
+
+
+def after_last_visits(run: RunRecord, recall: pd.DataFrame) -> pd.Series:
+    """a_jj: recall of each loop's facts right after its own last visit, by loop."""
+    last = loop_visits(run).groupby("loop")["end"].max()
+    missing = sorted(set(recall.columns.astype(int)) - set(last.index))
+    if missing:
+        raise Missing(f"loop {missing[0]} is never visited on its own")
+    own = {loop: at_step(recall, int(last[int(loop)]))[loop] for loop in recall.columns}
+    return pd.Series(own, dtype=float)
+
+
+def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[float]:
+    """Loops whose last visit ended before the stream did: the j < T of the definitions."""
+    last = loop_visits(run).groupby("loop")["end"].max()
+    end = stream_end(run)
+    early = [loop for loop in recall.columns if int(last.get(int(loop), end)) < end]
+    if not early:
+        raise Missing("no loop was followed by other training")
+    return early
+
+
+def first_exposures(run: RunRecord) -> pd.Series:
+    """Step of each fact's first statement in a trained row, by fact."""
+    return run.exposures.groupby("fact")["step"].min()
+
+
+def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add, per probe row, how often its loop had been trained with the fact, and how long ago.
+
+    `seen` counts ended visits of the fact's own loop that came no earlier than its first statement;
+    `lag` is steps since the last of them. Counting visits, not exposures, treats strategies that rehearse
+    alike. Rows before the first such visit are dropped.
+    """
+    visits = loop_visits(run)
+    first = first_exposures(run)
+    parts = []
+    for loop, own in rows.groupby("task_label"):
+        ends = visits.loc[visits["loop"] == int(loop), "end"].to_numpy()  # type: ignore[call-overload]
+        done = ends.searchsorted(own["step"].to_numpy(), side="right")
+        before = ends.searchsorted(own["fact"].map(first).to_numpy(dtype=float), side="left")
+        part = own.assign(seen=done - before)[(done > before)]
+        parts.append(part.assign(lag=part["step"] - ends[done[done > before] - 1]))
+    if not parts or not sum(map(len, parts)):
+        raise Missing("no fact was asked after it had been trained")
+    return pd.concat(parts)

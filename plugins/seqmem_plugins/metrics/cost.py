@@ -1,0 +1,76 @@
+"""Cost: what the strategy read, trained and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
+from seqmem_plugins.metrics._curves import Missing, attempt
+
+seqmem_api = ">=1,<2"
+
+
+def _trained(run: RunRecord) -> pd.DataFrame:
+    """Steps of experiences that train something."""
+    table = run.experiences
+    training = table.loc[table["trains"] != "none", "experience"]
+    return run.steps[run.steps["experience"].isin(training)]
+
+
+def tokens(run: RunRecord) -> Value:
+    """Tokens read by training forwards, padding excluded, rehearsed rows included.
+
+    Unit: tokens; range: 0 up; lower is cheaper.
+    """
+    rows = _trained(run)
+    return Value(float(rows["tokens"].sum()), len(rows))
+
+
+def passes(run: RunRecord) -> Value:
+    """Forward passes of training, each followed by one backward pass: one of both per trained step.
+
+    Unit: passes; range: 0 up; lower is cheaper.
+    """
+    rows = _trained(run)
+    return Value(float(len(rows)), len(rows))
+
+
+def extra_state(run: RunRecord) -> Value:
+    """Bytes a strategy keeps beyond model and optimizer, over the model's bytes.
+
+    Unit: model sizes; range: 0 up; lower is cheaper.
+    """
+    extra, model = run.info.get("extra_state_bytes"), run.info.get("parameter_bytes")
+    if extra is None or not model:
+        raise Missing("the record does not state the bytes of extra state and of the model")
+    return Value(extra / model, 1)
+
+
+def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+    return {
+        "cost": attempt(lambda: tokens(run)),
+        "cost.steps": Value(float(len(run.steps)), len(run.steps)),
+        "cost.passes": attempt(lambda: passes(run)),
+        "cost.state": attempt(lambda: extra_state(run)),
+    }
+
+
+@hookimpl
+def seqmem_metric() -> list[MetricSpec]:
+    """The metric offered here."""
+    return [
+        MetricSpec(
+            name="cost",
+            version="1",
+            summary="trained tokens, steps, passes and extra memory",
+            measures=(
+                Measure("cost", "tokens", "lower", "tokens read by training, rehearsed ones included"),
+                Measure("cost.steps", "steps", "lower", "optimizer steps counted, idle ones included"),
+                Measure("cost.passes", "passes", "lower", "forward passes of training, each with one backward"),
+                Measure("cost.state", "model sizes", "lower", "extra state kept, in units of the model's bytes"),
+            ),
+            compute=_compute,
+        )
+    ]

@@ -1,0 +1,157 @@
+"""Loop contrast: is a memory better in its own place than elsewhere?
+
+Recall oscillates with the period of the loop by construction, so each number here is against a control: equal
+age elsewhere in shuffled order, a cue of the fact's own loop against none, or the answer trained last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
+from seqmem_plugins.metrics._curves import (
+    Missing,
+    attempt,
+    control,
+    loop_visits,
+    loops_end,
+    questions,
+    since_visit,
+)
+
+seqmem_api = ">=1,<2"
+
+
+def _inside(run: RunRecord) -> pd.DataFrame:
+    """Facts asked inside visits, before the memory block, with the visited loop as `current`."""
+    visits = loop_visits(run)
+    rows = questions(run, "inside")
+    position = visits["start"].to_numpy().searchsorted(rows["step"].to_numpy(), side="right") - 1
+    return rows.assign(
+        current=visits["loop"].to_numpy()[position],
+        cycle=visits["visit"].to_numpy()[position],
+        trained_last=np.where(position > 0, visits["loop"].to_numpy()[position - 1], -1),
+    )
+
+
+def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
+    """Recall in the fact's own loop minus recall elsewhere at equal age, which shuffled order supplies.
+
+    Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the second
+    visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the shuffled control,
+    read at the own rows' steps since k's last visit by linear interpolation over the ages found there. Averaged
+    over visits. Unit: fraction; range -1 to 1; zero when recall depends on age and exposure only; above zero
+    when the loop's prose brings its facts back.
+    """
+    own = since_visit(run, _inside(run))
+    own = own[own["current"] == own["task_label"]]
+    elsewhere = since_visit(shuffled, _inside(shuffled))
+    elsewhere = elsewhere[elsewhere["current"] != elsewhere["task_label"]]
+    differences = []
+    for seen, rows in own.groupby("seen"):
+        known = elsewhere[elsewhere["seen"] == seen].groupby("lag")["correct"].mean()
+        ages = known.index.to_numpy(dtype=float)
+        lag = rows["lag"].to_numpy(dtype=float)
+        inside = rows[(lag >= ages.min()) & (lag <= ages.max())] if len(ages) else rows.iloc[:0]
+        if len(inside):
+            expected = np.interp(inside["lag"].to_numpy(dtype=float), ages, known.to_numpy(dtype=float))
+            differences.append(float((inside["correct"].to_numpy(dtype=float) - expected).mean()))
+    if not differences:
+        raise Missing("the shuffled control has no fact of equal age and exposure elsewhere")
+    return Value(float(np.mean(differences)), int(own["fact"].nunique()))
+
+
+def cued(run: RunRecord, cue: str) -> Value:
+    """Gain of a cue: (cued - uncued) recall of trained facts minus the same for their never-trained twins.
+
+    Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when the cue
+    helps the memory itself and not just the format.
+    """
+    end, gains, facts = loops_end(run), [], 0
+    for twins in (False, True):
+        recall = []
+        for asked in (cue, "none"):
+            rows = questions(run, "ladder", cue=asked, twins=twins)
+            rows = rows[rows["step"] == end]
+            if rows.empty:
+                raise Missing(f"cue {asked!r} was not asked at the end of the loops")
+            recall.append(float(rows["correct"].mean()))
+            facts = facts or int(rows["fact"].nunique())
+        gains.append(recall[0] - recall[1])
+    return Value(gains[0] - gains[1], facts)
+
+
+def _answered(run: RunRecord) -> pd.DataFrame:
+    """Inside rows of variant ``conflict`` from the second cycle on, with the loop whose answer was given."""
+    rows = _inside(run)
+    rows = rows[(rows["cycle"] >= 1) & rows["choice"].notna()]
+    label = re.compile(r"loop (\d+)")
+
+    def given(names: object, choice: float) -> int | None:
+        listed = list(names) if isinstance(names, list | tuple | np.ndarray) else []
+        matches = [label.fullmatch(str(name)) for name in listed]
+        if len(matches) < 2 or not all(matches):
+            return None
+        chosen = matches[int(choice)]
+        return int(chosen.group(1)) if chosen else None
+
+    loops = [given(names, choice) for names, choice in zip(rows["choices"], rows["choice"], strict=True)]
+    rows = rows.assign(given=pd.array(loops, dtype="Int64"))
+    rows = rows[rows["given"].notna()]
+    if rows.empty:
+        raise Missing("the choices of the probes are not the loops' answers: not the variant 'conflict'")
+    return rows
+
+
+def conflict(run: RunRecord) -> Value:
+    """Share of answers that are the current loop's own minus share that are the loop's trained last.
+
+    Every question, asked inside loop k before its block, from the second cycle on; the answer given is the
+    most probable choice. Unit: fraction; range -1 (pure recency) over 0 (guessing) to 1 (the place decides).
+    """
+    rows = _answered(run)
+    own = (rows["given"] == rows["current"]).mean() - (rows["given"] == rows["trained_last"]).mean()
+    return Value(float(own), int(rows["fact"].nunique()))
+
+
+def conflict_own(run: RunRecord) -> Value:
+    """Share of answers that are the current loop's own; chance is one over the number of loops.
+
+    Unit: fraction; range 0 to 1. The recency null is 0 where another loop was trained last.
+    """
+    rows = _answered(run)
+    return Value(float((rows["given"] == rows["current"]).mean()), int(rows["fact"].nunique()))
+
+
+def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+    return {
+        "loop_contrast": attempt(lambda: contrast(run, control(controls, "shuffled"))),
+        "loop_contrast.cued": attempt(lambda: cued(run, "own")),
+        "loop_contrast.cued_other": attempt(lambda: cued(run, "other")),
+        "loop_contrast.conflict": attempt(lambda: conflict(run)),
+        "loop_contrast.conflict_own": attempt(lambda: conflict_own(run)),
+    }
+
+
+@hookimpl
+def seqmem_metric() -> list[MetricSpec]:
+    """The metric offered here."""
+    return [
+        MetricSpec(
+            name="loop_contrast",
+            version="1",
+            summary="recall in a memory's own place against equal age elsewhere",
+            measures=(
+                Measure("loop_contrast", "fraction", "higher", "recall in the own loop minus elsewhere at equal age"),
+                Measure("loop_contrast.cued", "fraction", "higher", "gain of the own loop's text as a cue, less twins'"),
+                Measure("loop_contrast.cued_other", "fraction", "none", "gain of another loop's text, less twins'"),
+                Measure("loop_contrast.conflict", "fraction", "higher", "own loop's answers less those trained last"),
+                Measure("loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers"),
+            ),
+            compute=_compute,
+        )
+    ]

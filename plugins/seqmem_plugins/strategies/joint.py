@@ -1,0 +1,61 @@
+"""`joint`: the same rows in the same number of steps, independent and identically distributed. The ceiling.
+
+Every training row of the stream, rests included, is shuffled over all steps, so nothing is ever far in the
+past. It is a transform of the stream: the learner trains as `naive` does. Probes keep their places.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seqmem import Batch, Example, Experience, Strategy, StrategySpec, Stream, hookimpl
+
+seqmem_api = ">=1,<2"
+
+
+def shuffle_stream(stream: Stream, seed: int) -> Stream:
+    """Deal all rows of all trained experiences anew; batch sizes and step counts stay.
+
+    A batch trained `repeats` times becomes `repeats` steps of other rows, so every row is trained as often
+    as before. The whole stream is read once for this.
+    """
+
+    @functools.cache
+    def dealt() -> dict[int, tuple[Batch, ...]]:
+        experiences = [stream.experience(index) for index in range(stream.length)]
+        trained = [e for e in experiences if e.trains != "none"]
+        rows: list[Example] = [
+            row for e in trained for position in range(e.steps) for row in e.batch(position)
+        ]
+        order = iter(np.random.Generator(np.random.PCG64([seed, 0x101])).permutation(len(rows)))
+        deal: dict[int, tuple[Batch, ...]] = {}
+        for e in trained:
+            sizes: Sequence[int] = [len(e.batch(position)) for position in range(e.steps)]
+            deal[e.index] = tuple(tuple(rows[next(order)] for _ in range(size)) for size in sizes)
+        return deal
+
+    def experience(index: int) -> Experience:
+        original = stream.experience(index)
+        if original.trains == "none":
+            return original
+        return replace(original, batches=dealt()[index], repeats=1)
+
+    return replace(stream, experience=experience)
+
+
+@hookimpl
+def seqmem_strategy() -> list[StrategySpec]:
+    """Declare the strategy."""
+    return [
+        StrategySpec(
+            name="joint",
+            version="1",
+            summary="All rows of the stream shuffled over all its steps: the ceiling, not a continual learner.",
+            build=lambda options: Strategy(),
+            transform_stream=shuffle_stream,
+        )
+    ]

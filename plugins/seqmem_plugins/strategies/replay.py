@@ -1,0 +1,78 @@
+"""`replay`: rehearse rows of earlier experiences beside the current ones.
+
+A buffer filled by reservoir sampling (Vitter 1985, algorithm R), so that every row seen so far has the same
+chance of being in it. Rows of the experience under way enter the buffer when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from seqmem import Batch, Example, Experience, Learner, Options, Strategy, StrategySpec, hookimpl
+
+seqmem_api = ">=1,<2"
+
+
+class ReplayOptions(Options):
+    """Options of `replay`."""
+
+    buffer: int = Field(128, ge=1, description="rows kept")
+    rows: int = Field(4, ge=1, description="rehearsed rows per step")
+
+
+class Replay(Strategy):
+    """Reservoir buffer over the rows trained so far."""
+
+    def __init__(self, options: ReplayOptions) -> None:
+        self._options = options
+        self._buffer: list[Example] = []
+        self._seen = 0
+
+    def rehearse(self, learner: Learner, batch: Batch) -> Sequence[Example]:
+        """Draw rows from the buffer without replacement."""
+        count = min(self._options.rows, len(self._buffer))
+        chosen = learner.generator.choice(len(self._buffer), size=count, replace=False) if count else ()
+        return [self._buffer[index] for index in chosen]
+
+    def after_experience(self, learner: Learner, experience: Experience) -> None:
+        """Offer the experience's rows to the reservoir, each distinct row once."""
+        if experience.trains == "none":
+            return
+        for row in (row for batch in experience.batches for row in batch):
+            self._seen += 1
+            if len(self._buffer) < self._options.buffer:
+                self._buffer.append(row)
+            elif (place := int(learner.generator.integers(self._seen))) < self._options.buffer:
+                self._buffer[place] = row
+
+    def state_dict(self) -> dict[str, Any]:
+        """The buffer's rows and how many were offered."""
+        rows = [[row.input_ids.tolist(), row.loss_mask.tolist(), list(row.facts)] for row in self._buffer]
+        return {"rows": rows, "seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Rebuild the buffer."""
+        self._seen = state["seen"]
+        self._buffer = [
+            Example(np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.bool_), tuple(facts))
+            for ids, mask, facts in state["rows"]
+        ]
+
+
+@hookimpl
+def seqmem_strategy() -> list[StrategySpec]:
+    """Declare the strategy."""
+    return [
+        StrategySpec(
+            name="replay",
+            version="1",
+            summary="Rehearses rows of earlier experiences from a reservoir buffer.",
+            options=ReplayOptions,
+            build=Replay,
+            citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
+        )
+    ]

@@ -1,0 +1,33 @@
+"""`reset_optimizer`: the optimizer is created anew at each experience.
+
+What many continual-learning loops do without saying so; the other end of the scale from `moment_avg`, which
+keeps one optimizer state per loop.
+"""
+
+from __future__ import annotations
+
+from seqmem import Experience, Learner, Strategy, StrategySpec, hookimpl
+
+seqmem_api = ">=1,<2"
+
+
+class ResetOptimizer(Strategy):
+    """Zeroed moments and clock before every experience."""
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        """Forget the optimizer's state."""
+        if experience.trains != "none":
+            learner.reset_moments()
+
+
+@hookimpl
+def seqmem_strategy() -> list[StrategySpec]:
+    """Declare the strategy."""
+    return [
+        StrategySpec(
+            name="reset_optimizer",
+            version="1",
+            summary="Optimizer state re-created at the start of every experience.",
+            build=lambda options: ResetOptimizer(),
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Sources of background text."""

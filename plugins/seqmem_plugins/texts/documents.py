@@ -1,0 +1,90 @@
+"""What every source of documents shares: the held-out tenth, counting, and finding a field in a row.
+
+Documents keep the order of their source and the seed shuffles nothing: every seed trains on the same
+background and is measured on the same held-out documents, so perplexities are comparable between seeds,
+and a source can be read from its start for as far as needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from seqmem import TextSource, UsageError
+
+EVERY = 10
+"""One document in this many is held out: the 10th, the 20th and so on."""
+
+
+def source(documents: Iterable[str], needed: tuple[int, int], where: str) -> TextSource:
+    """Read as many documents as are needed and split them by their place.
+
+    Args:
+        documents: in the order of the source, none of them blank.
+        needed: documents for training and held-out documents.
+        where: what is being read, for the error.
+
+    Raises:
+        UsageError: there are not enough documents.
+    """
+    train, heldout = needed
+    wanted = max(_place_in_training(train - 1) + 1 if train else 0, heldout * EVERY)
+    read = tuple(islice(documents, wanted))
+    if len(read) < wanted:
+        if not read:
+            raise UsageError(f"{where} holds no text")
+        raise UsageError(
+            f"{where} is too short: {len(read)} documents, but {wanted} are needed "
+            f"({train} for training, and every {EVERY}th is held out); give more text or ask for less training"
+        )
+    # A copy each, so that a document cannot be reached through the other side.
+    held = read[EVERY - 1 :: EVERY]
+    kept = tuple(text for place, text in enumerate(read) if place % EVERY != EVERY - 1)
+
+    def at(side: tuple[str, ...], index: int) -> str:
+        if not 0 <= index < len(side):
+            raise IndexError(f"document {index} of {where} was not asked for; {len(side)} were")
+        return side[index]
+
+    return TextSource(train=lambda index: at(kept, index), heldout=lambda index: at(held, index))
+
+
+def _place_in_training(index: int) -> int:
+    """Place in the source of the training document with this index."""
+    return index + index // (EVERY - 1)
+
+
+def field_of(row: Mapping[str, Any], field: str, where: str) -> str:
+    """The text in one row: a field's name, or a path such as ``message.content`` into nested fields.
+
+    Returns:
+        The text without white space around it; empty where the field holds null, so that the row is skipped.
+
+    Raises:
+        UsageError: no such field, or it holds no text.
+    """
+    value: Any = row
+    steps = [field] if field in row else field.split(".")
+    for step in steps:
+        if not isinstance(value, Mapping) or step not in value:
+            raise UsageError(
+                f"{where} has no field {field!r}; its fields are: {', '.join(names(row)) or 'none'}. "
+                "Choose one with --set text.field=NAME"
+            )
+        value = value[step]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UsageError(f"field {field!r} of {where} holds {type(value).__name__}, not text")
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise UsageError(f"field {field!r} of {where} holds half of a surrogate pair, which is not text")
+    return value.strip()
+
+
+def names(row: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The fields of a row, nested ones as paths."""
+    found = []
+    for name, value in row.items():
+        found += names(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]
+    return found

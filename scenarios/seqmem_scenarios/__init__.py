@@ -1,0 +1,1 @@
+"""Scenarios of seqmem, with the synthetic world they read and the embedded models they train."""

@@ -1,0 +1,573 @@
+"""`memory_loops`: K loops of documents are visited in order for C cycles; each holds a memory; then comes rest.
+
+A visit to loop k trains the loop's own prose and, at a chosen place among it, its memory: rows that state its
+facts, one fact a row, each time in another wording. After the last cycle (and a new loop, where one is asked
+for) the learner rests on text that holds none of the facts. What is asked, and when:
+
+* ``boundary``: every fact and twin on the primary rung, before every experience and after the last;
+* ``inside``: the same inside a visit, after the loop's prose and before its memory, once the loop has been
+  trained before: is the memory there again in its own place?
+* ``even`` and ``log``: the same over the rest, evenly spaced with the competing answers scored too, and
+  log-spaced;
+* ``ladder``: every rung and cue, and ``general``: held-out background text; at the start, when the loops
+  are done, and at the end.
+
+With `facts_per_loop` 0 and background documents as loops this is the cyclic training of Yang et al. 2024
+("Reawakening knowledge", arXiv 2403.09613): preset `anticipatory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from seqmem import (
+    Batch,
+    BuildContext,
+    Example,
+    Experience,
+    Options,
+    Outline,
+    Probe,
+    ProbePoint,
+    ScenarioSpec,
+    Stream,
+    UsageError,
+    answer_probe,
+    document_probe,
+    hookimpl,
+    text_example,
+)
+from seqmem_scenarios.world import (
+    ATTRIBUTE_BY_NAME,
+    Fact,
+    answer,
+    make_facts,
+    place_prose,
+    qa,
+    question_prompt,
+    statement,
+    statement_prompt,
+)
+
+seqmem_api = ">=1,<2"
+
+GENERAL_DOCUMENTS = 8
+CHOICES = 4
+"""Answers scored per probe where the margin is wanted, the right one included."""
+PROBE_TOKENS = 40
+"""Generous bound on a bare prompt with its answer, for the outline."""
+
+
+class MemoryLoopsOptions(Options):
+    """Options of `memory_loops`."""
+
+    variant: Literal["own", "conflict"] = Field(
+        "own",
+        description="own: each loop has its own facts; conflict: loop k trains every loop's question with its own answer",
+    )
+    loops: int = Field(4, ge=2, le=200, description="loops visited in turn")
+    cycles: int = Field(4, ge=1, description="times each loop is visited")
+    facts_per_loop: int = Field(8, ge=0, description="facts each loop's memory holds; 0 for documents only")
+    exposures: int = Field(
+        3, ge=1, description="times a visit states each of its facts, each time in another wording"
+    )
+    insert_at: int = Field(1, ge=0, description="prose steps of a visit before its memory")
+    insert_at_cycle: int = Field(0, ge=0, description="first cycle, from 0, whose visits hold the memory")
+    prose_steps: int = Field(1, ge=0, description="steps of the loop's own prose in a visit")
+    jitter: float = Field(
+        0.0, ge=0, le=1, description="share of a loop's prose documents replaced each cycle"
+    )
+    order: Literal["cyclic", "shuffled"] = Field(
+        "cyclic", description="fixed order, or a new random one each cycle"
+    )
+    new_loop: int = Field(0, ge=0, description="visits to a loop that is added after the others have run")
+    rest: Literal["unrelated", "loops_without_memory", "both", "none"] = Field(
+        "unrelated",
+        description="what is trained afterwards: background text, the loops' prose, one after the other, nothing",
+    )
+    rest_steps: int = Field(60, ge=1, description="steps of each rest phase")
+    rest_training: bool = Field(True, description="off: rest steps read the text and train nothing")
+    train_on: Literal["statements", "questions", "both"] = Field(
+        "statements", description="form in which facts are trained; both alternates over exposures"
+    )
+    setting: bool = Field(True, description="state each fact inside a sentence of its loop's prose")
+    loop_text: Literal["place", "background"] = Field(
+        "place", description="loop prose: a recognisable place of the world, or documents of the text source"
+    )
+    batch_size: int = Field(8, ge=1, description="rows per step")
+    row_tokens: int = Field(64, ge=8, description="longest training row in tokens")
+    repeats: int = Field(1, ge=1, description="times each batch is trained in a row")
+    even_every: int = Field(4, ge=1, description="rest steps between evenly spaced probes")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MemoryLoopsOptions:
+        if self.insert_at > self.prose_steps:
+            raise ValueError(f"insert_at ({self.insert_at}) must be at most prose_steps ({self.prose_steps})")
+        if self.insert_at_cycle >= self.cycles:
+            raise ValueError(f"insert_at_cycle ({self.insert_at_cycle}) must be below cycles ({self.cycles})")
+        if self.facts_per_loop == 0 and self.prose_steps == 0:
+            raise ValueError("a loop needs facts_per_loop or prose_steps above 0")
+        return self
+
+    @property
+    def all_loops(self) -> int:
+        """Loops, the new one included."""
+        return self.loops + (1 if self.new_loop else 0)
+
+    @property
+    def memory_rows(self) -> int:
+        """Rows that state the memory once."""
+        return self.facts_per_loop * (self.loops if self.variant == "conflict" else 1)
+
+    @property
+    def memory_batches(self) -> int:
+        """Batches of one visit's memory."""
+        return self.exposures * -(-self.memory_rows // self.batch_size)
+
+    @property
+    def rests(self) -> tuple[str, ...]:
+        """Rest phases in order."""
+        return {"none": (), "both": ("unrelated", "loops_without_memory")}.get(self.rest, (self.rest,))
+
+    def visit_steps(self, cycle: int) -> int:
+        """Optimizer steps of a visit in this cycle."""
+        memory = self.memory_batches if cycle >= self.insert_at_cycle else 0
+        return (self.prose_steps + memory) * self.repeats
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """A fact of a loop as it is trained and asked.
+
+    Attributes:
+        truths: what a visit to each loop states about this fact's person: the fact itself for its own loop;
+            in `conflict`, every loop's own answer.
+    """
+
+    loop: int
+    fact: Fact
+    twin: Fact
+    truths: Mapping[int, Fact]
+
+
+class _Loops:
+    """The stream of one seed. Every document and row is a pure function of (options, seed, place)."""
+
+    def __init__(self, options: MemoryLoopsOptions, context: BuildContext) -> None:
+        self.options = options
+        self.context = context
+        self.experience = lru_cache(maxsize=4)(self._experience)
+
+    # -- what is where --------------------------------------------------------------------------------
+
+    @cached_property
+    def visits(self) -> list[tuple[int, int]]:
+        """(loop, cycle) of every visit in the order they run."""
+        o = self.options
+        shuffle = np.random.Generator(np.random.PCG64([self.context.seed, 0x5EED]))
+        order: list[tuple[int, int]] = []
+        for cycle in range(o.cycles):
+            loops = list(range(o.loops)) if o.order == "cyclic" else shuffle.permutation(o.loops).tolist()
+            order += [(int(loop), cycle) for loop in loops]
+        # the new loop's visits always hold its memory, whatever insert_at_cycle says of the others
+        return order + [(o.loops, o.insert_at_cycle + visit) for visit in range(o.new_loop)]
+
+    @property
+    def length(self) -> int:
+        """Experiences of the stream."""
+        return len(self.visits) + len(self.options.rests)
+
+    @cached_property
+    def memories(self) -> list[_Memory]:
+        """All facts of all loops, loop by loop."""
+        o = self.options
+        pairs = make_facts(self.context.seed, o.all_loops * o.facts_per_loop)
+        by_loop = [pairs[k * o.facts_per_loop : (k + 1) * o.facts_per_loop] for k in range(o.all_loops)]
+        memories = []
+        for loop, own in enumerate(by_loop):
+            for place, (fact, twin) in enumerate(own):
+                memories.append(_Memory(loop, fact, twin, self._truths(loop, place, fact, by_loop)))
+        return memories
+
+    def _truths(
+        self, loop: int, place: int, fact: Fact, by_loop: Sequence[Sequence[tuple[Fact, Fact]]]
+    ) -> Mapping[int, Fact]:
+        if self.options.variant == "own":
+            return {loop: fact}
+        answers = _distinct_values(self.context.seed, place, fact.attribute, len(by_loop))
+        return {
+            other: Fact(fact.id, fact.person, fact.attribute, answers[other]) for other in range(len(by_loop))
+        }
+
+    # -- training rows --------------------------------------------------------------------------------
+
+    def prose(self, loop: int, cycle: int, index: int) -> str:
+        """Prose document `index` of a loop as it stands in this cycle; `jitter` replaces a share of them."""
+        o = self.options
+        documents = o.prose_steps * o.batch_size
+        changed = round(o.jitter * documents)
+        # each cycle replaces the next `changed` documents in turn
+        edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if documents else 0
+        if o.loop_text == "background":
+            return self.context.text.train(
+                self._rest_documents + (edition * o.all_loops + loop) * documents + index
+            )
+        return place_prose(self.context.seed, loop, edition * 100_000 + index)
+
+    @property
+    def _rest_documents(self) -> int:
+        return self.options.rest_steps * self.options.batch_size if "unrelated" in self.options.rests else 0
+
+    def _row(self, text: str, facts: Sequence[str] = ()) -> Example:
+        return text_example(self.context.encode, text, facts=facts, length=self.options.row_tokens)
+
+    def _prose_batch(self, loop: int, cycle: int, step: int) -> Batch:
+        size = self.options.batch_size
+        return tuple(self._row(self.prose(loop, cycle, step * size + i)) for i in range(size))
+
+    def _memory_row(self, memory: _Memory, loop: int, cycle: int, exposure: int, place: int) -> Example:
+        """One fact in the wording of this exposure; wordings differ between facts, exposures and cycles."""
+        o = self.options
+        fact = memory.truths[loop]
+        turn = cycle * o.exposures + exposure + place
+        asked = o.train_on == "questions" or (o.train_on == "both" and turn % 2 == 1)
+        wording = turn // 2 if o.train_on == "both" else turn
+        text = (
+            qa(fact, wording % _questions(fact))
+            if asked
+            else statement(fact, wording % _trained_wordings(fact))
+        )
+        if o.setting:
+            opening = self.prose(loop, cycle, place).split(". ")[0].rstrip(".") + "."
+            if len(self.context.encode(f"{opening} {text}")) <= o.row_tokens:
+                text = f"{opening} {text}"
+        return self._row(text, [fact.id])
+
+    def _memory_batches(self, loop: int, cycle: int) -> list[Batch]:
+        o = self.options
+        stated = [
+            memory for memory in self.memories if loop in memory.truths and memory.loop < self._known(loop)
+        ]
+        batches = []
+        for exposure in range(o.exposures):
+            rows = [self._memory_row(m, loop, cycle, exposure, place) for place, m in enumerate(stated)]
+            batches += [tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size)]
+        return batches
+
+    def _known(self, loop: int) -> int:
+        """Loops whose questions a visit may state: the new loop's only in its own visits."""
+        return self.options.all_loops if loop == self.options.loops else self.options.loops
+
+    def _experience(self, index: int) -> Experience:
+        o = self.options
+        if index < len(self.visits):
+            loop, cycle = self.visits[index]
+            prose = [self._prose_batch(loop, cycle, step) for step in range(o.prose_steps)]
+            memory = self._memory_batches(loop, cycle) if cycle >= o.insert_at_cycle else []
+            new = ", new" if loop == o.loops else ""
+            return Experience(
+                index=index,
+                name=f"loop {loop} visit {cycle}{new}",
+                phase="loop",
+                task_label=loop,
+                batches=(*prose[: o.insert_at], *memory, *prose[o.insert_at :]),
+                repeats=o.repeats,
+            )
+        place = index - len(self.visits)
+        kind = o.rests[place]
+        make = self._unrelated_batch if kind == "unrelated" else self._memoryless_batch
+        return Experience(
+            index=index,
+            name=f"rest {kind.replace('_', ' ')}",
+            phase="rest",
+            task_label=None,
+            batches=tuple(make(step) for step in range(o.rest_steps)),
+            trains="all" if o.rest_training else "none",
+            moments="fresh" if place == 0 else "carry",
+        )
+
+    def _unrelated_batch(self, step: int) -> Batch:
+        size = self.options.batch_size
+        return tuple(self._row(self.context.text.train(step * size + i)) for i in range(size))
+
+    def _memoryless_batch(self, step: int) -> Batch:
+        """The loops' prose in turn, memory left out."""
+        o = self.options
+        if o.prose_steps == 0:
+            raise UsageError(
+                "rest loops_without_memory needs prose_steps of at least 1: there is no prose to train"
+            )
+        visit, within = divmod(step, o.prose_steps)
+        return self._prose_batch(visit % o.loops, o.cycles - 1, within)
+
+    # -- probes ---------------------------------------------------------------------------------------
+
+    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
+        """When what is asked; see the top of this file."""
+        o = self.options
+        primary = "primary" if o.facts_per_loop else "documents"
+        last = index == self.length - 1
+        whole = ("ladder", "general") if o.facts_per_loop else ("general",)
+        if index < len(self.visits):
+            _, cycle = self.visits[index]
+            points = [ProbePoint(0, primary, "boundary")]
+            if index == 0:
+                points += [ProbePoint(0, name, name) for name in whole]
+            if o.facts_per_loop and 0 < o.insert_at and cycle > o.insert_at_cycle:
+                points.append(ProbePoint(o.insert_at * o.repeats, primary, "inside"))
+            if last:
+                end = o.visit_steps(cycle)
+                points += [
+                    ProbePoint(end, primary, "boundary"),
+                    *(ProbePoint(end, name, name) for name in whole),
+                ]
+            return tuple(points)
+        even = set(range(0, o.rest_steps + 1, o.even_every))
+        log = {0, o.rest_steps} | {
+            2**power for power in range(o.rest_steps.bit_length()) if 2**power < o.rest_steps
+        }
+        points = []
+        for after in sorted(even | log):
+            names = [name for name, places in (("even", even), ("log", log)) if after in places]
+            if after == 0 or (last and after == o.rest_steps):
+                names.insert(0, "boundary")
+            probe_set = "margin" if after in even and o.facts_per_loop else primary
+            points.append(ProbePoint(after, probe_set, "+".join(names)))
+            if (index == len(self.visits) and after == 0) or (last and after == o.rest_steps):
+                points += [ProbePoint(after, name, name) for name in whole]
+        return tuple(points)
+
+    def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
+        """All probes by set."""
+        o, context = self.options, self.context
+        general = tuple(
+            document_probe(
+                context.encode,
+                context.text.heldout(i),
+                id=f"general-{i}",
+                fact=f"heldout-{i}",
+                length=o.row_tokens,
+            )
+            for i in range(GENERAL_DOCUMENTS)
+        )
+        if not o.facts_per_loop:
+            documents = tuple(
+                document_probe(
+                    context.encode,
+                    self.prose(loop, 0, i),
+                    id=f"document-{loop}-{i}",
+                    fact=f"document-{loop}-{i}",
+                    length=o.row_tokens,
+                    task_label=loop,
+                )
+                for loop in range(o.all_loops)
+                for i in range(o.prose_steps * o.batch_size)
+            )
+            sets: dict[str, tuple[Probe, ...]] = {"documents": documents, "general": general}
+        else:
+            sets = {
+                "primary": tuple(p for m in self.memories for p in self._bare(m, ("question",))),
+                "margin": tuple(self._margin(m) for m in self.memories)
+                + tuple(self._probe(m, "question", twin=True) for m in self.memories),
+                "ladder": tuple(p for m in self.memories for p in self._ladder(m)),
+                "general": general,
+            }
+            if o.variant == "conflict":
+                sets["primary"] = sets["margin"]
+        self._check_lengths(sets)
+        return sets
+
+    def _check_lengths(self, sets: Mapping[str, Sequence[Probe]]) -> None:
+        longest = max((p for probes in sets.values() for p in probes), key=lambda p: len(p.input_ids))
+        if len(longest.input_ids) > self.context.max_positions:
+            raise UsageError(
+                f"probe {longest.id} has {len(longest.input_ids)} tokens, the model reads {self.context.max_positions}"
+            )
+
+    def _bare(self, memory: _Memory, relations: Sequence[Any]) -> list[Probe]:
+        return [self._probe(memory, r, twin=twin) for r in relations for twin in (False, True)]
+
+    def _ladder(self, memory: _Memory) -> list[Probe]:
+        """Every rung bare, and the primary one after text of the own and of another loop."""
+        other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
+        cued = [
+            self._probe(memory, "question", twin=twin, cue=cue, place=place)
+            for cue, place in (("own", memory.loop), ("other", other))
+            for twin in (False, True)
+        ]
+        return self._bare(memory, ("last_token", "last_word", "verbatim", "paraphrase", "question")) + cued
+
+    def _margin(self, memory: _Memory) -> Probe:
+        """The primary rung with competing answers: every loop's in `conflict`, else ones of like facts."""
+        if self.options.variant == "conflict":
+            choices = [(f"loop {loop}", answer(fact)) for loop, fact in memory.truths.items()]
+        else:
+            right = memory.fact
+            rivals = [
+                m.fact
+                for m in self.memories
+                if m.fact.attribute == right.attribute and m.fact.value != right.value
+            ]
+            values = list(dict.fromkeys([right.value, *(fact.value for fact in rivals)]))
+            choices = [(value, f" {value}") for value in values[:CHOICES]]
+        return self._probe(memory, "question", twin=False, choices=choices)
+
+    def _probe(
+        self,
+        memory: _Memory,
+        relation: Any,
+        *,
+        twin: bool,
+        cue: Any = "none",
+        place: int = 0,
+        choices: Sequence[tuple[str, str]] = (),
+    ) -> Probe:
+        fact = memory.twin if twin else memory.truths[memory.loop]
+        attribute = ATTRIBUTE_BY_NAME[fact.attribute]
+        words = fact.value.split(" ")
+        prompt, right = statement_prompt(fact, 0), answer(fact)
+        chance = 1 / len(attribute.values)
+        if relation == "question":
+            prompt = question_prompt(fact, 0)
+        elif relation == "paraphrase":
+            prompt = statement_prompt(fact, _trained_wordings(fact))
+        elif relation == "last_word":
+            prompt, right = " ".join([prompt, *words[:-1]]), f" {words[-1]}"
+            chance = 1 / len({value.split(" ")[-1] for value in attribute.values})
+        if cue != "none":
+            prompt = f"{self.prose(place, self.options.cycles - 1, 0)} {prompt}"
+        suffix = "-margin" if choices else ""
+        probe = answer_probe(
+            self.context.encode,
+            id=f"{fact.id}-{relation}-{cue}{suffix}",
+            prompt=prompt,
+            answer=right,
+            fact=fact.id,
+            relation=relation,
+            cue=cue,
+            choices=choices,
+            chance=chance,
+            task_label=memory.loop,
+            twin_of=memory.fact.id if twin else None,
+        )
+        return _last_token(probe, self.context) if relation == "last_token" else probe
+
+
+def _last_token(probe: Probe, context: BuildContext) -> Probe:
+    """Only the answer's last token is asked for; its chance is not known in a tokenizer's terms."""
+    return replace(probe, answer_start=len(probe.input_ids) - 1, chance=None)
+
+
+def _trained_wordings(fact: Fact) -> int:
+    """Wordings that may be trained; the last one is kept for the paraphrase rung."""
+    return len(ATTRIBUTE_BY_NAME[fact.attribute].statements) - 1
+
+
+def _questions(fact: Fact) -> int:
+    return len(ATTRIBUTE_BY_NAME[fact.attribute].questions)
+
+
+def _distinct_values(seed: int, place: int, attribute: str, count: int) -> list[str]:
+    """`count` different values of an attribute's closed set."""
+    values = ATTRIBUTE_BY_NAME[attribute].values
+    if count > len(values):
+        raise UsageError(
+            f"variant conflict needs {count} different answers, attribute {attribute} has {len(values)}"
+        )
+    draw = np.random.Generator(np.random.PCG64([seed, 0xC0, place]))
+    return [values[i] for i in draw.choice(len(values), size=count, replace=False)]
+
+
+def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
+    """The stream of one seed."""
+    loops = _Loops(options, context)
+    return Stream(loops.length, loops.experience, loops.probe_points, loops.probe_sets())
+
+
+def outline(options: MemoryLoopsOptions) -> Outline:
+    """Steps, tokens and probes, counted without making a document."""
+    o = options
+    visits = [cycle for cycle in range(o.cycles) for _ in range(o.loops)]
+    visits += [o.insert_at_cycle + visit for visit in range(o.new_loop)]
+    rest = len(o.rests) * o.rest_steps
+    steps = sum(o.visit_steps(cycle) for cycle in visits) + rest
+    prose = o.prose_steps * o.batch_size
+    editions = o.cycles if o.jitter else 1
+    documents = prose * o.all_loops * editions if o.loop_text == "background" else 0
+    documents += o.rest_steps * o.batch_size if "unrelated" in o.rests else 0
+    per_sweep = 2 * o.all_loops * o.facts_per_loop or o.all_loops * prose
+    sweeps = (
+        2 * len(visits) + 1 + len(o.rests) * (2 + o.rest_steps // o.even_every + o.rest_steps.bit_length())
+    )
+    margins = len(o.rests) * (1 + o.rest_steps // o.even_every) * (CHOICES - 1) * per_sweep // 2
+    whole = 3 * (7 * per_sweep if o.facts_per_loop else 0) + 3 * GENERAL_DOCUMENTS
+    probe_rows = sweeps * per_sweep + margins + whole
+    return Outline(
+        steps=steps,
+        train_tokens=steps * o.batch_size * o.row_tokens,
+        probe_rows=probe_rows,
+        probe_tokens=probe_rows * (PROBE_TOKENS if o.facts_per_loop else o.row_tokens),
+        loops=o.all_loops,
+        longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
+        batch_tokens=o.batch_size * o.row_tokens,
+        documents=(documents, GENERAL_DOCUMENTS),
+        primary="retention" if o.facts_per_loop else "recovery",
+        primary_relation="question" if o.facts_per_loop else "general",
+    )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"loops": 2, "cycles": 2, "facts_per_loop": 4, "rest_steps": 8, "even_every": 2},
+    "default": {},
+    "paper": {
+        "loops": 8,
+        "cycles": 8,
+        "facts_per_loop": 16,
+        "batch_size": 16,
+        "row_tokens": 128,
+        "rest_steps": 500,
+        "even_every": 10,
+    },
+    "anticipatory": {
+        "loops": 25,
+        "cycles": 5,
+        "facts_per_loop": 0,
+        "prose_steps": 1,
+        "insert_at": 0,
+        "loop_text": "background",
+        "repeats": 10,
+        "batch_size": 1,
+        "row_tokens": 256,
+        "rest": "none",
+    },
+}
+
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "anticipatory": {"name": "sgd", "lr": 1e-3},
+}
+
+
+@hookimpl
+def seqmem_scenario() -> list[ScenarioSpec]:
+    """Declare the scenario."""
+    return [
+        ScenarioSpec(
+            name="memory_loops",
+            version="1",
+            summary="Loops of documents, each with a memory, visited in cycles; then rest. Who remembers what, and where?",
+            options=MemoryLoopsOptions,
+            presets=PRESETS,
+            optimizer=OPTIMIZER,
+            outline=outline,
+            build=build,
+            controls={"shuffled": {"order": "shuffled"}},
+            citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613 (preset anticipatory)",
+        )
+    ]

@@ -1,0 +1,104 @@
+"""Fixtures: environments with the package, or a stranger's, installed as users would install it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+STRANGER = REPOSITORY / "tests" / "stranger"
+
+Runner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def wheel(shared_folder: Path) -> Path:
+    """The wheel of this repository, built once per session."""
+    folder = shared_folder / "wheel"
+    with FileLock(shared_folder / "wheel.lock"):
+        if not folder.exists():
+            building = shared_folder / "wheel-building"
+            _run(
+                sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation",
+                "--wheel-dir", str(building), str(REPOSITORY),
+            )  # fmt: skip
+            building.rename(folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def wheel_python(shared_folder: Path, wheel: Path) -> Path:
+    """The interpreter of an environment with the wheel installed, away from the repository."""
+    return _environment(shared_folder / "wheel-environment", str(wheel))
+
+
+@pytest.fixture(scope="session")
+def stranger_python(shared_folder: Path, wheel: Path) -> Path:
+    """The interpreter of an environment with the wheel and the stranger's package installed."""
+    return _environment(shared_folder / "stranger-environment", str(wheel), str(STRANGER))
+
+
+@pytest.fixture
+def seqmem_in() -> Runner:
+    """Runs `seqmem` with an environment's interpreter: `seqmem_in(python, "list", cwd=...)`."""
+
+    def run(python: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python.parent / "seqmem"), *arguments],
+            cwd=cwd,
+            env=_clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def _environment(folder: Path, *requirements: str) -> Path:
+    """Make an environment over the packages of the running one and install into it; returns its Python.
+
+    The packages below are reached by a plain path line, which runs no `.pth` file of theirs: an editable
+    installation of this repository is not importable from here.
+    """
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    with FileLock(f"{folder}.lock"):
+        if not ready.exists():
+            venv.create(folder, symlinks=True, clear=True)
+            library = next((folder / "lib").glob("python3.*")) / "site-packages"
+            below = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+            (library / "below.pth").write_text("".join(f"{path}\n" for path in below))
+            for requirement in requirements:
+                _run(
+                    sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index", "--no-deps",
+                    "--no-build-isolation", "--ignore-installed", requirement,
+                )  # fmt: skip
+            ready.touch()
+    return python
+
+
+def _clean_environment() -> dict[str, str]:
+    """The caller's environment less what would let the repository be imported."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, env=_clean_environment(), cwd=Path(command[0]).anchor, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"

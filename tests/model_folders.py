@@ -1,0 +1,86 @@
+"""Tiny randomly initialised models with a tokenizer, as folders that transformers can load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Kind = Literal["gpt_neox", "opt", "gpt2", "llama"]
+KINDS: tuple[Kind, ...] = ("gpt_neox", "opt", "gpt2", "llama")
+
+VOCABULARY = 512
+_END = "<|endoftext|>"
+# What each family's own tokenizer puts in front of every text.
+_PREFIX: dict[str, str] = {"opt": "</s>", "llama": "<s>"}
+
+
+def make_tokenizer(prefix: str | None = None, *, appends_end: bool = False) -> Tokenizer:
+    """A byte-level BPE with an end token (id 0), an optional token in front and at the end of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [_END, *([prefix] if prefix else [])]
+    words = ["the", "of", "a", "in", "lives", "works", "town", "river", "was", "who", "where", "old"]
+    lines = [f"{a} {b} {c}. " for a in words for b in words for c in words[:5]]
+    tokenizer.train_from_iterator(
+        lines,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    front, back = (f"{prefix} " if prefix else ""), (f" {_END}" if appends_end else "")
+    if front or back:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{front}$A{back}", special_tokens=[(token, i) for i, token in enumerate(specials)]
+        )
+    return tokenizer
+
+
+def make_model_folder(
+    kind: Kind, path: Path, *, max_positions: int = 256, appends_end: bool = False, seed: int = 0
+) -> Path:
+    """Write config, safetensors weights and tokenizer of a model of about 100k parameters to `path`."""
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    prefix = _PREFIX.get(kind)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=make_tokenizer(prefix, appends_end=appends_end), eos_token=_END, bos_token=prefix or _END
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(_config(kind, max_positions))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def _config(kind: Kind, max_positions: int) -> Any:
+    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, OPTConfig
+
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if kind == "gpt2":
+        return GPT2Config(
+            vocab_size=VOCABULARY, n_positions=max_positions, n_embd=32, n_layer=2, n_head=2, **ends
+        )
+    common = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": max_positions,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        **ends,
+    }
+    if kind == "gpt_neox":
+        return GPTNeoXConfig(intermediate_size=64, **common)
+    if kind == "opt":
+        return OPTConfig(ffn_dim=64, word_embed_proj_dim=32, **common)
+    return LlamaConfig(intermediate_size=64, num_key_value_heads=1, **common)
