@@ -32,10 +32,7 @@ def wheel(shared_folder: Path) -> Path:
     with FileLock(shared_folder / "wheel.lock"):
         if not folder.exists():
             building = shared_folder / "wheel-building"
-            _run(
-                sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation",
-                "--wheel-dir", str(building), str(REPOSITORY),
-            )  # fmt: skip
+            _pip("wheel", "--wheel-dir", str(building), str(REPOSITORY))
             building.rename(folder)
     return next(folder.glob("*.whl"))
 
@@ -84,10 +81,7 @@ def _environment(folder: Path, *requirements: str) -> Path:
             below = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
             (library / "below.pth").write_text("".join(f"{path}\n" for path in below))
             for requirement in requirements:
-                _run(
-                    sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index", "--no-deps",
-                    "--no-build-isolation", "--ignore-installed", requirement,
-                )  # fmt: skip
+                _pip("--python", str(python), "install", "--ignore-installed", requirement)
             ready.touch()
     return python
 
@@ -97,8 +91,14 @@ def _clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-def _run(*command: str) -> None:
+def _pip(*arguments: str) -> None:
+    """Run pip offline, on what is installed already."""
+    options = ["--no-index", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
-        command, env=_clean_environment(), cwd=Path(command[0]).anchor, capture_output=True, text=True
+        [sys.executable, "-m", "pip", *arguments, *options],
+        env=_clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"pip {' '.join(arguments)}\n{done.stdout}{done.stderr}"

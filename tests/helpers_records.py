@@ -89,7 +89,9 @@ def write_record(
     random = np.random.default_rng([seed, int(layout.shuffled), 7])
     order = visits_of(layout, seed)
     length = layout.prose + layout.block
-    names = [(loop, "loop", length) for loop in order] + ([(None, "rest", layout.rest)] if layout.rest else [])
+    names = [(loop, "loop", length) for loop in order] + (
+        [(None, "rest", layout.rest)] if layout.rest else []
+    )
     starts = np.concatenate([[0], np.cumsum([steps for *_, steps in names])]).astype(int)
     loops_end, end = length * len(order), int(starts[-1])
     rest_name = "rest unrelated"
@@ -133,14 +135,20 @@ def write_record(
         for fact, twin_of, loop, _ in facts
         for relation, cue in ladder
     }
-    held_out = [] if layout.documents else [add_item(f"doc{i}", None, None, "general", "none") for i in range(3)]
+    held_out = (
+        [] if layout.documents else [add_item(f"doc{i}", None, None, "general", "none") for i in range(3)]
+    )
     write_table(folder / "items.parquet", items, ITEMS)
 
     writer = RecordWriter(folder)
     ends = np.array([(i + 1) * length for i in range(len(order))])
 
-    def ask(step: int, experience: int, after: int, schedule: str, *, rungs: list[tuple[str, str]], twins: bool) -> None:
-        rows: dict[str, list[Any]] = {name: [] for name in ("probe", "logprob", "correct", "best_other", "choice")}
+    def ask(
+        step: int, experience: int, after: int, schedule: str, *, rungs: list[tuple[str, str]], twins: bool
+    ) -> None:
+        rows: dict[str, list[Any]] = {
+            name: [] for name in ("probe", "logprob", "correct", "best_other", "choice")
+        }
         ended = int((ends <= step).sum())
         current = order[ended] if step < loops_end and after > 0 else None
         for fact, twin_of, loop, number in facts:
@@ -174,9 +182,17 @@ def write_record(
                 rows["choice"].append(reply.choice)
         add_rows(step, experience, after, schedule, rows, tokens=2)
 
-    def add_rows(step: int, experience: int, after: int, schedule: str, rows: dict[str, list[Any]], tokens: int) -> None:
+    def add_rows(
+        step: int, experience: int, after: int, schedule: str, rows: dict[str, list[Any]], tokens: int
+    ) -> None:
         n = len(rows["probe"])
-        fixed = {"step": step, "experience": experience, "after": after, "schedule": schedule, "tokens": tokens}
+        fixed = {
+            "step": step,
+            "experience": experience,
+            "after": after,
+            "schedule": schedule,
+            "tokens": tokens,
+        }
         writer.add("probes", **{name: [value] * n for name, value in fixed.items()}, **rows)
 
     def ask_general(step: int, experience: int, after: int) -> None:

@@ -53,7 +53,9 @@ def make_model_folder(
 
     prefix = _PREFIX.get(kind)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=make_tokenizer(prefix, appends_end=appends_end), eos_token=_END, bos_token=prefix or _END
+        tokenizer_object=make_tokenizer(prefix, appends_end=appends_end),
+        eos_token=_END,
+        bos_token=prefix or _END,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -14,7 +14,15 @@ from model_folders import KINDS, VOCABULARY, make_model_folder
 from pydantic import ValidationError
 
 from seqmem.errors import UsageError
-from seqmem.models import ASSUMED_POSITIONS, ModelChoice, ResolvedModel, encoder, load_model, load_tokenizer, resolve
+from seqmem.models import (
+    ASSUMED_POSITIONS,
+    ModelChoice,
+    ResolvedModel,
+    encoder,
+    load_model,
+    load_tokenizer,
+    resolve,
+)
 from seqmem.types import ModelSpec
 
 
@@ -35,7 +43,9 @@ class FakeRegistry:
 
     def load(self, kind: str, name: str, /) -> ModelSpec:
         folder = self.tiny if name == "tiny" else None
-        return ModelSpec(name, "1", "", locate=lambda: folder, pretrain=lambda *_: {} if name == "base" else None)
+        return ModelSpec(
+            name, "1", "", locate=lambda: folder, pretrain=lambda *_: {} if name == "base" else None
+        )
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +194,9 @@ def test_resolve_imports_no_torch(folders: Path) -> None:
 # ---- names
 
 
-def test_a_short_name_wins_over_a_folder(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_name_wins_over_a_folder(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(folders / "opt", tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     registry = FakeRegistry(folders / "gpt2")
@@ -264,7 +276,7 @@ def test_settings_that_cannot_work(folders: Path) -> None:
     ("lost", "said"),
     [
         ("config.json", "no config.json"),
-        ("tokenizer.json", "no a tokenizer"),
+        ("tokenizer.json", "no tokenizer (tokenizer.json)"),
         ("model.safetensors", "no weights (model.safetensors)"),
     ],
 )
@@ -368,7 +380,9 @@ def test_a_missing_weight_is_an_error_not_a_random_one(copy: Callable[[str], Pat
         ({"model_type": "no_such_architecture"}, "could not be loaded"),
     ],
 )
-def test_weights_and_config_that_disagree(copy: Callable[[str], Path], changes: dict[str, Any], said: str) -> None:
+def test_weights_and_config_that_disagree(
+    copy: Callable[[str], Path], changes: dict[str, Any], said: str
+) -> None:
     folder = copy("gpt_neox")
     edit_config(folder, **changes)
     with pytest.raises(UsageError, match=said) as caught:
@@ -384,17 +398,17 @@ def test_code_of_the_model_runs_only_when_trusted(copy: Callable[[str], Path], t
         load_model(folder, choice(folder))
     assert not mark.exists()
     plain = resolve(choice(folder), FakeRegistry()).model
-    assert plain.fingerprint != resolve(choice(folder, trust_remote_code=True), FakeRegistry()).model.fingerprint
+    assert (
+        plain.fingerprint != resolve(choice(folder, trust_remote_code=True), FakeRegistry()).model.fingerprint
+    )
 
 
 def test_a_model_that_reads_ahead_is_refused(tmp_path: Path, folders: Path) -> None:
     from transformers import BertConfig, BertLMHeadModel
 
     folder = tmp_path / "bert"
-    config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        initializer_range=0.5,
-    )  # fmt: skip
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=VOCABULARY, initializer_range=0.5, **shape)
     BertLMHeadModel(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(folders / "gpt2" / name, folder)

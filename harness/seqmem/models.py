@@ -175,7 +175,11 @@ def _plugin_folder(name: str, registry: ModelRegistry) -> Path:
     spec = registry.load("model", name)
     folder: Path | None = spec.locate()
     if folder is None:
-        fix = f"make it with: seqmem pretrain {name}" if spec.pretrain else "its plugin does not say how to make it"
+        fix = (
+            f"make it with: seqmem pretrain {name}"
+            if spec.pretrain
+            else "its plugin does not say how to make it"
+        )
         raise UsageError(f"model {name!r} is not on this machine yet; {fix}")
     return folder
 
@@ -241,7 +245,7 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
     if not (folder / "config.json").is_file():
         missing.append("config.json")
     if not _has_tokenizer(folder, choice.trust_remote_code):
-        missing.append("a tokenizer (tokenizer.json)")
+        missing.append("tokenizer (tokenizer.json)")
     weights = _weight_files(folder, where)
     if not weights:
         missing.append("weights (model.safetensors)")
@@ -328,7 +332,9 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
             "so give one that AutoModelForCausalLM can load"
         )
     if config.get("quantization_config"):
-        raise UsageError(f"{where} holds quantized weights, which cannot be trained; give the full-precision one")
+        raise UsageError(
+            f"{where} holds quantized weights, which cannot be trained; give the full-precision one"
+        )
 
 
 def _check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> None:
@@ -471,7 +477,9 @@ def _check_causal(model: PreTrainedModel, where: str) -> None:
     model.train(training)
     # Relative to the spread of the outputs: kernels may round the two rows differently.
     if (logits[0] - logits[1]).abs().max() > 0.05 * logits[0].std():
-        raise UsageError(f"{where} reads later tokens while predicting earlier ones; give a causal language model")
+        raise UsageError(
+            f"{where} reads later tokens while predicting earlier ones; give a causal language model"
+        )
 
 
 def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase:

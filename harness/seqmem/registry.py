@@ -271,7 +271,8 @@ def _declared(entry: Entry, plugin: Any) -> list[Spec]:
         raise PluginError(f"{entry} fails in {hook}(): {_one_line(error)}") from error
     specs: Any = results[0] if results else None
     if not isinstance(specs, list) or not all(isinstance(spec, spec_type) for spec in specs):
-        raise PluginError(f"{entry}: {hook}() must return a list of {spec_type.__name__}, not {specs!r}")
+        given = f"a list of {_types(specs)}" if isinstance(specs, list) else _types([specs])
+        raise PluginError(f"{entry}: {hook}() must return a list of {spec_type.__name__}, not {given}")
     return list(specs)
 
 
@@ -299,6 +300,11 @@ def _check_spec(entry: Entry, spec: Any) -> None:
         missing = [preset for preset in ("smoke", "default") if preset not in spec.presets]
         if missing:
             raise PluginError(f"{entry} lacks the preset {' and '.join(missing)}")
+
+
+def _types(values: list[Any]) -> str:
+    """The types of some values, each once."""
+    return " and ".join(dict.fromkeys(type(value).__name__ for value in values))
 
 
 def _one_line(error: BaseException) -> str:

@@ -57,16 +57,18 @@ def execute(
             run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
             run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
+            info |= {
+                "steps": outline.steps,
+                "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
+            }
             if saved is not None:
                 restore(run, saved)
             else:
-                _start_record(folder, stream)
-            info |= {
-                "steps": outline.steps,
-                "extra_state_bytes": 0,
-                "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
-            }
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
             write_json(folder / "run.json", info | {"status": "running"})
+            if saved is None:
+                _write_items(folder, stream)
             report({"event": "started", "step": run.learner.step, "steps": outline.steps})
             started = time.perf_counter()
             own_state = run.learner.own_state_bytes()
@@ -160,9 +162,7 @@ def _deterministic(recipe: Recipe) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _start_record(folder: Path, stream: Stream) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _write_items(folder: Path, stream: Stream) -> None:
     seen = {probe.id: probe for probes in stream.probe_sets.values() for probe in probes}
     probes = list(seen.values())
     columns = {

@@ -13,4 +13,6 @@ class HalfGradient(seqmem.Strategy):
 
 @seqmem.hookimpl
 def seqmem_strategy() -> list[seqmem.StrategySpec]:
-    return [seqmem.StrategySpec("half_gradient", "1", "halves every gradient", lambda options: HalfGradient())]
+    return [
+        seqmem.StrategySpec("half_gradient", "1", "halves every gradient", lambda options: HalfGradient())
+    ]

@@ -125,8 +125,6 @@ def _particulars(spec: Spec) -> dict[str, Any]:
             "optimizer": {name: dict(values) for name, values in spec.optimizer.items()},
             "controls": {name: dict(values) for name, values in spec.controls.items()},
             "reference": spec.reference,
-            "primary": spec.primary,
-            "primary_relation": spec.primary_relation,
         }
     if isinstance(spec, MetricSpec):
         return {
@@ -177,6 +175,6 @@ def _print_description(found: dict[str, Any]) -> None:
                 for name, values in found[title].items()
             ]
             print_table((title, "values"), rows)
-    if "primary" in found:
+    if "reference" in found:
         say()
-        say(f"Ranked by {found['primary']} on {found['primary_relation']}, against {found['reference']}.")
+        say(f"Every strategy is compared with {found['reference']}.")

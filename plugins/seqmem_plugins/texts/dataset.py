@@ -1,4 +1,4 @@
-"""Background text from the `datasets` library: any Hugging Face id, a local folder, or a builder with files."""
+"""Background text from the `datasets` library: a Hugging Face id, a local folder, or a builder with files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DatasetOptions(Options):
 
     id: str = Field(
         min_length=1,
-        description="a Hugging Face id, a local folder of data files, or a builder such as csv with data_files",
+        description="a Hugging Face id, a folder of data files, or a builder such as csv with data_files",
     )
     config: str | None = Field(None, description="configuration of the dataset, where it has several")
     split: str = Field("train", description="split that documents are taken from")

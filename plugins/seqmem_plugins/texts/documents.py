@@ -35,8 +35,8 @@ def source(documents: Iterable[str], needed: tuple[int, int], where: str) -> Tex
         if not read:
             raise UsageError(f"{where} holds no text")
         raise UsageError(
-            f"{where} is too short: {len(read)} documents, but {wanted} are needed "
-            f"({train} for training, and every {EVERY}th is held out); give more text or ask for less training"
+            f"{where} is too short: {len(read)} document{'s' * (len(read) > 1)}, but {wanted} are needed "
+            f"({train} for training, and every {EVERY}th is held out); give more text or train less"
         )
     # A copy each, so that a document cannot be reached through the other side.
     held = read[EVERY - 1 :: EVERY]

@@ -45,11 +45,12 @@ def fingerprint(options: FileOptions) -> str:
     """sha256 over the content of every file, and over their names where there are several."""
     files = _files(options.path)
     total = hashlib.sha256()
-    for name, path in files:
+    for _, path in files:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if len(files) == 1:
             return digest
+        name = path.relative_to(Path(options.path).expanduser()).as_posix()
         total.update(f"{name} {digest}\n".encode())
     return total.hexdigest()
 
@@ -59,7 +60,9 @@ def _files(path: str) -> list[tuple[str, Path]]:
     root = Path(path).expanduser()
     if root.is_file():
         if root.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"text {path!r} is none of {', '.join(SUFFIXES)}; convert it, or rename it if it is one")
+            raise UsageError(
+                f"text {path!r} is none of {', '.join(SUFFIXES)}; convert it, or rename it if it is one"
+            )
         return [(path, root)]
     if not root.is_dir():
         raise UsageError(f"text {path!r} does not exist; give a file or a folder with --set text.path=...")

@@ -93,8 +93,8 @@ def pretrain(
         },
         "evaluation": figures,
     }
-    model.generation_config = None  # greedy reading needs none, and the folder stays minimal
     model.save_pretrained(out)
+    (out / "generation_config.json").unlink(missing_ok=True)  # it only repeats config.json
     tokenizer.save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,297 @@
+"""The bench from end to end, for the command line and for notebooks alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from seqmem.display import DisplayName, choose
+from seqmem.errors import PluginError, SeqmemError, UsageError
+from seqmem.launch import Workers
+from seqmem.leaderboard import Leaderboard, Row, build_leaderboard
+from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, plan
+from seqmem.recipe import Job
+from seqmem.registry import Registry
+from seqmem.store import Store, Todo, find_boards, read_bench
+from seqmem.types import MetricSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHECKPOINT_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Board:
+    """A finished table.
+
+    Attributes:
+        folder: where its Markdown, CSV, JSON and figures lie.
+        rows: the records behind it.
+        leaderboard: values, intervals and differences.
+    """
+
+    name: str
+    folder: Path
+    rows: Sequence[Row]
+    leaderboard: Leaderboard
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One line per row and measure: mean, interval, difference to the reference."""
+        return self.leaderboard.frame
+
+    @property
+    def values(self) -> pd.DataFrame:
+        """One line per row, seed and measure."""
+        return self.leaderboard.values
+
+    @property
+    def figures(self) -> list[Path]:
+        """The PNG figures."""
+        return sorted(self.folder.glob("figures/*.png"))
+
+    def _repr_html_(self) -> str:
+        """The table, in a notebook."""
+        return str(self.table.to_html())
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What a bench leaves.
+
+    Attributes:
+        failed: run name to reason, for runs that did not finish.
+        unreadable: metrics that could not be loaded, each with its reason.
+        interrupted: Ctrl-C stopped it; the boards hold what had finished.
+    """
+
+    boards: Sequence[Board]
+    failed: Mapping[str, str]
+    unreadable: Sequence[str]
+    interrupted: bool
+
+    @property
+    def board(self) -> Board:
+        """The board of a bench of one scenario."""
+        return self.boards[0]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The first board's table."""
+        return self.board.table
+
+    @property
+    def values(self) -> pd.DataFrame:
+        """The first board's per-seed values."""
+        return self.board.values
+
+    def _repr_html_(self) -> str:
+        return "".join(board._repr_html_() for board in self.boards)
+
+
+def bench(
+    scenario: str | Sequence[str],
+    strategy: str | Sequence[str],
+    *,
+    model: str | Sequence[str] = "tiny",
+    set: Mapping[str, Any] | Sequence[str] = (),
+    out: str | Path = "runs",
+    workers: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    keep_checkpoints: bool = False,
+    display: DisplayName = "auto",
+    disabled: frozenset[str] = frozenset(),
+    **request: Any,
+) -> BenchResult:
+    """Run scenarios x strategies x models x seeds with their reference and controls, and make the tables.
+
+    Args:
+        scenario, strategy, model: names, one or several.
+        set: options as ``{"scenario.loops": 4}`` or ``["scenario.loops=4"]``.
+        out: output folder; finished runs in it are reused.
+        workers: processes, one run each at a time; by default one per core, on a GPU one.
+        resume: continue unfinished runs from their last checkpoints.
+        force: run again what is finished, start over what is not.
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: keep the last checkpoints of finished runs.
+        display: what to show meanwhile.
+        disabled: plugins to leave out.
+        **request: any further field of `seqmem.plan.Request`: preset, seeds, sweep, text, optimizer, lr,
+            revision, dtype, attention, device, threads, probing, reference, controls.
+
+    Raises:
+        UsageError: the request cannot be carried out; nothing was written.
+    """
+    registry = Registry.from_environment(disabled)
+    asked = Request(
+        scenario=_names(scenario), strategy=_names(strategy), model=_names(model), set=_assignments(set), **request
+    )
+    if checkpoint_every < 1 or (workers is not None and workers < 1):
+        raise UsageError("--checkpoint-every and --workers must be at least 1")
+    planned = plan(asked, registry)
+    store = Store(Path(out))
+    with store.locked():
+        todo = store.todo(planned, resume=resume, force=force)
+        jobs = [
+            _job(run, store, planned, checkpoint_every, keep_checkpoints, run.recipe.id in todo.resume, disabled)
+            for run in todo.start
+        ]
+        outcome, interrupted = _carry_out(planned, todo, jobs, workers, display)
+        metrics, unreadable = load_metrics(registry)
+        boards = [_board(store, planned, board, metrics, outcome) for board in planned.boards]
+    failed = {
+        planned.runs[run_id].name: str(event.get("reason", ""))
+        for run_id, event in outcome.items()
+        if event["event"] == "failed"
+    }
+    return BenchResult(boards, failed, unreadable, interrupted)
+
+
+def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Board], list[str]]:
+    """Make the tables and figures of stored boards again, from their records alone.
+
+    Returns:
+        The boards, and the metrics that could not be loaded, each with its reason.
+
+    Raises:
+        UsageError: there is no board at `path`.
+    """
+    metrics, unreadable = load_metrics(Registry.from_environment(disabled))
+    boards = []
+    for folder in find_boards(path):
+        described, rows = read_bench(folder)
+        boards.append(write_board(folder, described["name"], described["scenario"], described["primary"], rows, metrics))
+    return boards, unreadable
+
+
+def load_metrics(registry: Registry) -> tuple[list[MetricSpec], list[str]]:
+    """Every metric that can be loaded, and a line for every one that cannot."""
+    metrics, unreadable = [], []
+    for listed in registry.names("metric"):
+        try:
+            metrics.append(registry.load("metric", listed.name))
+        except PluginError as error:
+            unreadable.append(str(error))
+    return metrics, unreadable
+
+
+def write_board(
+    folder: Path, name: str, scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
+) -> Board:
+    """Score the rows, write tables and figures."""
+    from seqmem.figures import draw_curves, draw_sweep
+
+    leaderboard = build_leaderboard(rows, metrics, scenario=scenario, primary=primary)
+    leaderboard.write(folder)
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        if row.runs:
+            draw_curves(row, figures / _file_name(f"curves {row.label}"))
+    if any(row.swept for row in rows):
+        for metric in metrics:
+            draw_sweep(rows, leaderboard, metric.measures[0], figures / _file_name(f"sweep {metric.name}"))
+    return Board(name, folder, rows, leaderboard)
+
+
+def _board(
+    store: Store, planned: Plan, board: PlannedBoard, metrics: Sequence[MetricSpec], outcome: Mapping[str, Any]
+) -> Board:
+    rows = store.rows(planned, board, outcome)
+    folder = store.write_bench(planned, board)
+    return write_board(folder, board.name, board.scenario, board.primary, rows, metrics)
+
+
+def _carry_out(
+    planned: Plan, todo: Todo, jobs: Sequence[Job], workers: int | None, display: DisplayName
+) -> tuple[Mapping[str, dict[str, Any]], bool]:
+    if not jobs:
+        return {}, False
+    shown = choose(display)
+    names = {run.recipe.id: run.name for run in todo.start}
+    steps = {run.recipe.id: run.outline.steps for run in todo.start}
+    with _interruptible() as interrupted:
+        shown.begin(names, steps, len(todo.reused))
+        try:
+            with Workers(_worker_count(planned, len(jobs), workers), planned.request.threads) as pool:
+                outcome = pool.run(jobs, shown.event, interrupted.is_set)
+        finally:
+            shown.end()
+        return outcome, interrupted.is_set()
+
+
+def _worker_count(planned: Plan, jobs: int, asked: int | None) -> int:
+    if asked is None:
+        on_gpu = any(run.recipe.device.startswith("cuda") for run in planned.runs.values())
+        asked = 1 if on_gpu else max(1, len(os.sched_getaffinity(0)) // planned.request.threads)
+    return min(asked, jobs)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of raising; a second one raises as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _job(
+    run: PlannedRun,
+    store: Store,
+    planned: Plan,
+    checkpoint_every: int,
+    keep_checkpoints: bool,
+    resume: bool,
+    disabled: frozenset[str],
+) -> Job:
+    return Job(
+        recipe=run.recipe,
+        asked=planned.request.asked(),
+        folder=str(store.record_folder(run).absolute()),
+        model_folder=str(run.model_folder.absolute()),
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        resume=resume,
+        disabled=sorted(disabled),
+    )
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _assignments(given: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, Mapping):
+        import json
+
+        return tuple(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in given.items())
+    return tuple(given)
+
+
+def _file_name(text: str) -> str:
+    """A label as a file name: whatever is not a letter, digit, dot or one of ``-_=`` becomes ``-``."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".")[:120]
+
+
+__all__ = ["Board", "BenchResult", "SeqmemError", "bench", "load_metrics", "rebuild"]

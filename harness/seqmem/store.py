@@ -1,0 +1,227 @@
+"""Where records and boards lie, and what is to be done with what lies there already.
+
+An output folder holds ``records/<run>/``, one folder per run whatever bench made it, and
+``boards/<bench>/`` with that bench's tables and figures. A finished run is reused by any bench that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from seqmem.errors import UsageError
+from seqmem.leaderboard import Row
+from seqmem.plan import Plan, PlannedBoard, PlannedRun
+from seqmem.recipe import Recipe
+from seqmem.record import FORMAT, RunRecord, write_json
+
+BENCH = "bench.json"
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What a plan still takes: runs to start or continue, and runs finished before."""
+
+    start: tuple[PlannedRun, ...]
+    resume: frozenset[str]
+    reused: tuple[str, ...]
+
+
+class Store:
+    """An output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; nothing is made yet."""
+        self.folder = folder
+
+    def record_folder(self, run: PlannedRun) -> Path:
+        """Where a run's record belongs."""
+        return self.folder / "records" / run.folder
+
+    def board_folder(self, board: PlannedBoard) -> Path:
+        """Where a bench's tables belong."""
+        return self.folder / "boards" / board.name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other benches out of it.
+
+        Raises:
+            UsageError: it cannot be written, or another bench is at work in it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock", timeout=0)
+            with lock:
+                yield
+        except Timeout as error:
+            raise UsageError(f"another bench is at work in {self.folder}; wait for it or give another --out") from error
+        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise UsageError(f"--out {self.folder} cannot be written: {error.strerror}") from error
+
+    def todo(self, plan: Plan, *, resume: bool, force: bool) -> Todo:
+        """Compare the plan with what is there.
+
+        Raises:
+            UsageError: a folder holds a run of another configuration; there are unfinished runs and neither
+                `resume` nor `force` says what to do with them; or there is nothing to resume.
+        """
+        start: list[PlannedRun] = []
+        resumed: list[str] = []
+        reused: list[str] = []
+        for run in plan.runs.values():
+            folder = self.record_folder(run)
+            record = _open(folder, run)
+            if record is not None and record.status == "finished" and not force:
+                reused.append(run.recipe.id)
+                continue
+            start.append(run)
+            if any((folder / "checkpoints").glob("step-*")) and record is not None and record.status != "failed":
+                resumed.append(run.recipe.id)
+        if resume and not resumed and not reused:
+            raise UsageError(f"nothing to resume in {self.folder}: no checkpoint of these runs; leave out --resume")
+        if resumed and not resume and not force:
+            raise UsageError(
+                f"{len(resumed)} of these runs are unfinished in {self.folder}; "
+                "continue them with --resume or start them over with --force"
+            )
+        return Todo(tuple(start), frozenset(resumed if resume else ()), tuple(reused))
+
+    def rows(self, plan: Plan, board: PlannedBoard, outcome: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+        """The board's rows as far as their runs have finished; the rest are named as failed."""
+
+        def finished(ids: Mapping[int, str]) -> dict[int, RunRecord]:
+            records = {}
+            for seed, run_id in ids.items():
+                record = _open(self.record_folder(plan.runs[run_id]), plan.runs[run_id])
+                if record is not None and record.status == "finished":
+                    records[seed] = record
+            return records
+
+        rows = []
+        for row in board.rows:
+            runs = finished(row.runs)
+            failed = {
+                seed: str(outcome.get(run_id, {}).get("reason", "not finished"))
+                for seed, run_id in row.runs.items()
+                if seed not in runs
+            }
+            rows.append(
+                Row(
+                    label=row.label,
+                    facts=row.facts,
+                    runs=runs,
+                    controls={name: finished(ids) for name, ids in row.controls.items()},
+                    reference=row.reference,
+                    swept=row.swept,
+                    failed=failed,
+                )
+            )
+        return rows
+
+    def write_bench(self, plan: Plan, board: PlannedBoard) -> Path:
+        """Write down which runs make the board, so that its tables can be built again from the records."""
+        folder = self.board_folder(board)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def names(ids: Mapping[int, str]) -> dict[str, str]:
+            return {str(seed): plan.runs[run_id].folder for seed, run_id in ids.items()}
+
+        rows = [
+            {
+                "label": row.label,
+                "facts": dict(row.facts),
+                "reference": row.reference,
+                "swept": dict(row.swept),
+                "runs": names(row.runs),
+                "controls": {name: names(ids) for name, ids in row.controls.items()},
+            }
+            for row in board.rows
+        ]
+        write_json(
+            folder / BENCH,
+            {
+                "format": FORMAT,
+                "name": board.name,
+                "scenario": board.scenario,
+                "version": board.version,
+                "primary": board.primary,
+                "asked": plan.request.asked(),
+                "rows": rows,
+            },
+        )
+        return folder
+
+
+def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """A board's description and its rows, from its folder (``<out>/boards/<bench>``).
+
+    Raises:
+        UsageError: no readable board there, or records are missing.
+    """
+    try:
+        bench = json.loads((folder / BENCH).read_text(encoding="utf-8"))
+        records = folder.parent.parent / "records"
+
+        def opened(names: Mapping[str, str]) -> dict[int, RunRecord]:
+            found = {int(seed): records / name for seed, name in names.items()}
+            opened = {seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()}
+            return {seed: record for seed, record in opened.items() if record.status == "finished"}
+
+        rows = [
+            Row(
+                label=row["label"],
+                facts=row["facts"],
+                runs=(runs := opened(row["runs"])),
+                controls={name: opened(names) for name, names in row["controls"].items()},
+                reference=row["reference"],
+                swept=row["swept"],
+                failed={int(seed): "not finished" for seed in row["runs"] if int(seed) not in runs},
+            )
+            for row in bench["rows"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: no readable board ({error})") from error
+    return bench, rows
+
+
+def find_boards(path: Path) -> list[Path]:
+    """Board folders in an output folder, or the one folder that `path` is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (path / BENCH).exists():
+        return [path]
+    found = sorted(p.parent for p in path.glob(f"boards/*/{BENCH}"))
+    if not found:
+        raise UsageError(f"{path}: no board there; run `seqmem bench --out {path}` first")
+    return found
+
+
+def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
+    """The record in a run's folder, None when there is none yet.
+
+    Raises:
+        UsageError: what is there is no record, or one of another configuration.
+    """
+    if not folder.exists():
+        return None
+    if not (folder / "run.json").exists():
+        return None if all(p.name.startswith(".") for p in folder.iterdir()) else _refuse(folder, "holds files that are no run record")
+    record = RunRecord.open(folder)
+    try:
+        same = Recipe.model_validate(record.recipe).id == run.recipe.id == record.id
+    except ValueError:
+        same = False
+    return record if same else _refuse(folder, "holds a run of another configuration")
+
+
+def _refuse(folder: Path, why: str) -> RunRecord:
+    raise UsageError(f"{folder} {why}; move it away or give another --out")
