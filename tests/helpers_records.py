@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from seqmem.record import EXPERIENCES, FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
 
 RELATIONS = ("last_token", "last_word", "verbatim", "paraphrase", "question")

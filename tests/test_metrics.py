@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
+
 from seqmem import MetricSpec, RunRecord, Value
 from seqmem_plugins.metrics.latent_revival import excess_rise
 from seqmem_plugins.metrics.retention import fit_half_life

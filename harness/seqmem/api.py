@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seqmem.display import DisplayName, choose
 from seqmem.errors import PluginError, SeqmemError, UsageError
 from seqmem.launch import Workers
-from seqmem.leaderboard import Leaderboard, Row, build_leaderboard
+from seqmem.leaderboard import Row, Table, score_rows, tabulate, to_csv, to_json, to_markdown, to_records
 from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, plan
 from seqmem.recipe import Job
 from seqmem.registry import Registry
@@ -36,22 +36,26 @@ class Board:
         folder: where its Markdown, CSV, JSON and figures lie.
         rows: the records behind it.
         leaderboard: values, intervals and differences.
+        broken: metrics that failed on these records, each with its reason.
     """
 
     name: str
     folder: Path
     rows: Sequence[Row]
-    leaderboard: Leaderboard
+    leaderboard: Table
+    broken: Sequence[str]
 
     @property
     def table(self) -> pd.DataFrame:
         """One line per row and measure: mean, interval, difference to the reference."""
-        return self.leaderboard.frame
+        import pandas as pd
+
+        return pd.DataFrame(to_records(self.leaderboard))
 
     @property
     def values(self) -> pd.DataFrame:
         """One line per row, seed and measure."""
-        return self.leaderboard.values
+        return self.leaderboard.scores
 
     @property
     def figures(self) -> list[Path]:
@@ -185,14 +189,32 @@ def load_metrics(registry: Registry) -> tuple[list[MetricSpec], list[str]]:
     return metrics, unreadable
 
 
+def score(
+    scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
+) -> tuple[Table, list[str]]:
+    """The rows' table; a metric that fails is left out and named with its reason, the others go on."""
+    import pandas as pd
+
+    scores, sound, broken = [], [], []
+    for metric in metrics:
+        try:
+            scores.append(score_rows(rows, [metric]))
+            sound.append(metric)
+        except PluginError as error:
+            broken.append(str(error))
+    return tabulate(rows, sound, {scenario: primary}, pd.concat(scores, ignore_index=True)), broken
+
+
 def write_board(
     folder: Path, name: str, scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
 ) -> Board:
     """Score the rows, write tables and figures."""
     from seqmem.figures import draw_curves, draw_sweep
 
-    leaderboard = build_leaderboard(rows, metrics, scenario=scenario, primary=primary)
-    leaderboard.write(folder)
+    table, broken = score(scenario, primary, rows, metrics)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in (("table.md", to_markdown(table)), ("table.csv", to_csv(table)), ("table.json", to_json(table))):
+        (folder / file).write_text(text, encoding="utf-8")
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for row in rows:
@@ -200,8 +222,8 @@ def write_board(
             draw_curves(row, figures / _file_name(f"curves {row.label}"))
     if any(row.swept for row in rows):
         for metric in metrics:
-            draw_sweep(rows, leaderboard, metric.measures[0], figures / _file_name(f"sweep {metric.name}"))
-    return Board(name, folder, rows, leaderboard)
+            draw_sweep(rows, metric.measures[0], figures / _file_name(f"sweep {metric.name}"), table.scores)
+    return Board(name, folder, rows, table, broken)
 
 
 def _board(
@@ -294,4 +316,4 @@ def _file_name(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".")[:120]
 
 
-__all__ = ["Board", "BenchResult", "SeqmemError", "bench", "load_metrics", "rebuild"]
+__all__ = ["Board", "BenchResult", "SeqmemError", "bench", "load_metrics", "rebuild", "score"]

@@ -141,7 +141,9 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
             for metric in metrics:
                 for measure, value in _compute(metric, row.runs[seed], controls):
                     number = float("nan") if value.value is None else float(value.value)
-                    scores.append((row.label, seed, metric.name, measure, number, value.n_items, value.reason))
+                    scores.append(
+                        (row.label, seed, metric.name, measure, number, value.n_items, value.reason)
+                    )
     return pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
 
 
@@ -157,7 +159,10 @@ def _compute(metric: MetricSpec, run: RunRecord, controls: Mapping[str, RunRecor
 
 
 def tabulate(
-    rows: Sequence[Row], metrics: Sequence[MetricSpec], primary: Mapping[str, str], scores: pd.DataFrame | None = None
+    rows: Sequence[Row],
+    metrics: Sequence[MetricSpec],
+    primary: Mapping[str, str],
+    scores: pd.DataFrame | None = None,
 ) -> Table:
     """Group rows that can be compared, and compare them.
 
@@ -199,11 +204,15 @@ def _board(
         for (label, measure), group in scores.groupby(["row", "measure"], sort=False)
     }
     cells = {
-        (row.label, measure.name): _cell(row, measure.name, reference, values) for row in rows for measure in measures
+        (row.label, measure.name): _cell(row, measure.name, reference, values)
+        for row in rows
+        for measure in measures
     }
     _adjust([(row.label, primary.name) for row in rows], cells)
     ranks, no_rank = _ranks(rows, primary, values)
-    verdicts = {row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name]) for row in rows}
+    verdicts = {
+        row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name]) for row in rows
+    }
     return Board(scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts)
 
 
@@ -214,7 +223,9 @@ def _by_seed(values: Mapping[tuple[str, str], pd.DataFrame], label: str, measure
     return {int(str(seed)): float(value) for seed, value in column.items()}
 
 
-def _cell(row: Row, measure: str, reference: str | None, values: Mapping[tuple[str, str], pd.DataFrame]) -> Cell:
+def _cell(
+    row: Row, measure: str, reference: str | None, values: Mapping[tuple[str, str], pd.DataFrame]
+) -> Cell:
     seeds = _by_seed(values, row.label, measure)
     frame = values.get((row.label, measure))
     reasons: list[str] = []
@@ -269,7 +280,10 @@ def _ranks(
             reason = f"no value of {primary.name}: no rank"
         else:
             compared = [
-                [sign * (other[seed] - seeds[row.label][seed]) for seed in sorted(other.keys() & seeds[row.label])]
+                [
+                    sign * (other[seed] - seeds[row.label][seed])
+                    for seed in sorted(other.keys() & seeds[row.label])
+                ]
                 for label, other in seeds.items()
                 if label != row.label and other
             ]
@@ -279,7 +293,8 @@ def _ranks(
             else:
                 adjusted = holm([sign_flip_p(differences) or 0.0 for differences in compared])
                 better = [
-                    p < ALPHA and sum(differences) > 0 for p, differences in zip(adjusted, compared, strict=True)
+                    p < ALPHA and sum(differences) > 0
+                    for p, differences in zip(adjusted, compared, strict=True)
                 ]
                 ranks[row.label] = 1 + sum(better)
                 continue
@@ -390,7 +405,10 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
             (
                 measure.name,
                 _unit(measure),
-                *(_shown(board.cells[row.label, measure.name], measure, len(row.runs), notes) for row in rows),
+                *(
+                    _shown(board.cells[row.label, measure.name], measure, len(row.runs), notes)
+                    for row in rows
+                ),
             )
             for measure in board.measures
         )
@@ -452,7 +470,9 @@ def clean(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Text that Markdown prints as it is: no markup, no HTML, no table cell, no link, no mention."""
     entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-    escaped = "".join(entities.get(char, f"\\{char}" if char in "\\`*_[]|~#!$" else char) for char in clean(text))
+    escaped = "".join(
+        entities.get(char, f"\\{char}" if char in "\\`*_[]|~#!$" else char) for char in clean(text)
+    )
     # A colon or "www." makes a bare link in GitHub's dialect.
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
@@ -469,7 +489,12 @@ def to_markdown(table: Table) -> str:
             parts += [_line(block.columns), _line(["---"] * len(block.columns), lambda text: text)]
             parts += [*(_line(line) for line in block.lines), ""]
     if notes.texts:
-        parts += ["## Notes", "", *(f"({i}) {escape_markdown(text)}  " for i, text in enumerate(notes.texts, 1)), ""]
+        parts += [
+            "## Notes",
+            "",
+            *(f"({i}) {escape_markdown(text)}  " for i, text in enumerate(notes.texts, 1)),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -526,7 +551,9 @@ def to_csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{name: _spreadsheet_safe(value) for name, value in record.items()} for record in records])
+    writer.writerows(
+        [{name: _spreadsheet_safe(value) for name, value in record.items()} for record in records]
+    )
     return out.getvalue()
 
 
@@ -545,7 +572,12 @@ def to_json(table: Table) -> str:
         "note": SEED_NOTE,
         "cells": to_records(table),
         "verdicts": [
-            {"scenario": board.scenario, "model": board.model, "row": row.label, "verdict": board.verdicts[row.label]}
+            {
+                "scenario": board.scenario,
+                "model": board.model,
+                "row": row.label,
+                "verdict": board.verdicts[row.label],
+            }
             for board in table.boards
             for row in board.rows
         ],

@@ -449,7 +449,8 @@ def load_model(folder: Path, choice: ModelChoice, device: str | torch.device = "
             if "trust_remote_code" in str(error):
                 hint = "; it brings its own Python code, which runs only with --trust-remote-code"
             elif choice.attention != "eager" and "attention" in str(error).lower():
-                hint = "; try --attention eager"
+                other = "eager" if choice.attention == "sdpa" else "sdpa"
+                hint = f"; try --attention {other}"
             raise UsageError(f"{where} could not be loaded: {_first_line(error)}{hint}") from error
     absent = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
     if absent:

@@ -20,7 +20,7 @@ from seqmem.types import Outline, ScenarioSpec, StrategySpec
 # A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
 # 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
 # the estimate that `plan` prints.
-RATES = {"cpu": 1.5e10, "cuda": 2e13}
+RATES = {"cpu": 8e10, "cuda": 2e13}
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def plan(request: Request, registry: Registry) -> Plan:
             rows.append(
                 PlannedRow(
                     label=arm.label + suffix,
-                    facts={"strategy": arm.strategy.name, "model": located.model.name, "preset": request.preset, **arm.facts},
+                    facts={"scenario": scenario.name, "strategy": arm.strategy.name, "model": located.model.name, "preset": request.preset, **arm.facts},
                     runs=row_runs.pop(None),
                     controls={str(name): ids for name, ids in row_runs.items()},
                     reference=None if arm.reference is None else arm.reference + suffix,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import doctor, explore
+from seqmem.cli import bench, boards, doctor, explore, pretrain
 from seqmem.cli.app import app, run
 
-__all__ = ["app", "doctor", "explore", "main"]
+__all__ = ["app", "bench", "boards", "doctor", "explore", "main", "pretrain"]
 
 
 def main() -> None:

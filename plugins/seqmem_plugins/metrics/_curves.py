@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from seqmem import RunRecord, Value
@@ -21,7 +22,7 @@ def attempt(measure: Callable[[], Value]) -> Value:
         return Value(None, reason=str(missing))
 
 
-def control(controls: dict[str, RunRecord], name: str) -> RunRecord:
+def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
     """The control run `name` of the same strategy and seed."""
     if name not in controls:
         raise Missing(f"needs the control {name!r}, which was not run")
@@ -94,7 +95,7 @@ def recall_by_loop(run: RunRecord) -> pd.DataFrame:
     table = rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean")
     if table.empty:
         raise Missing("no probed fact belongs to a loop")
-    return table
+    return table.rename(columns=int)
 
 
 def facts_probed(run: RunRecord) -> int:
@@ -106,24 +107,29 @@ def at_step(table: pd.DataFrame, step: int) -> pd.Series:
     """One row of a table by step."""
     if step not in table.index:
         raise Missing(f"no boundary probe at step {step}")
-    return table.loc[step]
+    return table[table.index == step].iloc[0]
+
+
+def loops_of(recall: pd.DataFrame) -> list[int]:
+    """Loops a recall table has columns for."""
+    return [int(loop) for loop in recall.columns.to_numpy()]
 
 
 def after_last_visits(run: RunRecord, recall: pd.DataFrame) -> pd.Series:
     """a_jj: recall of each loop's facts right after its own last visit, by loop."""
     last = loop_visits(run).groupby("loop")["end"].max()
-    missing = sorted(set(recall.columns.astype(int)) - set(last.index))
+    missing = sorted(set(recall.columns) - set(last.index))
     if missing:
         raise Missing(f"loop {missing[0]} is never visited on its own")
-    own = {loop: at_step(recall, int(last[int(loop)]))[loop] for loop in recall.columns}
+    own = {loop: at_step(recall, int(last[loop]))[loop] for loop in loops_of(recall)}
     return pd.Series(own, dtype=float)
 
 
-def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[float]:
+def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[int]:
     """Loops whose last visit ended before the stream did: the j < T of the definitions."""
     last = loop_visits(run).groupby("loop")["end"].max()
     end = stream_end(run)
-    early = [loop for loop in recall.columns if int(last.get(int(loop), end)) < end]
+    early = [loop for loop in loops_of(recall) if int(last.get(loop, end)) < end]
     if not early:
         raise Missing("no loop was followed by other training")
     return early
@@ -142,14 +148,16 @@ def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
     alike. Rows before the first such visit are dropped.
     """
     visits = loop_visits(run)
-    first = first_exposures(run)
+    rows = rows.assign(first=rows["fact"].map(first_exposures(run)))
     parts = []
-    for loop, own in rows.groupby("task_label"):
-        ends = visits.loc[visits["loop"] == int(loop), "end"].to_numpy()  # type: ignore[call-overload]
+    for loop in visits["loop"].unique():
+        own = rows[rows["task_label"] == loop]
+        ends = visits.loc[visits["loop"] == loop, "end"].to_numpy()
         done = ends.searchsorted(own["step"].to_numpy(), side="right")
-        before = ends.searchsorted(own["fact"].map(first).to_numpy(dtype=float), side="left")
-        part = own.assign(seen=done - before)[(done > before)]
-        parts.append(part.assign(lag=part["step"] - ends[done[done > before] - 1]))
-    if not parts or not sum(map(len, parts)):
+        before = ends.searchsorted(own["first"].to_numpy(dtype=float), side="left")
+        last = np.where(done > 0, ends[np.maximum(done, 1) - 1], 0)
+        parts.append(own.assign(seen=done - before, lag=own["step"] - last)[done > before])
+    found: pd.DataFrame = pd.concat(parts)
+    if found.empty:
         raise Missing("no fact was asked after it had been trained")
-    return pd.concat(parts)
+    return found

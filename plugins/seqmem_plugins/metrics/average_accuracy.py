@@ -33,7 +33,12 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall of all loops' facts at the end of the stream",
             measures=(
-                Measure("average_accuracy", "fraction", "higher", "mean recall over loops at the end of the stream"),
+                Measure(
+                    "average_accuracy",
+                    "fraction",
+                    "higher",
+                    "mean recall over loops at the end of the stream",
+                ),
             ),
             compute=_compute,
             citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",

@@ -47,7 +47,12 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall at the end minus recall right after each loop's last visit",
             measures=(
-                Measure("backward_transfer", "fraction", "higher", "final recall minus recall after the last visit"),
+                Measure(
+                    "backward_transfer",
+                    "fraction",
+                    "higher",
+                    "final recall minus recall after the last visit",
+                ),
             ),
             compute=_compute,
             citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",

@@ -68,8 +68,12 @@ def seqmem_metric() -> list[MetricSpec]:
             measures=(
                 Measure("cost", "tokens", "lower", "tokens read by training, rehearsed ones included"),
                 Measure("cost.steps", "steps", "lower", "optimizer steps counted, idle ones included"),
-                Measure("cost.passes", "passes", "lower", "forward passes of training, each with one backward"),
-                Measure("cost.state", "model sizes", "lower", "extra state kept, in units of the model's bytes"),
+                Measure(
+                    "cost.passes", "passes", "lower", "forward passes of training, each with one backward"
+                ),
+                Measure(
+                    "cost.state", "model sizes", "lower", "extra state kept, in units of the model's bytes"
+                ),
             ),
             compute=_compute,
         )

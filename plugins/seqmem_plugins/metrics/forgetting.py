@@ -49,7 +49,9 @@ def seqmem_metric() -> list[MetricSpec]:
             name="forgetting",
             version="1",
             summary="best recall before the end minus recall at the end",
-            measures=(Measure("forgetting", "fraction", "lower", "best recall before the end minus final recall"),),
+            measures=(
+                Measure("forgetting", "fraction", "lower", "best recall before the end minus final recall"),
+            ),
             compute=_compute,
             citation="Chaudhry et al. 2018, Riemannian Walk, arXiv 1801.10112",
         )

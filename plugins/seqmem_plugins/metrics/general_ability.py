@@ -52,7 +52,9 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="change of loss on held-out background text",
             measures=(
-                Measure("general_ability", "nats/token", "lower", "held-out loss at the end minus at the start"),
+                Measure(
+                    "general_ability", "nats/token", "lower", "held-out loss at the end minus at the start"
+                ),
                 Measure("general_ability.loops", "nats/token", "lower", "the same at the end of the loops"),
             ),
             compute=_compute,

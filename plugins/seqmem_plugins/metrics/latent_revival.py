@@ -49,7 +49,7 @@ def margins(run: RunRecord) -> Array:
 
 
 def largest_rise(curves: Array) -> Array:
-    """max over s < t of y_t - y_s, per curve."""
+    """Max over s < t of y_t - y_s, per curve."""
     return np.asarray((curves - np.minimum.accumulate(curves, axis=1)).max(axis=1))
 
 
@@ -79,7 +79,8 @@ def excess_rise(curves: Array, random: np.random.Generator) -> Array:
     phi, factor = float(np.clip(phi_seen, 0, _MAX_PHI)), 1.0
     for _ in range(_CALIBRATION_ROUNDS):
         fits = [
-            _fit(_surrogate(decay, phi, factor * scale_seen, random))[1:] for _ in range(_CALIBRATION_SURROGATES)
+            _fit(_surrogate(decay, phi, factor * scale_seen, random))[1:]
+            for _ in range(_CALIBRATION_SURROGATES)
         ]
         refitted = float(np.mean([scale.mean() for _, scale in fits]))
         if refitted == 0:
@@ -114,7 +115,11 @@ def seqmem_metric() -> list[MetricSpec]:
             name="latent_revival",
             version="1",
             summary="rises of the answer's margin without re-exposure, beyond decay plus noise",
-            measures=(Measure("latent_revival", "nats", "none", "largest rise of the margin beyond decay plus noise"),),
+            measures=(
+                Measure(
+                    "latent_revival", "nats", "none", "largest rise of the margin beyond decay plus noise"
+                ),
+            ),
             compute=_compute,
         )
     ]

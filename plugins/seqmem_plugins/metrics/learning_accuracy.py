@@ -33,7 +33,9 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall right after each loop's last visit",
             measures=(
-                Measure("learning_accuracy", "fraction", "higher", "mean recall right after a loop's last visit"),
+                Measure(
+                    "learning_accuracy", "fraction", "higher", "mean recall right after a loop's last visit"
+                ),
             ),
             compute=_compute,
             citation="Riemer et al. 2019, Learning to Learn without Forgetting, arXiv 1810.11910",

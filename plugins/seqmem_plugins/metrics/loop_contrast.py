@@ -146,11 +146,30 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall in a memory's own place against equal age elsewhere",
             measures=(
-                Measure("loop_contrast", "fraction", "higher", "recall in the own loop minus elsewhere at equal age"),
-                Measure("loop_contrast.cued", "fraction", "higher", "gain of the own loop's text as a cue, less twins'"),
-                Measure("loop_contrast.cued_other", "fraction", "none", "gain of another loop's text, less twins'"),
-                Measure("loop_contrast.conflict", "fraction", "higher", "own loop's answers less those trained last"),
-                Measure("loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers"),
+                Measure(
+                    "loop_contrast",
+                    "fraction",
+                    "higher",
+                    "recall in the own loop minus elsewhere at equal age",
+                ),
+                Measure(
+                    "loop_contrast.cued",
+                    "fraction",
+                    "higher",
+                    "gain of the own loop's text as a cue, less twins'",
+                ),
+                Measure(
+                    "loop_contrast.cued_other", "fraction", "none", "gain of another loop's text, less twins'"
+                ),
+                Measure(
+                    "loop_contrast.conflict",
+                    "fraction",
+                    "higher",
+                    "own loop's answers less those trained last",
+                ),
+                Measure(
+                    "loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers"
+                ),
             ),
             compute=_compute,
         )

@@ -13,6 +13,7 @@ from seqmem_plugins.metrics._curves import (
     at_step,
     attempt,
     loop_visits,
+    loops_of,
     questions,
     recall_by_loop,
 )
@@ -79,7 +80,7 @@ def cost_to_others(run: RunRecord) -> Value:
     """
     added = _added(run)
     recall = recall_by_loop(run)
-    others = [loop for loop in recall.columns if int(loop) not in added]
+    others = [loop for loop in loops_of(recall) if loop not in added]
     if not others:
         raise Missing("no fact of the other loops was probed")
     visits = loop_visits(run)
@@ -110,7 +111,9 @@ def seqmem_metric() -> list[MetricSpec]:
             measures=(
                 Measure("new_loop", "exposures", "lower", "median exposures to the first right answer"),
                 Measure("new_loop.reached", "fraction", "higher", "added facts ever answered rightly"),
-                Measure("new_loop.drop", "fraction", "lower", "recall the old loops lose during a visit to it"),
+                Measure(
+                    "new_loop.drop", "fraction", "lower", "recall the old loops lose during a visit to it"
+                ),
             ),
             compute=_compute,
         )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
 from seqmem_plugins.metrics._curves import Missing, answers, attempt, control, first_exposures, loop_visits
@@ -110,7 +109,9 @@ def _score(gaps: list[_Gap]) -> float:
     last = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
     error = float(last.std(ddof=1) / np.sqrt(len(last)))
     if forgotten.mean() <= 2 * error:
-        raise Missing("loss does not rise between visits beyond its noise: nothing is forgotten that could recover")
+        raise Missing(
+            "loss does not rise between visits beyond its noise: nothing is forgotten that could recover"
+        )
     return share
 
 
@@ -187,7 +188,9 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="anticipatory recovery before re-exposure, against shuffled order",
             measures=(
-                Measure("recovery", "fraction", "higher", "share of forgetting recovered, cyclic minus shuffled"),
+                Measure(
+                    "recovery", "fraction", "higher", "share of forgetting recovered, cyclic minus shuffled"
+                ),
                 Measure("recovery.cyclic", "fraction", "none", "share recovered in the order as trained"),
                 Measure("recovery.shuffled", "fraction", "none", "share recovered in shuffled order"),
             ),

@@ -11,7 +11,15 @@ from scipy.integrate import trapezoid
 from scipy.optimize import curve_fit
 
 from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, at_step, attempt, loops_end, questions, rest_steps, stream_end
+from seqmem_plugins.metrics._curves import (
+    Missing,
+    at_step,
+    attempt,
+    loops_end,
+    questions,
+    rest_steps,
+    stream_end,
+)
 
 seqmem_api = ">=1,<2"
 
@@ -80,7 +88,7 @@ def _aicc(residual: Array, parameters: int) -> float:
     """Corrected Akaike criterion of a least-squares fit; the noise variance is one parameter more."""
     n, k = len(residual), parameters + 1
     variance = max(float(np.mean(residual**2)), 1e-9)
-    return n * np.log(variance) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+    return float(n * np.log(variance) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
 def fit_half_life(steps: Array, recall: Array) -> tuple[float, str]:
@@ -138,7 +146,9 @@ def seqmem_metric() -> list[MetricSpec]:
             summary="recall over the rest phase",
             measures=(
                 Measure("retention", "fraction", "higher", "recall at the end of the rest"),
-                Measure("retention.auc", "fraction", "higher", "mean recall over the logarithm of rest steps"),
+                Measure(
+                    "retention.auc", "fraction", "higher", "mean recall over the logarithm of rest steps"
+                ),
                 Measure("retention.half_life", "steps", "higher", "steps until recall has halved"),
             ),
             compute=_compute,
