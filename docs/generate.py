@@ -12,7 +12,7 @@ from typing import Any
 import typer.main
 
 from seqmem import Strategy, hookspecs, types
-from seqmem.cli import app
+from seqmem.cli.app import app
 from seqmem.options import describe_options
 from seqmem.registry import KINDS, Kind, Registry
 
@@ -71,7 +71,9 @@ def parameters(command: Any) -> Iterator[str]:
 
 def shown(default: Any) -> str:
     """A parameter's default, empty where there is none to speak of."""
-    return "" if default in (None, False, [], ()) or callable(default) else f"`{default}`"
+    if default in (None, False, [], ()) or callable(default):
+        return ""
+    return f"`{', '.join(map(str, default)) if isinstance(default, list | tuple) else default}`"
 
 
 def plugins_page() -> str:
@@ -79,7 +81,7 @@ def plugins_page() -> str:
     lines = [NOTE, "# Plugins", "", inspect.cleandoc(hookspecs.__doc__ or ""), "", "## Hooks", ""]
     for kind in KINDS:
         hook = getattr(hookspecs, f"seqmem_{kind}")
-        lines += [f"- `seqmem_{kind}() -> {inspect.signature(hook).return_annotation}`: {hook.__doc__}"]
+        lines.append(f"- `seqmem_{kind}() -> {inspect.signature(hook).return_annotation}`: {hook.__doc__}")
     lines += ["", "## Specs", ""]
     for kind in KINDS:
         lines += spec_section(getattr(types, f"{kind.capitalize()}Spec"))
@@ -87,7 +89,8 @@ def plugins_page() -> str:
     lines += ["## Steps of a strategy", "", inspect.cleandoc(inspect.getdoc(Strategy) or ""), ""]
     for name, step in vars(Strategy).items():
         if not name.startswith("_"):
-            lines.append(f"- `{name}{inspect.signature(step)}`: {cell(step.__doc__)}")
+            signature = str(inspect.signature(step)).replace("'", "")
+            lines.append(f"- `{name}{signature}`: {cell(step.__doc__)}")
     lines += ["", "## Built in", ""]
     plugins = Registry.from_environment(autoload=False)
     for kind in KINDS:

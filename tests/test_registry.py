@@ -79,7 +79,7 @@ def test_listing_imports_nothing(make_entry: MakeEntry) -> None:
         (GOOD.replace("seqmem_text", "seqmem_metric"), "does not implement the hook seqmem_text()"),
         ('seqmem_api = ">=1,<2"', "does not implement the hook seqmem_text()"),
         (GOOD.replace('"good"', '"other"'), "one spec called 'good' from seqmem_text(); it returns 'other'"),
-        (GOOD.replace("return [", "return [1, "), "must return a list of TextSpec, not a list of int and TextSpec"),
+        (GOOD.replace("return [", "return [1, "), "a list of TextSpec, not a list of int and TextSpec"),
         (GOOD.replace("return [", "return None and ["), "must return a list of TextSpec, not NoneType"),
         (GOOD.replace("return [", "1 / 0; return ["), "fails in seqmem_text(): ZeroDivisionError"),
         (GOOD.replace('"a text",', '"a text", options=dict,'), "options must be a subclass of seqmem"),

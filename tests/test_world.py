@@ -80,6 +80,7 @@ def test_facts_are_distinct_balanced_and_have_differing_twins() -> None:
         assert fact.person.values[fact.attribute] == fact.value
         assert twin.person.values[twin.attribute] == twin.value
     assert len({fact.id for pair in pairs for fact in pair}) == 120
+    assert len({fact for pair in pairs for fact in pair}) == 120  # facts can be keys
     assert make_facts(5, 10) == pairs[:10]
     assert not {f.person.name for f, _ in make_facts(6, 60)} & {f.person.name for f, _ in pairs}
 

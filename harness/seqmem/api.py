@@ -120,7 +120,9 @@ def bench(
     """Run scenarios x strategies x models x seeds with their reference and controls, and make the tables.
 
     Args:
-        scenario, strategy, model: names, one or several.
+        scenario: scenario names, one or several.
+        strategy: strategy names, one or several.
+        model: model names, one or several.
         set: options as ``{"scenario.loops": 4}`` or ``["scenario.loops=4"]``.
         out: output folder; finished runs in it are reused.
         workers: processes, one run each at a time; by default one per core, on a GPU one.
@@ -138,7 +140,11 @@ def bench(
     """
     registry = Registry.from_environment(disabled)
     asked = Request(
-        scenario=_names(scenario), strategy=_names(strategy), model=_names(model), set=_assignments(set), **request
+        scenario=_names(scenario),
+        strategy=_names(strategy),
+        model=_names(model),
+        set=_assignments(set),
+        **request,
     )
     if checkpoint_every < 1 or (workers is not None and workers < 1):
         raise UsageError("--checkpoint-every and --workers must be at least 1")
@@ -147,7 +153,15 @@ def bench(
     with store.locked():
         todo = store.todo(planned, resume=resume, force=force)
         jobs = [
-            _job(run, store, planned, checkpoint_every, keep_checkpoints, run.recipe.id in todo.resume, disabled)
+            _job(
+                run,
+                store,
+                planned,
+                checkpoint_every,
+                keep_checkpoints,
+                run.recipe.id in todo.resume,
+                disabled,
+            )
             for run in todo.start
         ]
         outcome, interrupted = _carry_out(planned, todo, jobs, workers, display)
@@ -174,7 +188,9 @@ def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Bo
     boards = []
     for folder in find_boards(path):
         described, rows = read_bench(folder)
-        boards.append(write_board(folder, described["name"], described["scenario"], described["primary"], rows, metrics))
+        boards.append(
+            write_board(folder, described["name"], described["scenario"], described["primary"], rows, metrics)
+        )
     return boards, unreadable
 
 
@@ -213,21 +229,31 @@ def write_board(
 
     table, broken = score(scenario, primary, rows, metrics)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in (("table.md", to_markdown(table)), ("table.csv", to_csv(table)), ("table.json", to_json(table))):
+    for file, text in (
+        ("table.md", to_markdown(table)),
+        ("table.csv", to_csv(table)),
+        ("table.json", to_json(table)),
+    ):
         (folder / file).write_text(text, encoding="utf-8")
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for row in rows:
-        if row.runs:
+        if any(len(record.probes) for record in row.runs.values()):
             draw_curves(row, figures / _file_name(f"curves {row.label}"))
     if any(row.swept for row in rows):
         for metric in metrics:
-            draw_sweep(rows, metric.measures[0], figures / _file_name(f"sweep {metric.name}"), table.scores)
+            measure = metric.measures[0]
+            if table.scores.loc[table.scores["measure"] == measure.name, "value"].notna().any():
+                draw_sweep(rows, table.scores, measure, figures / _file_name(f"sweep {metric.name}"))
     return Board(name, folder, rows, table, broken)
 
 
 def _board(
-    store: Store, planned: Plan, board: PlannedBoard, metrics: Sequence[MetricSpec], outcome: Mapping[str, Any]
+    store: Store,
+    planned: Plan,
+    board: PlannedBoard,
+    metrics: Sequence[MetricSpec],
+    outcome: Mapping[str, Any],
 ) -> Board:
     rows = store.rows(planned, board, outcome)
     folder = store.write_bench(planned, board)

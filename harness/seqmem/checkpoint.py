@@ -56,7 +56,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
     save_file(tensors, work / "tensors.safetensors")
     _sync(work / "tensors.safetensors")
-    write_json(work / "state.json", {**checkpoint.state, "tensors_sha256": _file_digest(work / "tensors.safetensors")})
+    write_json(
+        work / "state.json",
+        {**checkpoint.state, "tensors_sha256": _file_digest(work / "tensors.safetensors")},
+    )
     if final.exists():
         shutil.rmtree(final)
     os.replace(work, final)

@@ -73,7 +73,9 @@ class Workers:
                 worker.process.stdout.close()
             worker.log.close()
 
-    def run(self, jobs: Sequence[Job], on_event: OnEvent, should_stop: Callable[[], bool]) -> Mapping[str, dict[str, Any]]:
+    def run(
+        self, jobs: Sequence[Job], on_event: OnEvent, should_stop: Callable[[], bool]
+    ) -> Mapping[str, dict[str, Any]]:
         """Carry out all jobs; returns the last event of each by run id.
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
@@ -120,7 +122,11 @@ class Workers:
 
     def _start(self) -> _Worker:
         threads = str(self._threads)
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+        }
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         process = subprocess.Popen(
             [sys.executable, "-m", "seqmem.worker"],

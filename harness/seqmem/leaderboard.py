@@ -24,6 +24,7 @@ from seqmem.stats import (
     Interval,
     holm,
     paired_difference,
+    seeds_needed,
     sign_flip_p,
     t_interval,
 )
@@ -37,7 +38,7 @@ SEED_NOTE = (
     "A seed varies data and training; the pretrained checkpoint is one, so claims concern that checkpoint. "
     "Brackets are 95 % t intervals over seeds; differences are paired by seed; p is a two-sided sign-flip "
     f"test, given from {MIN_SEEDS_FOR_P} common seeds up and Holm-adjusted over the rows compared with the "
-    "reference on the primary measure."
+    "reference on the primary measure. ↑: higher is better, ↓: lower is better."
 )
 SCORE_COLUMNS = ("row", "seed", "metric", "measure", "value", "n_items", "reason")
 
@@ -210,8 +211,10 @@ def _board(
     }
     _adjust([(row.label, primary.name) for row in rows], cells)
     ranks, no_rank = _ranks(rows, primary, values)
+    tests = sum(cells[row.label, primary.name].difference is not None for row in rows)
     verdicts = {
-        row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name]) for row in rows
+        row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name], tests)
+        for row in rows
     }
     return Board(scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts)
 
@@ -288,8 +291,9 @@ def _ranks(
                 if label != row.label and other
             ]
             common = min((len(differences) for differences in compared), default=0)
-            if common < MIN_SEEDS_FOR_P:
-                reason = f"{common} common seeds: a rank needs {MIN_SEEDS_FOR_P}"
+            needed = seeds_needed(len(compared))
+            if common < needed:
+                reason = f"{common} common seeds: a rank among {len(compared) + 1} rows needs {needed}"
             else:
                 adjusted = holm([sign_flip_p(differences) or 0.0 for differences in compared])
                 better = [
@@ -303,8 +307,8 @@ def _ranks(
     return ranks, reasons
 
 
-def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell) -> str:
-    """One line in plain words; the caller escapes it for where it is printed."""
+def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell, tests: int) -> str:
+    """One line in plain words, not escaped; `tests` rows were compared with the reference."""
     head = f"{primary.name}: {label}"
     if cell.interval is None:
         return f"{head} has no value ({cell.reason})"
@@ -320,6 +324,9 @@ def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell) ->
     if difference.p is None:
         return f"{head}: no test ({difference.reason})"
     shown = f"(p {format_p(difference.p)})"
+    if difference.p >= ALPHA and difference.interval.n < seeds_needed(tests):
+        few = f"{difference.interval.n} seeds cannot decide {tests} comparisons, {seeds_needed(tests)} can"
+        return f"{head}: no verdict, {few} {shown}"
     if difference.p >= ALPHA:
         return f"{head}: no difference shown {shown}"
     if primary.direction == "none":
@@ -341,9 +348,9 @@ def format_number(value: float, unit: str) -> str:
 
 
 def format_interval(interval: Interval, unit: str) -> str:
-    """``.41 [.35, .47]``, or the mean alone where there is no interval."""
+    """``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
     mean = format_number(interval.mean, unit)
-    if interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None or interval.low == interval.high:
         return mean
     return f"{mean} [{format_number(interval.low, unit)}, {format_number(interval.high, unit)}]"
 
@@ -432,8 +439,7 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
 
 
 def _unit(measure: Measure) -> str:
-    arrow = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}[measure.direction]
-    return measure.unit + arrow
+    return measure.unit + {"higher": " ↑", "lower": " ↓", "none": ""}[measure.direction]
 
 
 def _shown(cell: Cell, measure: Measure, runs: int, notes: _Notes) -> str:

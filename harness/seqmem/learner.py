@@ -81,7 +81,9 @@ class Learner:
         generator: the strategy's own random numbers, seeded by the run and saved with it.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int
+    ) -> None:
         """Wrap a loaded model; the moment context `main` is created and active."""
         self.model = model.to(device)
         self.model.train()
@@ -177,7 +179,9 @@ class Learner:
             parameter.copy_(tensors[f"weights:{name}"])
         for name, buffer in self.model.named_buffers():
             buffer.copy_(tensors[f"buffers:{name}"])
-        self.state.restore({k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")})
+        self.state.restore(
+            {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}
+        )
         self.use_moments(active_moments)
 
 
@@ -185,7 +189,11 @@ def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> t
     fused = all(p.dtype == torch.float32 or p.is_cuda for p in parameters)
     if settings.name == "sgd":
         return torch.optim.SGD(
-            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=fused,
         )
     rule = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return rule(

@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,7 +82,11 @@ def train(run: Run) -> None:
             if place.position == experience.steps:
                 break
             batch = experience.batch(place.position)
-            loss = step(run, experience, batch) if experience.trains == "all" else read_only(run, experience, batch)
+            loss = (
+                step(run, experience, batch)
+                if experience.trains == "all"
+                else read_only(run, experience, batch)
+            )
             learner.step += 1
             place.position += 1
             run.on_step(experience, loss)
@@ -130,7 +133,9 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     loss, tokens, targets = learner.loss([*batch, *rehearsed])
     nats = loss.item()
     if not math.isfinite(nats):
-        raise RunFailed(f"the loss is {nats} at step {learner.step + 1} ({experience.name}); lower the learning rate")
+        raise RunFailed(
+            f"the loss is {nats} at step {learner.step + 1} ({experience.name}); lower the learning rate"
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     penalty = strategy.add_gradient(learner)
     grad_norm = learner.clip()
@@ -221,7 +226,9 @@ def ask(run: Run, experience: Experience, point: ProbePoint) -> None:
 def chain(content: str, experience: Experience) -> str:
     """Add an experience's training rows to the stream's content hash."""
     hasher = hashlib.sha256(content.encode())
-    hasher.update(f"{experience.phase} {experience.task_label} {experience.repeats} {experience.trains}".encode())
+    hasher.update(
+        f"{experience.phase} {experience.task_label} {experience.repeats} {experience.trains}".encode()
+    )
     for batch in experience.batches:
         for row in batch:
             hasher.update(row.input_ids.astype("<i4").tobytes() + row.loss_mask.tobytes())
@@ -262,7 +269,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
     learner.generator.bit_generator.state = saved.state["generator"]
     run.strategy.load_state_dict(saved.state["strategy"])
     run.place = Place(**saved.state["place"])
-    run.record = RecordWriter(Path(run.record.folder), parts=saved.state["parts"])
+    run.record.drop_parts_after(saved.state["parts"])
     torch.set_rng_state(saved.tensors["random:cpu"])
     if "random:cuda" in saved.tensors:
         torch.cuda.set_rng_state(saved.tensors["random:cuda"], learner.device)

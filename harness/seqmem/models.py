@@ -85,6 +85,7 @@ class ResolvedModel(BaseModel):
         revision: commit of a Hugging Face id, else None.
         fingerprint: sha256 over the names and contents of weights, config and tokenizer files.
         parameters: trainable numbers, tied ones counted once, read from the weights' headers.
+        tensors: parameter tensors, tied ones counted once.
         max_positions: longest row the model can read, in tokens.
         architecture: the config's `model_type`.
         hidden, layers: width and depth, None where the config does not say.
@@ -96,6 +97,7 @@ class ResolvedModel(BaseModel):
     revision: str | None
     fingerprint: str
     parameters: int
+    tensors: int
     max_positions: int
     architecture: str
     hidden: int | None = None
@@ -262,11 +264,13 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
     config = _config(folder / "config.json", where)
     _check_config(config, where)
     _check_vocabulary(folder, config, where)
+    counts = _parameter_counts(weights, config, where)
     return ResolvedModel(
         name=shown,
         revision=commit,
         fingerprint=_fingerprint(folder, weights, choice.trust_remote_code),
-        parameters=_count_parameters(weights, config, where),
+        parameters=sum(counts),
+        tensors=len(counts),
         max_positions=_max_positions(folder, config),
         architecture=str(config["model_type"]),
         hidden=_number(config, "hidden_size", "n_embd", "d_model"),
@@ -371,12 +375,12 @@ def _fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool)
     return total.hexdigest()
 
 
-def _count_parameters(weights: Sequence[Path], config: Mapping[str, Any], where: str) -> int:
-    """Numbers that are trained, from the headers of the weight files alone."""
+def _parameter_counts(weights: Sequence[Path], config: Mapping[str, Any], where: str) -> list[int]:
+    """Numbers in each tensor that is trained, from the headers of the weight files alone."""
     from safetensors import SafetensorError, safe_open
 
     tied_head = {"lm_head.weight", "embed_out.weight"} if config.get("tie_word_embeddings") else set()
-    count = 0
+    counts = []
     for path in weights:
         try:
             with safe_open(str(path), framework="numpy") as tensors:
@@ -384,12 +388,12 @@ def _count_parameters(weights: Sequence[Path], config: Mapping[str, Any], where:
                     part = tensors.get_slice(name)
                     shape = part.get_shape()
                     if name not in tied_head and not _is_buffer(name, shape, part.get_dtype()):
-                        count += math.prod(shape)
+                        counts.append(math.prod(shape))
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{where} has a damaged {path.name}: {_first_line(error)}") from None
-    if not count:
+    if not sum(counts):
         raise UsageError(f"{where} has weight files without any parameter")
-    return count
+    return counts
 
 
 def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:

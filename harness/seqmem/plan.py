@@ -22,6 +22,9 @@ from seqmem.types import Outline, ScenarioSpec, StrategySpec
 # the estimate that `plan` prints.
 RATES = {"cpu": 8e10, "cuda": 2e13}
 
+CLOCK_BYTES = 4
+"""A moment context keeps its age as one float32 per parameter tensor."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -113,7 +116,9 @@ class PlannedBoard:
     @property
     def name(self) -> str:
         """Scenario and a hash of every run in it."""
-        ids = sorted(i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values())
+        ids = sorted(
+            i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values()
+        )
         return f"{self.scenario}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
 
 
@@ -174,7 +179,13 @@ def plan(request: Request, registry: Registry) -> Plan:
             rows.append(
                 PlannedRow(
                     label=arm.label + suffix,
-                    facts={"scenario": scenario.name, "strategy": arm.strategy.name, "model": located.model.name, "preset": request.preset, **arm.facts},
+                    facts={
+                        "scenario": scenario.name,
+                        "strategy": arm.strategy.name,
+                        "model": located.model.name,
+                        "preset": request.preset,
+                        **arm.facts,
+                    },
                     runs=row_runs.pop(None),
                     controls={str(name): ids for name, ids in row_runs.items()},
                     reference=None if arm.reference is None else arm.reference + suffix,
@@ -228,12 +239,19 @@ def _text(request: Request, given: Mapping[str, Any], registry: Registry) -> Plu
     spec = registry.load("text", name)
     values = validate(spec.options, options, f"text {name}")
     return PluginChoice(
-        name=spec.name, version=spec.version, options=values.model_dump(mode="json"), content=spec.fingerprint(values)
+        name=spec.name,
+        version=spec.version,
+        options=values.model_dump(mode="json"),
+        content=spec.fingerprint(values),
     )
 
 
 def _arms(
-    request: Request, scenario: ScenarioSpec, given: Mapping[Any, Mapping[str, Any]], sweep: Sweep | None, registry: Registry
+    request: Request,
+    scenario: ScenarioSpec,
+    given: Mapping[Any, Mapping[str, Any]],
+    sweep: Sweep | None,
+    registry: Registry,
 ) -> list[_Arm]:
     """Strategies by swept values, the reference first."""
     if request.preset not in scenario.presets:
@@ -246,7 +264,7 @@ def _arms(
     proposed = scenario.optimizer.get(request.preset, scenario.optimizer["default"])
     arms: list[_Arm] = []
     points: Sequence[Any] = sweep.values if sweep else (None,)
-    for name, spec in specs.items():
+    for spec in specs.values():
         takes = set(spec.options.model_fields)
         own = {key: value for key, value in given["strategy"].items() if key in takes}
         for point in points:
@@ -265,13 +283,17 @@ def _arms(
                 continue  # this strategy has no such option: one row stands for all values
             arms.append(_arm(scenario, spec, values, swept, own))
     for scope, unused in _unused(given, sweep, specs):
-        raise UsageError(unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields}))
+        raise UsageError(
+            unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields})
+        )
     if scenario.reference in specs:
         for arm in arms:
             same = {key: value for key, value in arm.swept.items() if not key.startswith("strategy.")}
             arm.reference = _label(scenario.reference, same)
             if not any(other.label == arm.reference for other in arms):
-                arm.reference = next(other.label for other in arms if other.strategy.name == scenario.reference)
+                arm.reference = next(
+                    other.label for other in arms if other.strategy.name == scenario.reference
+                )
     return arms
 
 
@@ -318,7 +340,10 @@ def _arm(
         optimizer=optimizer.model_dump(mode="json"),
         swept=swept,
         label=_label(strategy.name, {**given, **swept}),
-        facts={"options": strategy_options.model_dump(mode="json"), "optimizer": f"{optimizer.name} {optimizer.lr:g}"},
+        facts={
+            "options": strategy_options.model_dump(mode="json"),
+            "optimizer": f"{optimizer.name} {optimizer.lr:g}",
+        },
     )
 
 
@@ -368,14 +393,23 @@ def _run(
     parameter_bytes = model.parameter_bytes(request.dtype)
     contexts = 0
     if arm.strategy.extra_contexts is not None:
-        strategy_options = validate(arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}")
+        strategy_options = validate(
+            arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}"
+        )
         contexts = arm.strategy.extra_contexts(strategy_options, outline.loops)
-    names = [arm.scenario.name, arm.label, *([model.name] if name_model else []), f"s{seed}", *([control] if control else [])]
+    names = [
+        arm.scenario.name,
+        arm.label,
+        *([model.name] if name_model else []),
+        f"s{seed}",
+        *([control] if control else []),
+    ]
     return PlannedRun(
         recipe=recipe,
         name=" ".join(names),
         model_folder=located.folder,
         outline=outline,
         parameter_bytes=parameter_bytes,
-        extra_bytes=contexts * len(recipe.optimizer.moments) * parameter_bytes,
+        extra_bytes=contexts
+        * (len(recipe.optimizer.moments) * parameter_bytes + model.tensors * CLOCK_BYTES),
     )

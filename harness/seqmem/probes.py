@@ -12,7 +12,9 @@ from seqmem.types import Cue, Example, Probe, Relation
 Encode = Callable[[str], list[int]]
 
 
-def text_example(encode: Encode, text: str, *, facts: Sequence[str] = (), length: int | None = None) -> Example:
+def text_example(
+    encode: Encode, text: str, *, facts: Sequence[str] = (), length: int | None = None
+) -> Example:
     """A training row whose every token but the first is a target.
 
     Args:

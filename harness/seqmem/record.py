@@ -25,7 +25,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,7 +106,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> None:
     """Write one Parquet file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema)
+    table = pa.table(
+        {name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema
+    )
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         pq.write_table(table, file)
@@ -119,14 +120,21 @@ def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema
 class RecordWriter:
     """Collects rows in memory and puts them on disk part by part."""
 
-    def __init__(self, folder: Path, parts: int = 0) -> None:
-        """Continue after `parts` finished parts; later ones are deleted."""
+    def __init__(self, folder: Path) -> None:
+        """Write into `folder`, from the first part on."""
         self.folder = folder
+        self.parts = 0
+        self._rows: dict[str, dict[str, list[Any]]] = {
+            name: {column: [] for column in schema.names} for name, schema in TABLES.items()
+        }
+
+    def drop_parts_after(self, parts: int) -> None:
+        """Continue after `parts` finished parts; later ones, and rows not yet written, are deleted."""
         self.parts = parts
-        self._rows: dict[str, dict[str, list[Any]]] = {}
-        for name, schema in TABLES.items():
-            self._rows[name] = {column: [] for column in schema.names}
-            for part in (folder / name).glob("part-*.parquet"):
+        for name, rows in self._rows.items():
+            for column in rows.values():
+                column.clear()
+            for part in (self.folder / name).glob("part-*.parquet"):
                 if int(part.stem.removeprefix("part-")) >= parts:
                     part.unlink()
 
@@ -189,12 +197,14 @@ class RunRecord:
     def _parts(self, table: str) -> pd.DataFrame:
         paths = sorted((self.folder / table).glob("part-*.parquet"))
         tables = [pq.read_table(path) for path in paths] or [TABLES[table].empty_table()]
-        return pa.concat_tables(tables).to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return frame
 
     @cached_property
     def items(self) -> pd.DataFrame:
         """What each probe asks; columns as `ITEMS`, index 0..n-1."""
-        return pq.read_table(self.folder / "items.parquet").to_pandas()
+        frame: pd.DataFrame = pq.read_table(self.folder / "items.parquet").to_pandas()
+        return frame
 
     @cached_property
     def experiences(self) -> pd.DataFrame:
@@ -202,7 +212,7 @@ class RunRecord:
 
         `visit` counts earlier experiences of the same phase and task label, from 0.
         """
-        table = pq.read_table(self.folder / "experiences.parquet").to_pandas()
+        table: pd.DataFrame = pq.read_table(self.folder / "experiences.parquet").to_pandas()
         table["visit"] = table.groupby(["phase", "task_label"], dropna=False).cumcount()
         return table
 
@@ -237,5 +247,6 @@ class RunRecord:
         wanted = (rows["relation"] == (relation or self.info["primary_relation"])) & (rows["cue"] == cue)
         wanted &= rows["twin_of"].notna() == twins
         if schedule is not None:
-            wanted &= np.array([schedule in names.split("+") for names in rows["schedule"]], dtype=bool)
+            asking = {names: schedule in names.split("+") for names in rows["schedule"].unique()}
+            wanted &= rows["schedule"].map(asking).astype(bool)
         return rows[wanted]

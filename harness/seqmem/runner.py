@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from seqmem import __version__
 from seqmem.checkpoint import digest, load_last
-from seqmem.errors import RunFailed, SeqmemError, UsageError
+from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
 from seqmem.models import ModelChoice, encoder, load_model, load_tokenizer
@@ -36,74 +37,67 @@ REPORT_SECONDS = 0.2
 
 
 def execute(
-    job: Job, report: Report, should_stop: Callable[[], bool] = lambda: False, registry: Registry | None = None
+    job: Job,
+    report: Report,
+    should_stop: Callable[[], bool] = lambda: False,
+    registry: Registry | None = None,
 ) -> None:
     """Carry out a job; progress and the outcome go to `report`, results to the job's folder.
 
     The last report has event ``finished``, ``stopped``, ``failed`` (with ``reason``) or, when nothing was
     written because the request cannot be carried out, ``refused``.
     """
-    try:
-        registry = registry or Registry.from_environment(frozenset(job.disabled))
-        stream, outline, build = _prepare(job.recipe, Path(job.model_folder), registry)
-    except SeqmemError as error:
-        report({"event": "refused", "reason": str(error)})
-        return
     folder = Path(job.folder)
-    info = _describe(job, outline)
     with _deterministic(job.recipe):
         try:
-            run = build(folder)
-            run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
-            run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
+            registry = registry or Registry.from_environment(frozenset(job.disabled))
+            run, outline = _build(job, registry)
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
-            info |= {
-                "steps": outline.steps,
-                "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
-            }
-            if saved is not None:
-                restore(run, saved)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-            write_json(folder / "run.json", info | {"status": "running"})
+        except SeqmemError as error:
+            report({"event": "refused", "reason": str(error)})
+            return
+        run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
+        run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
+        info = _describe(job, outline, run)
+        if saved is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        write_json(folder / "run.json", info | {"status": "running"})
+        report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
+        started = time.perf_counter()
+        try:
             if saved is None:
-                _write_items(folder, stream)
-            report({"event": "started", "step": run.learner.step, "steps": outline.steps})
-            started = time.perf_counter()
-            own_state = run.learner.own_state_bytes()
+                _write_items(folder, run.stream)
+            else:
+                restore(run, saved)
             train(run)
-            info |= {
-                "content": run.place.content,
-                "final": digest(checkpoint(run).tensors),
-                "final_weights": digest({k: p.detach() for k, p in run.learner.parameters.items()}),
-                "extra_state_bytes": run.learner.state.bytes() - own_state,
-                "seconds": round(time.perf_counter() - started, 3),
-                "device_bytes": torch.cuda.max_memory_allocated() if run.learner.device.type == "cuda" else None,
-            }
         except Stopped:
-            write_json(folder / "run.json", info | {"status": "stopped"})
-            report({"event": "stopped", "step": run.learner.step})
-            return
-        except (RunFailed, torch.OutOfMemoryError, MemoryError, SeqmemError) as error:
-            reason = str(error) if isinstance(error, SeqmemError) else _out_of_memory(job.recipe)
-            write_json(folder / "run.json", info | {"status": "failed", "reason": reason})
-            report({"event": "failed", "reason": reason})
-            return
-    write_json(folder / "run.json", info | {"status": "finished"})
-    if not job.keep_checkpoints:
+            info["status"] = "stopped"
+        except (torch.OutOfMemoryError, MemoryError):
+            info |= {"status": "failed", "reason": _out_of_memory(job.recipe)}
+        except SeqmemError as error:
+            info |= {"status": "failed", "reason": str(error)}
+        except Exception as error:  # a plugin's fault must not take the other runs along
+            info |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        else:
+            info |= {"status": "finished", **_results(run)}
+        info["seconds"] = round(time.perf_counter() - started, 3)
+        write_json(folder / "run.json", info)
+    if info["status"] == "finished" and not job.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    report({"event": "finished"})
+    report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
 
 
-def _prepare(recipe: Recipe, model_folder: Path, registry: Registry) -> tuple[Stream, Outline, Callable[[Path], Run]]:
-    """Everything that can refuse the request, before anything is written."""
+def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
+    """All parts of the run; everything that can refuse the request does so here, before anything is written."""
+    recipe, model_folder = job.recipe, Path(job.model_folder)
     scenario = registry.load("scenario", recipe.scenario.name)
     strategy = registry.load("strategy", recipe.strategy.name)
     text = registry.load("text", recipe.text.name)
     for spec, choice in ((scenario, recipe.scenario), (strategy, recipe.strategy), (text, recipe.text)):
         if spec.version != choice.version:
-            raise UsageError(f"{choice.name} is at version {spec.version} here, the recipe wants {choice.version}")
+            raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
     scenario_options = validate(scenario.options, recipe.scenario.options, f"scenario {scenario.name}")
     strategy_options = validate(strategy.options, recipe.strategy.options, f"strategy {strategy.name}")
     text_options = validate(text.options, recipe.text.options, f"text {text.name}")
@@ -124,24 +118,34 @@ def _prepare(recipe: Recipe, model_folder: Path, registry: Registry) -> tuple[St
     stream = scenario.build(scenario_options, context)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
+    device = torch.device(recipe.device)
+    learner = Learner(
+        load_model(model_folder, model, device), recipe.optimizer, device, _strategy_seed(recipe)
+    )
+    torch.manual_seed(recipe.seed)
+    run = Run(
+        learner=learner,
+        strategy=strategy.build(strategy_options),
+        stream=stream,
+        record=RecordWriter(Path(job.folder)),
+        place=Place(),
+        probing=recipe.probing,
+        checkpoint_every=job.checkpoint_every,
+    )
+    run.strategy.setup(learner)
+    return run, outline
 
-    def build(folder: Path) -> Run:
-        device = torch.device(recipe.device)
-        learner = Learner(load_model(model_folder, model, recipe.device), recipe.optimizer, device, _strategy_seed(recipe))
-        run = Run(
-            learner=learner,
-            strategy=strategy.build(strategy_options),
-            stream=stream,
-            record=RecordWriter(folder),
-            place=Place(),
-            probing=recipe.probing,
-            checkpoint_every=0,
-        )
-        torch.manual_seed(recipe.seed)
-        run.strategy.setup(learner)
-        return run
 
-    return stream, outline, build
+def _results(run: Run) -> dict[str, Any]:
+    """What is known when the run has finished; the digests tell two runs of one recipe apart."""
+    on_gpu = run.learner.device.type == "cuda"
+    return {
+        "content": run.place.content,
+        "final": digest(checkpoint(run).tensors),
+        "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
+        "extra_state_bytes": run.learner.state.bytes() - run.learner.own_state_bytes(),
+        "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
+    }
 
 
 def _strategy_seed(recipe: Recipe) -> int:
@@ -165,7 +169,7 @@ def _deterministic(recipe: Recipe) -> Iterator[None]:
 def _write_items(folder: Path, stream: Stream) -> None:
     seen = {probe.id: probe for probes in stream.probe_sets.values() for probe in probes}
     probes = list(seen.values())
-    columns = {
+    columns: dict[str, list[Any]] = {
         "probe": [p.id for p in probes],
         "fact": [p.fact for p in probes],
         "twin_of": [p.twin_of for p in probes],
@@ -180,7 +184,7 @@ def _write_items(folder: Path, stream: Stream) -> None:
     write_table(folder / "items.parquet", columns, ITEMS)
 
 
-def _describe(job: Job, outline: Outline) -> dict[str, Any]:
+def _describe(job: Job, outline: Outline, run: Run) -> dict[str, Any]:
     """What the record says of this run before it starts."""
     device = torch.device(job.recipe.device)
     return {
@@ -189,6 +193,8 @@ def _describe(job: Job, outline: Outline) -> dict[str, Any]:
         "recipe": job.recipe.model_dump(mode="json"),
         "asked": job.asked,
         "primary_relation": outline.primary_relation,
+        "steps": outline.steps,
+        "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "code": _code_revision(),
         "hardware": {
@@ -214,8 +220,12 @@ def _code_revision() -> dict[str, Any] | None:
         return None
     git = ["git", "-C", str(root)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"commit": commit, "dirty": bool(status.strip())}
@@ -252,7 +262,12 @@ def _reporters(
                 label = "twins" if probe.twin_of else f"loop {probe.task_label}"
                 recall.setdefault(label, []).append(correct)
         if recall:
-            report({"event": "recall", "step": run.learner.step, "recall": {k: sum(v) / len(v) for k, v in recall.items()}})
+            report(
+                {
+                    "event": "recall",
+                    "step": run.learner.step,
+                    "recall": {k: sum(v) / len(v) for k, v in recall.items()},
+                }
+            )
 
     return on_step, on_answers
-

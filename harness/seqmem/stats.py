@@ -83,6 +83,14 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     return float(result.pvalue)
 
 
+def seeds_needed(tests: int) -> int:
+    """Fewest seeds with which any of `tests` Holm-adjusted sign-flip tests can go under .05."""
+    seeds = MIN_SEEDS_FOR_P
+    while tests * 2 / 2**seeds >= 1 - LEVEL:
+        seeds += 1
+    return seeds
+
+
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
     """Values minus reference, seed by seed; None without a common seed."""
     seeds = sorted(values.keys() & reference.keys())

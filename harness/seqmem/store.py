@@ -61,7 +61,9 @@ class Store:
             with lock:
                 yield
         except Timeout as error:
-            raise UsageError(f"another bench is at work in {self.folder}; wait for it or give another --out") from error
+            raise UsageError(
+                f"another bench is at work in {self.folder}; wait for it or give another --out"
+            ) from error
         except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise UsageError(f"--out {self.folder} cannot be written: {error.strerror}") from error
 
@@ -82,10 +84,16 @@ class Store:
                 reused.append(run.recipe.id)
                 continue
             start.append(run)
-            if any((folder / "checkpoints").glob("step-*")) and record is not None and record.status != "failed":
+            if (
+                any((folder / "checkpoints").glob("step-*"))
+                and record is not None
+                and record.status != "failed"
+            ):
                 resumed.append(run.recipe.id)
         if resume and not resumed and not reused:
-            raise UsageError(f"nothing to resume in {self.folder}: no checkpoint of these runs; leave out --resume")
+            raise UsageError(
+                f"nothing to resume in {self.folder}: no checkpoint of these runs; leave out --resume"
+            )
         if resumed and not resume and not force:
             raise UsageError(
                 f"{len(resumed)} of these runs are unfinished in {self.folder}; "
@@ -171,7 +179,9 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
 
         def opened(names: Mapping[str, str]) -> dict[int, RunRecord]:
             found = {int(seed): records / name for seed, name in names.items()}
-            opened = {seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()}
+            opened = {
+                seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()
+            }
             return {seed: record for seed, record in opened.items() if record.status == "finished"}
 
         rows = [
@@ -214,7 +224,11 @@ def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
     if not folder.exists():
         return None
     if not (folder / "run.json").exists():
-        return None if all(p.name.startswith(".") for p in folder.iterdir()) else _refuse(folder, "holds files that are no run record")
+        return (
+            None
+            if all(p.name.startswith(".") for p in folder.iterdir())
+            else _refuse(folder, "holds files that are no run record")
+        )
     record = RunRecord.open(folder)
     try:
         same = Recipe.model_validate(record.recipe).id == run.recipe.id == record.id

@@ -69,7 +69,7 @@ class MemoryLoopsOptions(Options):
 
     variant: Literal["own", "conflict"] = Field(
         "own",
-        description="own: each loop has its own facts; conflict: loop k trains every loop's question with its own answer",
+        description="own: facts of its own per loop; conflict: loop k trains every loop's question with its answer",
     )
     loops: int = Field(4, ge=2, le=200, description="loops visited in turn")
     cycles: int = Field(4, ge=1, description="times each loop is visited")
@@ -89,7 +89,7 @@ class MemoryLoopsOptions(Options):
     new_loop: int = Field(0, ge=0, description="visits to a loop that is added after the others have run")
     rest: Literal["unrelated", "loops_without_memory", "both", "none"] = Field(
         "unrelated",
-        description="what is trained afterwards: background text, the loops' prose, one after the other, nothing",
+        description="trained afterwards: background text, the loops' prose, both in turn, nothing",
     )
     rest_steps: int = Field(60, ge=1, description="steps of each rest phase")
     rest_training: bool = Field(True, description="off: rest steps read the text and train nothing")
@@ -561,7 +561,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
         ScenarioSpec(
             name="memory_loops",
             version="1",
-            summary="Loops of documents, each with a memory, visited in cycles; then rest. Who remembers what, and where?",
+            summary="Loops of documents, each with a memory, visited in cycles; then rest.",
             options=MemoryLoopsOptions,
             presets=PRESETS,
             optimizer=OPTIMIZER,

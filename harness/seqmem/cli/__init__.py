@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 
 from seqmem.cli import bench, boards, doctor, explore, pretrain
-from seqmem.cli.app import app, run
+from seqmem.cli.app import run
 
-__all__ = ["app", "bench", "boards", "doctor", "explore", "main", "pretrain"]
+__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain"]
 
 
 def main() -> None:

@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 Scenario = Annotated[list[str], typer.Option("--scenario", help="Scenario to run; may be repeated.")]
 Strategy = Annotated[list[str], typer.Option("--strategy", help="Strategy to compare; may be repeated.")]
 Model = Annotated[
-    list[str], typer.Option("--model", help="tiny, small, base, a local folder or a Hugging Face id; may be repeated.")
+    list[str],
+    typer.Option("--model", help="tiny, small, base, a local folder or a Hugging Face id; may be repeated."),
 ]
 Preset = Annotated[str, typer.Option(help="Size of the scenario: smoke, default, paper, or one of its own.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0-4 or 0,3,7.")]
 Set = Annotated[
-    list[str], typer.Option("--set", help="Option of scenario, strategy, optimizer or text, e.g. scenario.loops=4.")
+    list[str],
+    typer.Option("--set", help="Option of scenario, strategy, optimizer or text, e.g. scenario.loops=4."),
 ]
 Sweep = Annotated[
-    str | None, typer.Option(help="A run per value of one option and a figure against it: strategy.init=average,zero.")
+    str | None,
+    typer.Option(help="A run per value of one option and a figure against it: strategy.init=average,zero."),
 ]
-TextSource = Annotated[str, typer.Option("--text", help="Background text: world, a text file, or a dataset id.")]
+TextSource = Annotated[
+    str, typer.Option("--text", help="Background text: world, a text file, or a dataset id.")
+]
 Optimizer = Annotated[str | None, typer.Option(help="adam, adamw or sgd; the preset proposes one.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate; the preset proposes one.")]
 Revision = Annotated[str | None, typer.Option(help="Revision of a Hugging Face id, e.g. step3000.")]
@@ -68,9 +73,15 @@ def bench(
     no_reference: NoReference = False,
     no_controls: NoControls = False,
     out: Out = Path("runs"),
-    workers: Annotated[int | None, typer.Option(help="Runs at a time; by default one per core, on a GPU one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue unfinished runs from their checkpoints.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time; by default one per core, on a GPU one.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue unfinished runs from their checkpoints.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
+    ] = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the last checkpoints of finished runs.")
@@ -174,7 +185,9 @@ def plan_verb(
     show_plan(planned)
 
 
-def _request(*, no_reference: bool, no_controls: bool, dtype: str, attention: str, **given: Any) -> dict[str, Any]:
+def _request(
+    *, no_reference: bool, no_controls: bool, dtype: str, attention: str, **given: Any
+) -> dict[str, Any]:
     """The flags as fields of a Request."""
     return {
         **given,
@@ -235,8 +248,12 @@ def show_plan(planned: Plan) -> None:
     print_table(headers, rows)
     say()
     say(f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}.")
-    say("Tokens are upper bounds. Memory is weights, gradients, moments and the strategy's moment contexts; activations")
-    say("come on top. Times are rough, from operation counts and a typical rate of the device, for one run alone.")
+    say(
+        "Tokens are upper bounds. Memory is weights, gradients, moments and the strategy's moment contexts; activations"
+    )
+    say(
+        "come on top. Times are rough, from operation counts and a typical rate of the device, for one run alone."
+    )
 
 
 def _bytes(count: float) -> str:

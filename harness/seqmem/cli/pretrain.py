@@ -37,7 +37,10 @@ def pretrain(
         return
     say(f"Written to {figures['folder']}")
     for question, found in figures.get("evaluation", {}).items():
-        say(f"  {question}: " + ", ".join(f"{k} {_short(v)}" for k, v in found.items() if not isinstance(v, dict)))
+        say(
+            f"  {question}: "
+            + ", ".join(f"{k} {_short(v)}" for k, v in found.items() if not isinstance(v, dict))
+        )
 
 
 def _short(value: Any) -> str:

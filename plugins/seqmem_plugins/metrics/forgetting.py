@@ -23,9 +23,10 @@ seqmem_api = ">=1,<2"
 def forgetting(run: RunRecord) -> Value:
     """F = mean_{j<T} (max_{l<T} a_lj - a_Tj) (Chaudhry et al. 2018).
 
-    l runs over boundaries after training began and before the stream ended; j over loops whose last visit
-    ended before that. Unit: fraction; range -1 to 1; lower is better. The maximum of many noisy values is above
-    their mean, so F is above zero without any forgetting: read it with `backward_transfer`, which takes none.
+    l runs over boundaries after training began and before the stream ended; j over loops whose last
+    visit ended before that. Unit: fraction; range -1 to 1; lower is better. The maximum of many noisy
+    values is above their mean, so F is above zero without any forgetting: read it with
+    `backward_transfer`, which takes none.
     """
     recall = recall_by_loop(run)
     end = stream_end(run)

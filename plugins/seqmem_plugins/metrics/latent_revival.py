@@ -72,8 +72,9 @@ def _surrogate(decay: Array, phi: float, scale: Array, random: np.random.Generat
 def excess_rise(curves: Array, random: np.random.Generator) -> Array:
     """Largest rise of each curve minus its mean over surrogates.
 
-    An isotonic fit swallows part of the noise, so phi and the SD read off its residuals are too small. They are
-    corrected until surrogates, fitted the same way, give back what the data gave (indirect inference).
+    An isotonic fit swallows part of the noise, so phi and the SD read off its residuals are too small.
+    They are corrected until surrogates, fitted the same way, give back what the data gave (indirect
+    inference).
     """
     decay, phi_seen, scale_seen = _fit(curves)
     phi, factor = float(np.clip(phi_seen, 0, _MAX_PHI)), 1.0
@@ -94,10 +95,12 @@ def excess_rise(curves: Array, random: np.random.Generator) -> Array:
 def latent_revival(run: RunRecord) -> Value:
     """Mean over facts of the largest rise of the margin in the rest, beyond decay plus noise.
 
-    margin = log p(answer) - log p(best other choice). rise = max_{s<t} (y_t - y_s). Null per fact: the isotonic
-    (never rising) fit of its curve plus AR(1) noise with phi pooled over facts and the fact's own SD. Unit: nats;
-    range: any number; zero without revival. Simulated: within .03 nats of zero at phi 0 to .8 and noise SD .3;
-    noise and slow waves look alike, so slow or small revivals (under about 5 noise SD) are not shown.
+    margin = log p(answer) - log p(best other choice). rise = max_{s<t} (y_t - y_s). Null per fact: the
+    isotonic
+    (never rising) fit of its curve plus AR(1) noise with phi pooled over facts and the fact's own SD.
+    Unit: nats; range: any number; zero without revival. Simulated: within .03 nats of zero at phi 0 to
+    .8 and noise SD .3; noise and slow waves look alike, so slow or small revivals (under about 5 noise
+    SD) are not shown.
     """
     curves = margins(run)
     return Value(float(excess_rise(curves, np.random.default_rng(0)).mean()), len(curves))

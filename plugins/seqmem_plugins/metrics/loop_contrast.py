@@ -41,11 +41,11 @@ def _inside(run: RunRecord) -> pd.DataFrame:
 def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
     """Recall in the fact's own loop minus recall elsewhere at equal age, which shuffled order supplies.
 
-    Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the second
-    visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the shuffled control,
-    read at the own rows' steps since k's last visit by linear interpolation over the ages found there. Averaged
-    over visits. Unit: fraction; range -1 to 1; zero when recall depends on age and exposure only; above zero
-    when the loop's prose brings its facts back.
+    Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the
+    second visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the
+    shuffled control, read at the own rows' steps since k's last visit by linear interpolation over the
+    ages found there. Averaged over visits. Unit: fraction; range -1 to 1; zero when recall depends on
+    age and exposure only; above zero when the loop's prose brings its facts back.
     """
     own = since_visit(run, _inside(run))
     own = own[own["current"] == own["task_label"]]
@@ -68,8 +68,8 @@ def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
 def cued(run: RunRecord, cue: str) -> Value:
     """Gain of a cue: (cued - uncued) recall of trained facts minus the same for their never-trained twins.
 
-    Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when the cue
-    helps the memory itself and not just the format.
+    Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when
+    the cue helps the memory itself and not just the format.
     """
     end, gains, facts = loops_end(run), [], 0
     for twins in (False, True):

@@ -68,7 +68,10 @@ def exposures_to_criterion(run: RunRecord) -> Value:
 
 
 def reached(run: RunRecord) -> Value:
-    """Share of the added loop's facts answered rightly at least once. Unit: fraction; 0 to 1; higher is better."""
+    """Share of the added loop's facts ever answered rightly.
+
+    Unit: fraction; range 0 to 1; higher is better.
+    """
     counts = _exposures_to_first_answer(run)
     return Value(float(np.isfinite(counts).mean()), len(counts))
 

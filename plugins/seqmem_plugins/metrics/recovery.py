@@ -1,8 +1,8 @@
 """Anticipatory recovery: does loss fall again before a document comes round?
 
-The naive score of one run is positive in pure noise (a maximum of noisy values lies above both ends). Here the
-place of the maximum is found on half of the items and read on the other half, and shuffled order, in which
-nothing can be anticipated, is read at the same ages and subtracted.
+The naive score of one run is positive in pure noise (a maximum of noisy values lies above both ends).
+Here the place of the maximum is found on half of the items and read on the other half, and shuffled
+order, in which nothing can be anticipated, is read at the same ages and subtracted.
 """
 
 from __future__ import annotations
@@ -41,28 +41,31 @@ def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]
     rows = answers(run, "boundary")
     rows = rows[rows["task_label"].notna()]
     losses = rows.pivot_table(index="step", columns="fact", values="loss", aggfunc="mean")
-    loop_of = rows.drop_duplicates("fact").set_index("fact")["task_label"].astype(int)
-    first = None if run.info["primary_relation"] == "general" else first_exposures(run)
+    curves = losses.to_numpy(dtype=float).T
+    loops = rows.groupby("fact")["task_label"].first().loc[losses.columns].to_numpy(dtype=int)
+    known = np.zeros(len(curves))
+    if run.info["primary_relation"] != "general":
+        known = losses.columns.to_series().map(first_exposures(run)).to_numpy(dtype=float)
     boundaries = losses.index.to_numpy()
     gaps = []
     for number in range(int(visits["visit"].max())):
-        curves = []
-        for fact in losses.columns:
-            own = visits[visits["loop"] == loop_of[fact]].set_index("visit")
-            if number + 1 not in own.index or (
-                first is not None and not first.get(fact, np.inf) <= own["end"].loc[number]
-            ):
+        pieces: list[Array] = []
+        for loop in np.unique(loops):
+            own = visits[(visits["loop"] == loop) & visits["visit"].isin([number, number + 1])]
+            if len(own) < 2:
                 continue
-            inside = (boundaries >= own["end"].loc[number]) & (boundaries <= own["start"].loc[number + 1])
-            curves.append(losses[fact].to_numpy(dtype=float)[inside])
-        if not curves:
+            visited, again = int(own["end"].iloc[0]), int(own["start"].iloc[1])
+            between = (boundaries >= visited) & (boundaries <= again)
+            # A fact first stated after this visit has nothing to lose yet.
+            pieces.extend(curves[(loops == loop) & (known <= visited)][:, between])
+        if not pieces:
             continue
-        width = min(map(len, curves)) if widths is None else widths.get(number, 0)
+        width = min(map(len, pieces)) if widths is None else widths.get(number, 0)
         if width < 2:
             continue
-        table = np.full((len(curves), width), np.nan)
-        for row, curve in zip(table, curves, strict=True):
-            row[: len(curve)] = curve[:width]
+        table = np.full((len(pieces), width), np.nan)
+        for row, piece in zip(table, pieces, strict=True):
+            row[: len(piece)] = piece[:width]
         gaps.append(_Gap(number, table))
     return gaps
 
@@ -129,53 +132,51 @@ def _late(gaps: list[_Gap]) -> list[_Gap]:
     return gaps[len(gaps) // 2 :]
 
 
-def _cyclic(run: RunRecord) -> list[_Gap]:
-    return _late(_gaps(run))
-
-
-def _shuffled(run: RunRecord, shuffled: RunRecord) -> list[_Gap]:
-    """The control's gaps of the same visits, cut to the same ages."""
-    cyclic = _cyclic(run)
-    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in cyclic})
-    if not gaps:
-        raise Missing("the shuffled control has no gap between visits to compare with")
-    return gaps
-
-
-def _items(gaps: list[_Gap]) -> int:
-    return max(len(gap.losses) for gap in gaps)
+def _value(gaps: list[_Gap]) -> Value:
+    return Value(_score(gaps), max(len(gap.losses) for gap in gaps))
 
 
 def in_cyclic_order(run: RunRecord) -> Value:
-    """Recovered share in the order as trained. Unit: fraction; above 0 also for curves that merely wiggle."""
-    gaps = _cyclic(run)
-    return Value(_score(gaps), _items(gaps))
+    """Recovered share in the order as trained.
+
+    Unit: fraction; above 0 also for curves that merely wiggle.
+    """
+    return _value(_late(_gaps(run)))
 
 
 def in_shuffled_order(run: RunRecord, shuffled: RunRecord) -> Value:
-    """The same share in shuffled order at the same ages: what no anticipation gives."""
-    gaps = _shuffled(run, shuffled)
-    return Value(_score(gaps), _items(gaps))
+    """The same share in shuffled order, at the visits and ages of cyclic order: what no anticipation gives.
+
+    Unit: fraction.
+    """
+    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in _late(_gaps(run))})
+    if not gaps:
+        raise Missing("the shuffled control has no gap between visits to compare with")
+    return _value(gaps)
 
 
-def recovery(run: RunRecord, shuffled: RunRecord) -> Value:
+def recovery(cyclic: Value, shuffled: Value) -> Value:
     """R = share(cyclic) - share(shuffled), share = (max - pre) / (max - post) of the mean loss curve.
 
     Between two visits to an item's loop, `post` is its loss right after the first, `pre` right before the
-    second, `max` the loss where it is highest: the place found on a random half of the items, the loss read on
-    the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents, -log p / tokens.
-    The later half of the visits counts. In shuffled order items leave the curve at their next visit, and `pre`
-    is read at the same age as in cyclic order. Unit: fraction; at most 1 plus noise, 0 without anticipation.
+    second, `max` the loss where it is highest: the place found on a random half of the items, the loss
+    read on the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents,
+    -log p / tokens. Age counts visits, which are equally long. The later half of the visits counts. In
+    shuffled order items leave the curve at their next visit, and `pre` is read at the same age as in cyclic
+    order. Unit: fraction; at most 1 plus noise, 0 without anticipation.
     """
-    gaps = _cyclic(run)
-    return Value(_score(gaps) - _score(_shuffled(run, shuffled)), _items(gaps))
+    if cyclic.value is None or shuffled.value is None:
+        raise Missing(cyclic.reason or shuffled.reason)
+    return Value(cyclic.value - shuffled.value, min(cyclic.n_items, shuffled.n_items))
 
 
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+    cyclic = attempt(lambda: in_cyclic_order(run))
+    shuffled = attempt(lambda: in_shuffled_order(run, control(controls, "shuffled")))
     return {
-        "recovery": attempt(lambda: recovery(run, control(controls, "shuffled"))),
-        "recovery.cyclic": attempt(lambda: in_cyclic_order(run)),
-        "recovery.shuffled": attempt(lambda: in_shuffled_order(run, control(controls, "shuffled"))),
+        "recovery": attempt(lambda: recovery(cyclic, shuffled)),
+        "recovery.cyclic": cyclic,
+        "recovery.shuffled": shuffled,
     }
 
 

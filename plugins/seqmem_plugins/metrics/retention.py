@@ -110,9 +110,10 @@ def fit_half_life(steps: Array, recall: Array) -> tuple[float, str]:
 def half_life(run: RunRecord) -> Value:
     """Steps until recall has fallen to half of its fitted start.
 
-    Least squares of recall(t), t = steps since the loops ended: a exp(-b t), a (1+t)^-b, a - b log10(1+t); the
-    best by AICc is read. Unit: steps; range: above 0; higher is better. None where a constant fits as well,
-    where there is nothing to forget, and beyond ten times the rest, where the fit would be read off no data.
+    Least squares of recall(t), t = steps since the loops ended: a exp(-b t), a (1+t)^-b, a - b
+    log10(1+t); the best by AICc is read. Unit: steps; range: above 0; higher is better. None where a
+    constant fits as well, where there is nothing to forget, and beyond ten times the rest, where the fit
+    would be read off no data.
     """
     curve, facts = recall_in_rest(run)
     if len(curve) < _LEAST_POINTS:

@@ -69,7 +69,9 @@ class MomentAverage(Strategy):
 
     def _initialise(self, learner: Learner, context: str, last: str) -> None:
         """Fill a new context (zeros at time 0) as the options say."""
-        made = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "both": learner.settings.moments}[self._options.moments]
+        made = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "both": learner.settings.moments}[
+            self._options.moments
+        ]
         for moment in learner.settings.moments:
             if moment not in made or self._options.init == "last":
                 _copy(learner, last, context, moment)
@@ -125,7 +127,9 @@ def check(options: MomentAvgOptions, optimizer: Any) -> None:
             "use --optimizer adam or --set optimizer.momentum=0.9"
         )
     if options.moments != "both" and len(optimizer.moments) == 1:
-        raise UsageError(f"strategy.moments={options.moments}: sgd has one moment, its momentum; allowed: both")
+        raise UsageError(
+            f"strategy.moments={options.moments}: sgd has one moment, its momentum; allowed: both"
+        )
     if options.init == "zero" and options.moments == "v":
         raise UsageError(
             "strategy.init=zero with strategy.moments=v would divide the last loop's m by a v of zero; "

@@ -98,8 +98,8 @@ def join_questions(text: str, questions: Sequence[str], draw: Draw) -> str:
 def background(seed: int, index: int) -> str:
     """A general document for a benchmark's own background stream.
 
-    45 % prose, 25 % dialogues, 30 % biographies of the cast, which is never in the pretraining
-    text and never asked about.
+    45 % prose, 25 % dialogues, 30 % biographies of the cast, whose facts are in no pretraining
+    text; up to two questions follow a biography, always about what it has just said.
     """
     draw = Draw("background", seed, index)
     kind = draw.below(100)

@@ -1,7 +1,7 @@
 """The people of the world, in populations that can never share a name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -50,7 +50,7 @@ class Person:
     """A name and one value for every attribute."""
 
     name: str
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(hash=False)
 
 
 @lru_cache(maxsize=1)
