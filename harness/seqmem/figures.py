@@ -44,6 +44,8 @@ _STYLE = {
 def draw_curves(row: Row, path_stem: Path) -> tuple[Path, Path]:
     """Recall per loop over steps and below it answer loss, or document loss where documents are probed.
 
+    More than eight loops are drawn as a map of the change of loss since the start.
+
     Lines are means over seeds, bands 95 % t intervals over seeds (from two up), dashed lines the never-trained
     twins, shades the visits in their loop's colour and the rest in grey. Returns the PNG and the SVG.
 
@@ -92,11 +94,12 @@ def draw_curves(row: Row, path_stem: Path) -> tuple[Path, Path]:
 
 
 def _draw_map(row: Row, curves: pd.DataFrame, seeds: int, path_stem: Path) -> tuple[Path, Path]:
-    """Loss as a map, loops upwards and steps to the right: more lines than colours cannot be told apart."""
+    """Change of loss as a map, loops upwards: more lines than colours cannot be told apart."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     table = curves.pivot_table(index="loop", columns="step", values="loss", aggfunc="mean")
+    table = table.sub(table.iloc[:, 0], axis="index")
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 4.7), layout="constrained")
         axis = figure.subplots()
@@ -107,10 +110,10 @@ def _draw_map(row: Row, curves: pd.DataFrame, seeds: int, path_stem: Path) -> tu
             shading="nearest",
             rasterized=True,
         )
-        figure.colorbar(drawn, ax=axis, label="loss (nats per token), mean over seeds", pad=0.01)
+        figure.colorbar(drawn, ax=axis, label="change of loss since the start (nats per token)", pad=0.01)
         axis.set_xlabel("optimizer steps")
         axis.set_ylabel("loop (document), in order")
-        axis.set_title(_title(row, seeds, "dark: low loss"))
+        axis.set_title(_title(row, seeds, "mean over seeds"))
         return _save(figure, path_stem)
 
 
@@ -218,10 +221,10 @@ def draw_sweep(
                     x, mean, yerr=spread, color=colour, marker="o", markersize=4, capsize=3, label=name
                 )
                 continue
-            _, _, mean, low, high = next(point for point in points if point[0] == name)
-            axis.axhline(mean, color=colour, linestyle="--", linewidth=1.2, label=name)
-            if np.isfinite(low):
-                axis.axhspan(low, high, color=colour, alpha=0.1, linewidth=0)
+            _, _, level, below, above = next(point for point in points if point[0] == name)
+            axis.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=name)
+            if np.isfinite(below):
+                axis.axhspan(below, above, color=colour, alpha=0.1, linewidth=0)
         if not numeric:
             axis.set_xticks(list(place.values()), [clean(str(value)) for value in listed])
         seeds = max(len(row.runs) for row in rows)

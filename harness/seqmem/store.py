@@ -55,17 +55,25 @@ class Store:
         Raises:
             UsageError: it cannot be written, or another bench is at work in it.
         """
+        made = not self.folder.exists()
+        path = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            with lock:
-                yield
+            lock = FileLock(path, timeout=0)
+            lock.acquire()
         except Timeout as error:
             raise UsageError(
                 f"another bench is at work in {self.folder}; wait for it or give another --out"
             ) from error
-        except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        except OSError as error:
             raise UsageError(f"--out {self.folder} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+            path.unlink(missing_ok=True)
+            if made and not any(self.folder.iterdir()):
+                self.folder.rmdir()
 
     def todo(self, plan: Plan, *, resume: bool, force: bool) -> Todo:
         """Compare the plan with what is there.

@@ -32,7 +32,7 @@ Cue = Literal["none", "own", "other"]
 class Options(BaseModel):
     """Base of every plugin's options: typed, frozen, and an unknown name is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from helpers_records import Answer, Ask, Layout, Learner, write_record
+from rich.console import Console
+
+from seqmem import Measure, MetricSpec, PluginError, RunRecord, UsageError, Value
+from seqmem import leaderboard as lb
+from seqmem.leaderboard import Row
+
+SMALL = Layout(loops=2, cycles=1, facts=1, rest=4, even=2)
+PRIMARY = {"memory_loops": "score"}
+
+
+def quiet(ask: Ask, random: object) -> Answer:
+    return Answer()
+
+
+def row(
+    folder: Path,
+    label: str,
+    seeds: int,
+    *,
+    reference: str | None = "naive",
+    learner: Learner = quiet,
+    **more: object,
+) -> Row:
+    records = {
+        seed: write_record(folder / f"{hash(label)}-{seed}", learner, SMALL, seed=seed)
+        for seed in range(seeds)
+    }
+    for seed, record in records.items():
+        records[seed] = RunRecord(record.folder, {**record.info, "label": label, "id": f"{label}{seed}"})
+    facts = {"scenario": "memory_loops", "model": "tiny", "strategy": label}
+    return Row(label, facts, records, reference=reference, **more)  # type: ignore[arg-type]
+
+
+def metric(values: Mapping[str, float | None], direction: str = "higher") -> MetricSpec:
+    """Gives a row's value plus a hundredth per seed; odd seeds of a row named None give no value."""
+
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        value = values[run.info["label"]]
+        if value is None:
+            return {"score": Value(None, reason="nobody | knows")}
+        return {"score": Value(value + 0.01 * (run.seed % 3), 10)}
+
+    measure = Measure("score", "fraction", direction, "a number")  # type: ignore[arg-type]
+    return MetricSpec("score", "1", "a number", (measure,), compute)
+
+
+def test_scores_are_long_and_missing_is_no_zero(tmp_path: Path) -> None:
+    rows = [row(tmp_path, "naive", 2), row(tmp_path, "ewc", 1)]
+    scores = lb.score_rows(rows, [metric({"naive": 0.5, "ewc": None})])
+    assert tuple(scores.columns) == lb.SCORE_COLUMNS and len(scores) == 3
+    assert scores["value"].isna().tolist() == [False, False, True]
+    assert scores["reason"].tolist()[2] == "nobody | knows"
+
+
+def test_table_states_interval_difference_p_and_rank(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", "good", "same")]
+    table = lb.tabulate(rows, [metric({"naive": 0.3, "good": 0.6, "same": 0.3})], PRIMARY)
+    (board,) = table.boards
+    cell = board.cells["good", "score"]
+    assert cell.interval is not None and cell.interval.n == 8 and cell.items == 80
+    assert cell.difference is not None and cell.difference.interval.mean == pytest.approx(0.3)
+    assert cell.difference.p == pytest.approx(2 * 2 / 256)
+    assert board.ranks == {"naive": 2, "good": 1, "same": 2}
+    assert board.verdicts["good"].endswith("better (p .016)")
+    assert "no difference shown (p 1.000)" in board.verdicts["same"]
+    assert board.verdicts["naive"].endswith("the reference")
+
+
+def test_lower_is_better_where_a_measure_says_so(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", "more")]
+    (board,) = lb.tabulate(rows, [metric({"naive": 0.3, "more": 0.6}, "lower")], PRIMARY).boards
+    assert board.ranks == {"naive": 1, "more": 2}
+    assert "worse" in board.verdicts["more"]
+
+
+def test_few_seeds_have_no_rank_and_no_p(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 3) for name in ("naive", "good")]
+    table = lb.tabulate(rows, [metric({"naive": 0.3, "good": 0.6})], PRIMARY)
+    (board,) = table.boards
+    assert board.ranks == {"naive": None, "good": None}
+    assert "3 common seeds: a rank among 2 rows needs 6" in board.no_rank["good"]
+    assert "no test (3 common seeds: a test needs 6)" in board.verdicts["good"]
+    assert board.cells["good", "score"].difference is not None
+
+
+def test_six_seeds_cannot_decide_two_comparisons(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 6) for name in ("naive", "good", "best")]
+    (board,) = lb.tabulate(rows, [metric({"naive": 0.1, "good": 0.5, "best": 0.9})], PRIMARY).boards
+    assert "no verdict, 6 seeds cannot decide 2 comparisons, 7 can" in board.verdicts["best"]
+    assert board.ranks["best"] is None
+
+
+def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
+    rows = [row(tmp_path, "naive", 1), row(tmp_path, "ewc", 1, failed={4: "NaN loss"})]
+    text = lb.to_markdown(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
+    assert "one seed: no interval" in text
+    assert "nobody \\| knows" in text
+    assert "seed 4 failed: NaN loss" in text
+    assert "the pretrained checkpoint is one" in text
+    assert "| - (" in text
+
+
+def test_rows_of_another_model_are_another_board(tmp_path: Path) -> None:
+    other = row(tmp_path, "other", 2, reference=None)
+    other = Row(other.label, {**other.facts, "model": "small"}, other.runs)
+    table = lb.tabulate([row(tmp_path, "naive", 2), other], [metric({"naive": 0.3, "other": 0.5})], PRIMARY)
+    assert [board.model for board in table.boards] == ["tiny", "small"]
+    assert "nothing to compare with" in table.boards[1].verdicts["other"]
+
+
+HOSTILE = (
+    "=cmd|'x' <script>alert(1)</script> [red]b[/red] **b** https://evil.example \x1b[31m\u202e @me\n# head"
+)
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    table = lb.tabulate(
+        [row(tmp_path, "naive", 2), row(tmp_path, HOSTILE, 2)],
+        [metric({"naive": 0.3, HOSTILE: 0.5})],
+        PRIMARY,
+    )
+    text = lb.to_markdown(table)
+    assert "<script" not in text and "\n# head" not in text and "https://" not in text and "**b**" not in text
+    assert "\x1b" not in text and "\u202e" not in text and "@me" not in text
+    widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
+    assert widths <= {5, 4, 8}
+    lines = list(csv.DictReader(io.StringIO(lb.to_csv(table))))
+    assert all(not line["row"].startswith("=") for line in lines)
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(lb.to_rich(table))
+    shown = console.export_text()
+    assert "[red]b[/red]" in shown and "\x1b" not in shown
+
+
+def test_builds_are_the_same_bytes(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 3) for name in ("naive", "good")]
+    spec = metric({"naive": 0.3, "good": 0.6})
+    for write in (lb.to_markdown, lb.to_csv, lb.to_json):
+        assert write(lb.tabulate(rows, [spec], PRIMARY)) == write(lb.tabulate(rows, [spec], PRIMARY))
+
+
+def test_json_holds_what_a_reader_needs_to_check(tmp_path: Path) -> None:
+    rows = [row(tmp_path, "naive", 2), row(tmp_path, "ewc", 1)]
+    value = json.loads(lb.to_json(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY)))
+    cells = {cell["row"]: cell for cell in value["cells"]}
+    assert cells["ewc"]["mean"] is None and cells["ewc"]["reason"]
+    assert cells["naive"]["seeds"] == 2 and cells["naive"]["items"] == 20
+    assert len(value["scores"]) == 3 and value["scores"][2]["value"] is None
+    assert value["runs"]["naive"] == {"0": "naive0", "1": "naive1"}
+
+
+def test_wrong_requests_name_what_is_wrong(tmp_path: Path) -> None:
+    naive = row(tmp_path, "naive", 1)
+    spec = metric({"naive": 0.3})
+    with pytest.raises(UsageError, match="two rows are called 'naive'"):
+        lb.score_rows([naive, naive], [spec])
+    with pytest.raises(UsageError, match="no runs"):
+        lb.tabulate([], [spec], PRIMARY)
+    with pytest.raises(UsageError, match="primary measure 'wrong'"):
+        lb.tabulate([naive], [spec], {"memory_loops": "wrong"})
+    with pytest.raises(PluginError, match="metric 'score' failed on run naive0"):
+        lb.score_rows([naive], [metric({})])
+    broken = MetricSpec("score", "1", "", spec.measures, lambda run, controls: {})
+    with pytest.raises(PluginError, match="it declares"):
+        lb.score_rows([naive], [broken])
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.414, "fraction", ".41"),
+        (-0.02, "fraction", "-.02"),
+        (-0.001, "fraction", ".00"),
+        (1.0, "fraction", "1.00"),
+        (-1.2, "fraction", "-1.20"),
+        (40000.0, "tokens", "40,000"),
+        (60.7123, "steps", "60.7"),
+        (1234.5, "steps", "1,234"),
+        (0.4, "nats/token", "0.4"),
+    ],
+)
+def test_numbers_are_short(value: float, unit: str, text: str) -> None:
+    assert lb.format_number(value, unit) == text
+
+
+def test_rows_beyond_the_page_continue_below(tmp_path: Path) -> None:
+    names = ["naive", *(f"arm{i}" for i in range(6))]
+    rows = [row(tmp_path, name, 2) for name in names]
+    text = lb.to_markdown(lb.tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
+    assert text.count("### All measures\n") == 2
