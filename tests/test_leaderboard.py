@@ -3,6 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -198,3 +201,14 @@ def test_rows_beyond_the_page_continue_below(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 2) for name in names]
     text = lb.to_markdown(lb.tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
     assert text.count("### All measures\n") == 2
+
+
+def test_scoring_and_tables_need_no_torch() -> None:
+    names = "average_accuracy cost latent_revival loop_contrast new_loop recovery retention"
+    imports = "".join(f"import seqmem_plugins.metrics.{name}; " for name in names.split())
+    check = f"import sys; import seqmem.leaderboard, seqmem.figures; {imports}print('torch' in sys.modules)"
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", check], env={**os.environ, **paths}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

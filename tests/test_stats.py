@@ -71,3 +71,7 @@ def test_few_common_seeds_give_an_interval_without_p() -> None:
 def test_holm_is_monotone_and_keeps_the_order() -> None:
     assert stats.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert stats.holm([]) == []
+
+
+def test_seeds_needed_is_the_fewest_that_can_decide() -> None:
+    assert [stats.seeds_needed(tests) for tests in (1, 2, 3, 4, 6, 7)] == [6, 7, 7, 8, 8, 9]

@@ -52,7 +52,7 @@ class Silent:
 
 
 class Plain:
-    """A line when a run starts to differ from silence: its end, a warning; with the time left for the rest."""
+    """A line when a run ends or warns, with the time left for the rest."""
 
     def begin(self, names: Mapping[str, str], steps: Mapping[str, int], reused: int) -> None:
         """Say what is coming."""
@@ -60,6 +60,7 @@ class Plain:
         self._done: dict[str, int] = dict.fromkeys(names, 0)
         self._before: dict[str, int] = {}
         self._ended = 0
+        self._left_out = 0
         self._started = time.monotonic()
         again = f", {reused} finished before are reused" if reused else ""
         self._say(f"{len(names)} runs to do, {sum(steps.values())} steps{again}")
@@ -75,13 +76,14 @@ class Plain:
             self._say(f"{name}: {event['message']}")
         elif kind in ("finished", "stopped", "failed"):
             self._ended += 1
+            self._left_out += 0 if kind == "finished" else self._steps[run] - self._done[run]
             self._done[run] = self._steps[run] if kind == "finished" else self._done[run]
             reason = f": {event['reason']}" if "reason" in event else ""
             self._say(f"[{self._ended}/{len(self._names)}] {name} {kind}{reason}{self._left()}")
 
     def _left(self) -> str:
         fresh = sum(self._done.values()) - sum(self._before.values())
-        left = sum(self._steps.values()) - sum(self._done.values())
+        left = sum(self._steps.values()) - sum(self._done.values()) - self._left_out
         if not fresh or self._ended == len(self._names):
             return ""
         return f", about {(time.monotonic() - self._started) * left / fresh:.0f} s left"

@@ -398,7 +398,8 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
                 row.label + notes.mark(failed),
                 str(rank) if rank is not None else "-" + notes.mark(board.no_rank[row.label]),
                 _shown(cell, primary, len(row.runs), notes),
-                *_difference(board, row, cell, primary, notes),
+                _difference(board, row, cell, primary, notes),
+                _p_value(board, row, cell, notes),
                 str(cell.interval.n if cell.interval else 0),
                 str(cell.items),
             )
@@ -427,7 +428,7 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
                     measure.name,
                     _unit(measure),
                     *(
-                        _difference(board, row, board.cells[row.label, measure.name], measure, notes)[0]
+                        _difference(board, row, board.cells[row.label, measure.name], measure, notes)
                         for row in compared
                     ),
                 )
@@ -449,18 +450,24 @@ def _shown(cell: Cell, measure: Measure, runs: int, notes: _Notes) -> str:
     return format_interval(cell.interval, measure.unit) + part + notes.mark(cell.reason)
 
 
-def _difference(board: Board, row: Row, cell: Cell, measure: Measure, notes: _Notes) -> tuple[str, str]:
-    """The difference to the reference and its p-value."""
+def _difference(board: Board, row: Row, cell: Cell, measure: Measure, notes: _Notes) -> str:
     if board.reference == row.label:
-        return "reference", "reference"
+        return "reference"
     if board.reference is None:
-        return ("-" + notes.mark("no reference row"),) * 2
+        return "-" + notes.mark("no reference row")
     if cell.difference is None:
-        return ("-" + notes.mark(f"no seed has a value here and in {board.reference}"),) * 2
+        return "-" + notes.mark(f"no seed has a value here and in {board.reference}")
+    found = cell.difference.interval
+    return format_interval(found, measure.unit) + notes.mark(found.reason)
+
+
+def _p_value(board: Board, row: Row, cell: Cell, notes: _Notes) -> str:
+    if board.reference == row.label:
+        return "reference"
     found = cell.difference
-    text = format_interval(found.interval, measure.unit) + notes.mark(found.interval.reason)
-    p = format_p(found.p) if found.p is not None else "-" + notes.mark(found.reason)
-    return text, p
+    if found is None:
+        return "-" + notes.mark("no difference to test")
+    return format_p(found.p) if found.p is not None else "-" + notes.mark(found.reason)
 
 
 def _title(board: Board) -> str:

@@ -39,7 +39,10 @@ def main() -> None:
     from seqmem.runner import execute
 
     def report(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
+        try:
+            events.write(json.dumps(event) + "\n")
+        except BrokenPipeError:  # the parent is gone: stop with a checkpoint, as for the end of input
+            stop.set()
 
     report({"event": "ready"})
     while (line := jobs.get()) is not None and not stop.is_set():

@@ -83,11 +83,8 @@ def _mean_curve(losses: Array) -> Array:
     return np.concatenate([[0.0], np.cumsum(rises)])
 
 
-def _share_recovered(gaps: list[_Gap]) -> tuple[float, Array]:
-    """(max - pre) / (max - post), summed over gaps; the place of the maximum comes from the other half.
-
-    Returns the share and the forgetting (max - post, nats per token) of each reading.
-    """
+def _readings(gaps: list[_Gap]) -> tuple[float, float]:
+    """Mean max - pre and max - post, nats per token; the place of the maximum comes from the other half."""
     random = np.random.default_rng(0)
     recovered, forgotten = [], []
     for _ in range(_SPLITS):
@@ -101,21 +98,23 @@ def _share_recovered(gaps: list[_Gap]) -> tuple[float, Array]:
                 halves.append((curve[place] - curve[-1], curve[place]))
         recovered.append(sum(half[0] for half in halves))
         forgotten.append(sum(half[1] for half in halves))
-    return float(np.sum(recovered) / np.sum(forgotten)), np.asarray(forgotten) / (2 * len(gaps))
+    return float(np.mean(recovered)) / (2 * len(gaps)), float(np.mean(forgotten)) / (2 * len(gaps))
 
 
 def _score(gaps: list[_Gap]) -> float:
     """The recovered share of one order, refusing curves on which nothing was forgotten."""
     if any(len(gap.losses) < _LEAST_ITEMS for gap in gaps):
         raise Missing(f"fewer than {_LEAST_ITEMS} items between two visits")
-    share, forgotten = _share_recovered(gaps)
-    last = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
-    error = float(last.std(ddof=1) / np.sqrt(len(last)))
-    if forgotten.mean() <= 2 * error:
+    recovered, forgotten = _readings(gaps)
+    rises = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
+    if len(rises) < _LEAST_ITEMS:
+        raise Missing("too few items are unvisited for a whole cycle")
+    error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
+    if forgotten <= 2 * error:
         raise Missing(
             "loss does not rise between visits beyond its noise: nothing is forgotten that could recover"
         )
-    return share
+    return recovered / forgotten
 
 
 def _peak_rises(losses: Array) -> Array:

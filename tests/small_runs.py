@@ -1,0 +1,139 @@
+"""Runs of seconds in this process: a random model of about 100k parameters, everything else as shipped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model_folders import VOCABULARY, Kind, make_model_folder
+
+from seqmem.plan import PlannedRun, Request, plan
+from seqmem.recipe import Job
+from seqmem.record import RunRecord
+from seqmem.registry import Entry, Registry
+
+Events = list[dict[str, Any]]
+
+SMALL: Mapping[str, Any] = {
+    "scenario.loops": 2,
+    "scenario.cycles": 2,
+    "scenario.facts_per_loop": 2,
+    "scenario.exposures": 2,
+    "scenario.batch_size": 4,
+    "scenario.rest_steps": 4,
+    "scenario.even_every": 2,
+    "scenario.row_tokens": 96,
+}
+"""Sixteen steps: two loops, two cycles of a prose and two memory steps each, then four steps of rest."""
+
+
+def small_model(path: Path, kind: Kind = "gpt_neox", seed: int = 0) -> Path:
+    """A random model that reads the world's text in about half as many tokens as it has letters."""
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import AutoTokenizer
+
+    from seqmem_scenarios.world import background
+
+    make_model_folder(kind, path, max_positions=512, seed=seed)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    backend = tokenizer.backend_tokenizer
+    specials = sorted({tokenizer.eos_token, tokenizer.bos_token}, key=tokenizer.convert_tokens_to_ids)
+    backend.train_from_iterator(
+        (background(0, index) for index in range(300)),
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    backend.save(str(path / "tokenizer.json"))
+    return path
+
+
+def planned(
+    model: Path,
+    strategy: str = "naive",
+    options: Mapping[str, Any] | None = None,
+    *,
+    registry: Registry | None = None,
+    small: bool = True,
+    seed: int = 0,
+    **request: Any,
+) -> PlannedRun:
+    """The one run of a strategy and seed that this request plans; `options` as in ``{"scenario.loops": 3}``."""
+    values = {**(SMALL if small else {}), **(options or {})}
+    asked = Request(
+        scenario=("memory_loops",),
+        strategy=(strategy,),
+        model=(str(model),),
+        preset=request.pop("preset", "smoke"),
+        seeds=str(seed),
+        set=tuple(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in values.items()),
+        reference=False,
+        controls=False,
+        device="cpu",
+        **request,
+    )
+    (run,) = plan(asked, registry or Registry.from_environment()).runs.values()
+    return run
+
+
+def job_of(run: PlannedRun, folder: Path, **changes: Any) -> Job:
+    """The job a bench would make of a planned run."""
+    return Job(
+        **{
+            "recipe": run.recipe,
+            "asked": {},
+            "folder": str(folder),
+            "model_folder": str(run.model_folder),
+            "checkpoint_every": 50,
+            "keep_checkpoints": False,
+            "resume": False,
+            "disabled": [],
+            **changes,
+        }
+    )
+
+
+def carry_out(
+    run: PlannedRun,
+    folder: Path,
+    *,
+    registry: Registry | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    **changes: Any,
+) -> Events:
+    """Carry out a run in this process; all its events, the outcome last."""
+    from seqmem.runner import execute
+
+    events: Events = []
+    execute(job_of(run, folder, **changes), events.append, should_stop, registry)
+    return events
+
+
+def finish(run: PlannedRun, folder: Path, **arguments: Any) -> RunRecord:
+    """Carry out a run that must come to its end; its record."""
+    events = carry_out(run, folder, **arguments)
+    assert events[-1] == {"event": "finished"}, events[-1]
+    return RunRecord.open(folder)
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Every Parquet file of a record, by its place in the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def results(record: RunRecord) -> dict[str, Any]:
+    """What two runs of one recipe must share, whatever befell them on the way."""
+    return {name: record.info[name] for name in ("id", "content", "final", "final_weights", "status")}
+
+
+def registry_with(names: tuple[str, ...], module: str) -> Registry:
+    """The installed plugins and these strategies of a module of the tests, as a stranger's package."""
+    from seqmem.registry import _installed
+
+    strange = [Entry("strategy", name, module, "strange", "1") for name in names]
+    return Registry([*_installed(), *strange])

@@ -1,0 +1,49 @@
+"""Any causal language model runs the main scenario: four architectures, other text, other number types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from model_folders import KINDS, Kind
+from small_runs import finish, planned, small_model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_runs_memory_loops(kind: Kind, tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model", kind)
+
+    record = finish(planned(model, "moment_avg"), tmp_path / "run")
+
+    losses = record.steps["loss"]
+    assert losses.notna().all() and losses.iloc[-1] < losses.iloc[0]
+    assert record.recipe["model"]["name"] == "model"  # the folder's name, not where it lies
+
+
+def test_bfloat16_keeps_state_in_bfloat16(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model")
+
+    full = finish(planned(model, "moment_avg"), tmp_path / "full")
+    half = finish(planned(model, "moment_avg", dtype="bfloat16"), tmp_path / "half")
+
+    assert half.info["parameter_bytes"] * 2 == full.info["parameter_bytes"]
+    assert half.info["extra_state_bytes"] < full.info["extra_state_bytes"]
+    assert half.steps["loss"].notna().all()
+
+
+def test_background_text_comes_from_a_file(tmp_path: Path) -> None:
+    lines = [
+        f"Line {i} of a story about the sea, the wind and the {i % 7} ships at anchor." for i in range(200)
+    ]
+    (tmp_path / "story.jsonl").write_text("".join(json.dumps({"body": line}) + "\n" for line in lines))
+    model = small_model(tmp_path / "model")
+
+    text = str(tmp_path / "story.jsonl")
+    record = finish(
+        planned(model, options={"text.field": "body"}, text=text), tmp_path / "run", checkpoint_every=1000
+    )
+
+    general = record.items[record.items["relation"] == "general"]
+    assert len(general) == 8 and general["answer"].str.contains("story about the sea").all()
+    assert record.recipe["text"]["name"] == "file" and record.recipe["text"]["content"]
