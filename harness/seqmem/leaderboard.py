@@ -406,6 +406,8 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
         )
     columns = ("row", "rank", f"{primary.name} ({_unit(primary)})", against, "p", "seeds", "items")
     blocks = [_Block("Primary measure", columns, tuple(lines))]
+    had = [m for m in board.measures if any(board.cells[row.label, m.name].interval for row in board.rows)]
+    differ = [m for m in had if any(board.cells[row.label, m.name].difference for row in board.rows)]
     for first in range(0, len(board.rows), _WIDEST):
         rows = board.rows[first : first + _WIDEST]
         head = ("measure", "unit", *(row.label for row in rows))
@@ -418,7 +420,7 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
                     for row in rows
                 ),
             )
-            for measure in board.measures
+            for measure in had
         )
         blocks.append(_Block("All measures", head, body))
         compared = [row for row in rows if board.reference not in (None, row.label)]
@@ -432,10 +434,17 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
                         for row in compared
                     ),
                 )
-                for measure in board.measures
+                for measure in differ
             )
             title = f"All measures, {against}, paired by seed"
             blocks.append(_Block(title, ("measure", "unit", *(row.label for row in compared)), body))
+    missing = tuple(
+        (m.name, " / ".join(dict.fromkeys(board.cells[row.label, m.name].reason for row in board.rows)))
+        for m in board.measures
+        if m not in had
+    )
+    if missing:
+        blocks.append(_Block("Without a value in any row", ("measure", "why"), missing))
     return blocks
 
 
