@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from model_folders import VOCABULARY, Kind, make_model_folder
 from seqmem.plan import PlannedRun, Request, plan
 from seqmem.recipe import Job
 from seqmem.record import RunRecord
-from seqmem.registry import Entry, Registry
+from seqmem.registry import Entry, Registry, _installed
 
 Events = list[dict[str, Any]]
 
@@ -27,6 +28,12 @@ SMALL: Mapping[str, Any] = {
     "scenario.row_tokens": 96,
 }
 """Sixteen steps: two loops, two cycles of a prose and two memory steps each, then four steps of rest."""
+
+
+@functools.cache
+def installed() -> Registry:
+    """The plugins of this environment, looked up once."""
+    return Registry.from_environment()
 
 
 def small_model(path: Path, kind: Kind = "gpt_neox", seed: int = 0) -> Path:
@@ -77,7 +84,7 @@ def planned(
         device="cpu",
         **request,
     )
-    (run,) = plan(asked, registry or Registry.from_environment()).runs.values()
+    (run,) = plan(asked, registry or installed()).runs.values()
     return run
 
 
@@ -110,7 +117,7 @@ def carry_out(
     from seqmem.runner import execute
 
     events: Events = []
-    execute(job_of(run, folder, **changes), events.append, should_stop, registry)
+    execute(job_of(run, folder, **changes), events.append, should_stop, registry or installed())
     return events
 
 
@@ -131,9 +138,13 @@ def results(record: RunRecord) -> dict[str, Any]:
     return {name: record.info[name] for name in ("id", "content", "final", "final_weights", "status")}
 
 
-def registry_with(names: tuple[str, ...], module: str) -> Registry:
-    """The installed plugins and these strategies of a module of the tests, as a stranger's package."""
-    from seqmem.registry import _installed
+def rows(folder: Path) -> dict[str, Any]:
+    """Every table of a record as one data frame, however many parts it came in."""
+    record = RunRecord.open(folder)
+    return {name: getattr(record, name) for name in ("probes", "steps", "exposures", "items", "experiences")}
 
+
+def registry_with(module: str, *names: str) -> Registry:
+    """The installed plugins, and these strategies of a module of the tests as a stranger's package."""
     strange = [Entry("strategy", name, module, "strange", "1") for name in names]
     return Registry([*_installed(), *strange])

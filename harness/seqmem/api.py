@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from seqmem.display import DisplayName, choose
-from seqmem.errors import PluginError, SeqmemError, UsageError
+from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.launch import Workers
 from seqmem.leaderboard import Row, Table, score_rows, tabulate, to_csv, to_json, to_markdown, to_records
 from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, plan
@@ -24,6 +24,7 @@ from seqmem.types import MetricSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 CHECKPOINT_EVERY = 50
 
@@ -62,6 +63,19 @@ class Board:
         """The PNG figures."""
         return sorted(self.folder.glob("figures/*.png"))
 
+    def plot(self, row: str) -> Figure:
+        """Recall and answer loss of a row over steps, as a matplotlib figure a notebook shows.
+
+        Raises:
+            UsageError: there is no such row, or nothing of it to draw.
+        """
+        from seqmem.figures import curves_figure
+
+        found = {listed.label: listed for listed in self.rows}
+        if row not in found:
+            raise UsageError(unknown("row", row, found))
+        return curves_figure(found[row])
+
     def _repr_html_(self) -> str:
         """The table, in a notebook."""
         return str(self.table.to_html())
@@ -96,6 +110,10 @@ class BenchResult:
     def values(self) -> pd.DataFrame:
         """The first board's per-seed values."""
         return self.board.values
+
+    def plot(self, row: str) -> Figure:
+        """Curves of a row of the first board; see `Board.plot`."""
+        return self.board.plot(row)
 
     def _repr_html_(self) -> str:
         return "".join(board._repr_html_() for board in self.boards)
@@ -340,6 +358,3 @@ def _assignments(given: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
 def _file_name(text: str) -> str:
     """A label as a file name: whatever is not a letter, digit, dot or one of ``-_=`` becomes ``-``."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".")[:120]
-
-
-__all__ = ["Board", "BenchResult", "SeqmemError", "bench", "load_metrics", "rebuild", "score"]

@@ -56,10 +56,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
     save_file(tensors, work / "tensors.safetensors")
     _sync(work / "tensors.safetensors")
-    write_json(
-        work / "state.json",
-        {**checkpoint.state, "tensors_sha256": _file_digest(work / "tensors.safetensors")},
-    )
+    state = {**checkpoint.state, "tensors_sha256": _file_digest(work / "tensors.safetensors")}
+    write_json(work / "state.json", {**state, "state_sha256": _state_digest(state)})
     if final.exists():
         shutil.rmtree(final)
     os.replace(work, final)
@@ -78,6 +76,8 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     for path in found:
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if not isinstance(state, dict) or state.pop("state_sha256") != _state_digest(state):
+                raise ValueError("state does not match its hash")
             if _file_digest(path / "tensors.safetensors") != state.pop("tensors_sha256"):
                 raise ValueError("tensors do not match their hash")
             return Checkpoint(load_file(path / "tensors.safetensors"), state)
@@ -86,6 +86,11 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     if found:
         raise CheckpointError(f"{folder}: no readable checkpoint; start over with --force")
     return None
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    """SHA-256 of the state as it reads back from JSON."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:

@@ -42,12 +42,24 @@ _STYLE = {
 
 
 def draw_curves(row: Row, path_stem: Path) -> tuple[Path, Path]:
+    """Write `curves_figure` as PNG and SVG; returns both.
+
+    Raises:
+        UsageError: see `curves_figure`.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        return _save(curves_figure(row), path_stem)
+
+
+def curves_figure(row: Row) -> Figure:
     """Recall per loop over steps and below it answer loss, or document loss where documents are probed.
 
     More than eight loops are drawn as a map of the change of loss since the start.
 
     Lines are means over seeds, bands 95 % t intervals over seeds (from two up), dashed lines the never-trained
-    twins, shades the visits in their loop's colour and the rest in grey. Returns the PNG and the SVG.
+    twins, shades the visits in their loop's colour and the rest in grey.
 
     Raises:
         UsageError: the row has no finished run, or nothing in it was probed by loop.
@@ -63,7 +75,7 @@ def draw_curves(row: Row, path_stem: Path) -> tuple[Path, Path]:
     if trained.empty:
         raise UsageError(f"{row.label}: no probe belongs to a loop, there is no curve to draw")
     if trained["loop"].nunique() > len(COLOURS):
-        return _draw_map(row, trained, len(runs), path_stem)
+        return _map_figure(row, trained, len(runs))
     twins = _curves(runs, twins=True)
     panels = [("loss", "document loss\n(nats per token)")]
     if not documents:
@@ -90,10 +102,10 @@ def draw_curves(row: Row, path_stem: Path) -> tuple[Path, Path]:
         band = "band: 95 % interval" if len(runs) > 1 else "no interval"
         axes[0].set_title(_title(row, len(runs), band))
         _legend(figure, axes[0])
-        return _save(figure, path_stem)
+        return figure
 
 
-def _draw_map(row: Row, curves: pd.DataFrame, seeds: int, path_stem: Path) -> tuple[Path, Path]:
+def _map_figure(row: Row, curves: pd.DataFrame, seeds: int) -> Figure:
     """Change of loss as a map, loops upwards: more lines than colours cannot be told apart."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -114,7 +126,7 @@ def _draw_map(row: Row, curves: pd.DataFrame, seeds: int, path_stem: Path) -> tu
         axis.set_xlabel("optimizer steps")
         axis.set_ylabel("loop (document), in order")
         axis.set_title(_title(row, seeds, "mean over seeds"))
-        return _save(figure, path_stem)
+        return figure
 
 
 def _curves(runs: Sequence[RunRecord], *, twins: bool) -> pd.DataFrame:

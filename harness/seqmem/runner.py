@@ -119,6 +119,8 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     device = torch.device(recipe.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
     learner = Learner(
         load_model(model_folder, model, device), recipe.optimizer, device, _strategy_seed(recipe)
     )

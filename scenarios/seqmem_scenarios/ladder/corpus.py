@@ -64,7 +64,7 @@ class Corpus:
         return filler(TRAIN_STREAM, number)
 
     def _oneoff(self, number: int) -> Person:
-        # Once the names are used up the next world's people follow: other values, names again.
+        # Numbers past one world's names go on in the next world: a name may return as somebody else.
         lap, index = divmod(number, population("oneoff"))
         return World(self._seed + lap).person("oneoff", index)
 

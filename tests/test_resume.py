@@ -1,0 +1,404 @@
+"""A run that is stopped, killed or damaged goes on from its last checkpoint and ends in the same bits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from model_folders import Kind
+from small_runs import SMALL, Events, carry_out, finish, job_of, planned, results, rows, small_model, tables
+
+from seqmem.launch import Workers
+from seqmem.plan import PlannedRun
+from seqmem.record import RunRecord
+
+STRATEGIES = ("naive", "replay", "moment_avg")
+LONG = {"scenario.cycles": 4, "scenario.rest_steps": 24, "scenario.even_every": 3}
+"""48 steps, about a second."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+def stop_after(steps: int) -> Any:
+    """A `should_stop` that says yes once it has been asked so many times."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= steps
+
+
+def same_rows(folder: Path, reference: Path) -> None:
+    for name, frame in rows(reference).items():
+        pd.testing.assert_frame_equal(rows(folder)[name], frame, check_exact=True)
+
+
+# -- stopping -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "kind"),
+    [
+        ("replay", {"strategy.buffer": 5}, "gpt_neox"),
+        ("moment_avg", {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.lr": 0.5}, "gpt_neox"),
+        ("joint", {}, "gpt_neox"),
+        ("moment_avg", {"scenario.order": "shuffled"}, "gpt2"),  # with dropout: random numbers in training
+    ],
+)
+def test_a_run_stopped_after_every_single_step_ends_as_if_it_never_was(
+    strategy: str, options: dict[str, Any], kind: Kind, tmp_path: Path
+) -> None:
+    run = planned(small_model(tmp_path / "model", kind), strategy, {**options, "scenario.rest_steps": 2})
+    reference, folder = finish(run, tmp_path / "reference"), tmp_path / "stopped"
+    ends = [carry_out(run, folder, should_stop=stop_after(1))[-1]["event"]]
+    while ends[-1] == "stopped":
+        events = carry_out(run, folder, should_stop=stop_after(1), resume=True)
+        assert events[0] == {"event": "started", "step": len(ends), "steps": run.outline.steps}
+        ends.append(events[-1]["event"])
+    assert ends == ["stopped"] * run.outline.steps + ["finished"]
+    assert results(RunRecord.open(folder)) == results(reference)
+    same_rows(folder, reference.folder)
+
+
+def test_a_stopped_run_says_so_in_its_record_and_keeps_two_checkpoints(model: Path, tmp_path: Path) -> None:
+    run = planned(model)
+    assert carry_out(run, tmp_path / "run", should_stop=stop_after(9), checkpoint_every=2)[-1] == {"event": "stopped"}
+    assert RunRecord.open(tmp_path / "run").status == "stopped"
+    assert names(tmp_path / "run") == ["step-00000008", "step-00000009"]
+
+
+def test_checkpoints_go_when_the_run_has_finished_unless_they_are_wanted(model: Path, tmp_path: Path) -> None:
+    finish(planned(model), tmp_path / "run", checkpoint_every=4)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    finish(planned(model), tmp_path / "run", checkpoint_every=4, keep_checkpoints=True)
+    assert names(tmp_path / "run") == ["step-00000012", "step-00000016"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+# -- damage ---------------------------------------------------------------------------------------------
+
+
+def flip_a_byte(checkpoint: Path) -> None:
+    path = checkpoint / "tensors.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def cut_off(checkpoint: Path) -> None:
+    path = checkpoint / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def lose_tensors(checkpoint: Path) -> None:
+    (checkpoint / "tensors.safetensors").unlink()
+
+
+def lose_state(checkpoint: Path) -> None:
+    (checkpoint / "state.json").unlink()
+
+
+def empty_state(checkpoint: Path) -> None:
+    (checkpoint / "state.json").write_text("")
+
+
+def foreign_state(checkpoint: Path) -> None:
+    (checkpoint / "state.json").write_text("[1, 2]")
+
+
+def change_state(checkpoint: Path) -> None:
+    path = checkpoint / "state.json"
+    path.write_text(path.read_text().replace('"position": ', '"position": 1'))
+
+
+DAMAGES = [flip_a_byte, cut_off, lose_tensors, lose_state, empty_state, foreign_state, change_state]
+
+
+@pytest.fixture(scope="module")
+def stopped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PlannedRun, Path, RunRecord]:
+    """A run stopped at step 9 with checkpoints of steps 6 and 9, and the same run never stopped."""
+    root = tmp_path_factory.mktemp("stopped")
+    run = planned(model, "moment_avg")
+    carry_out(run, root / "run", should_stop=stop_after(9), checkpoint_every=3)
+    return run, root / "run", finish(run, root / "reference")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    damage: Any, stopped: tuple[PlannedRun, Path, RunRecord], tmp_path: Path
+) -> None:
+    run, folder, reference = stopped
+    shutil.copytree(folder, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "step-00000009")
+    events = carry_out(run, tmp_path / "run", resume=True)
+    assert events[0]["event"] == "warning"
+    assert re.match(r"checkpoint step-00000009 is damaged \(.+\); trying the one before$", events[0]["message"])
+    assert events[1] == {"event": "started", "step": 6, "steps": 16}
+    assert events[-1] == {"event": "finished"}
+    assert results(RunRecord.open(tmp_path / "run")) == results(reference)
+    same_rows(tmp_path / "run", reference.folder)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_with_every_checkpoint_damaged_the_run_is_refused_and_left_as_it_is(
+    damage: Any, stopped: tuple[PlannedRun, Path, RunRecord], tmp_path: Path
+) -> None:
+    run, folder, _ = stopped
+    shutil.copytree(folder, tmp_path / "run")
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        damage(checkpoint)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    events = carry_out(run, tmp_path / "run", resume=True)
+    assert [event["event"] for event in events] == ["warning", "warning", "refused"]
+    assert events[-1]["reason"].endswith("no readable checkpoint; start over with --force")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_nothing_a_run_leaves_is_a_pickle(stopped: tuple[PlannedRun, Path, RunRecord]) -> None:
+    _, folder, reference = stopped
+    files = [path for root in (folder, reference.folder) for path in root.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".parquet", ".safetensors"}
+    starts = {".json": b"{", ".parquet": b"PAR1"}
+    for path in files:
+        content = path.read_bytes()
+        assert content.startswith(starts.get(path.suffix, b"")), path
+        if path.suffix == ".safetensors":  # eight bytes of length, then a JSON header
+            assert json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
+def test_no_source_file_reads_or_writes_pickles() -> None:
+    root = Path(__file__).resolve().parents[1]
+    for package in ("harness", "plugins", "scenarios"):
+        for path in (root / package).rglob("*.py"):
+            source = path.read_text("utf-8")
+            for word in ("import pickle", "torch.save", "torch.load", "dill", "joblib", "allow_pickle=True"):
+                assert word not in source, (path, word)
+
+
+# -- kill -9 --------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, fatal: int) -> Iterator[int]:
+    """Make the `fatal`-th change of the file system the last one; yields how many there were."""
+    done = itertools.count(1)
+
+    def fragile(change: Any) -> Any:
+        def attempt(*arguments: Any, **options: Any) -> Any:
+            if next(done) == fatal:
+                raise Killed
+            return change(*arguments, **options)
+
+        return attempt
+
+    with monkeypatch.context() as patch:
+        for module, name in ((os, "replace"), (os, "fsync"), (os, "mkdir"), (os, "unlink"), (shutil, "rmtree")):
+            patch.setattr(module, name, fragile(getattr(module, name)))
+        yield next(done)
+
+
+def crash_and_resume(
+    run: PlannedRun, folder: Path, fatal: int, monkeypatch: pytest.MonkeyPatch
+) -> Events | None:
+    """Kill a run at its `fatal`-th change of the disk and go on with it; None when it ended before."""
+    for _ in crash_at(monkeypatch, fatal):
+        try:
+            carry_out(run, folder, checkpoint_every=3)
+            return None
+        except Killed:
+            pass
+    assert not (folder / "run.json").exists() or RunRecord.open(folder).status in ("running", "finished")
+    return carry_out(run, folder, checkpoint_every=3, resume=True)
+
+
+def check_crash(run: PlannedRun, reference: RunRecord, tmp_path: Path, fatal: int, patch: Any) -> bool:
+    folder = tmp_path / str(fatal)
+    events = crash_and_resume(run, folder, fatal, patch)
+    if events is None:
+        return False
+    assert events[-1] == {"event": "finished"}, (fatal, events[-1])
+    assert results(RunRecord.open(folder)) == results(reference), fatal
+    assert tables(folder) == tables(reference.folder), fatal
+    return True
+
+
+@pytest.mark.parametrize("fatal", [9, 20, 27, 33, 38])
+def test_a_process_that_dies_while_it_writes_loses_nothing_it_cannot_make_again(
+    fatal: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(model, "moment_avg", {"scenario.cycles": 1})
+    reference = finish(run, tmp_path / "reference", checkpoint_every=3)
+    assert check_crash(run, reference, tmp_path, fatal, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_process_may_die_at_any_of_its_writes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(model, "moment_avg", {"scenario.cycles": 1})
+    reference = finish(run, tmp_path / "reference", checkpoint_every=3)
+    fatal = 1
+    while check_crash(run, reference, tmp_path, fatal, monkeypatch):
+        fatal += 1
+    print(f"\nkilled at each of {fatal - 1} changes of the disk")
+    assert fatal > 40
+
+
+class Executioner:
+    """Kills a run's worker some time after its checkpoint of a given step has appeared."""
+
+    def __init__(self, pool: Workers, run: PlannedRun, folder: Path, after: int, delay: float) -> None:
+        self.pool, self.run, self.folder, self.after, self.delay = pool, run, folder, after, delay
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.over.is_set() and not self._due():
+            time.sleep(0.001)
+        time.sleep(self.delay)
+        for worker in self.pool._workers:
+            if not self.over.is_set() and worker.job and worker.job.recipe.id == self.run.recipe.id:
+                os.kill(worker.process.pid, signal.SIGKILL)
+
+    def _due(self) -> bool:
+        steps = [int(path.name[5:]) for path in (self.folder / "checkpoints").glob("step-*")]
+        return not self.after or max(steps, default=0) >= self.after
+
+
+def kill_and_resume(points: int, model: Path, root: Path, workers: int) -> None:
+    """Kill real workers at random points of runs of all strategies, each run once, then resume all."""
+    chance, every = random.Random(points), 4
+    runs = [planned(model, STRATEGIES[n % len(STRATEGIES)], LONG, seed=n) for n in range(points)]
+    folders = {run.recipe.id: root / f"killed-{n}" for n, run in enumerate(runs)}
+    references = [finish(run, root / f"reference-{n}", checkpoint_every=every) for n, run in enumerate(runs)]
+    steps = runs[0].outline.steps
+    by_id = {run.recipe.id: run for run in runs}
+    executioners: dict[str, Executioner] = {}
+    reached: dict[str, int] = {}
+    resumed_at: dict[str, int] = {}
+
+    with Workers(workers) as pool:
+
+        def kill_when_due(run_id: str, event: dict[str, Any]) -> None:
+            if event["event"] == "started":
+                after = chance.randrange(0, steps - 3 * every, every)
+                executioners[run_id] = Executioner(
+                    pool, by_id[run_id], folders[run_id], after, chance.uniform(0, 0.08)
+                )
+            elif event["event"] in ("failed", "finished"):
+                executioners[run_id].over.set()
+                executioners[run_id].thread.join()
+            reached[run_id] = max(event.get("step", 0), reached.get(run_id, 0))
+
+        left = list(by_id)
+        for _ in range(5):  # a run that slipped past its executioner is started over
+            jobs = [job_of(by_id[run_id], folders[run_id], checkpoint_every=every) for run_id in left]
+            outcome = pool.run(jobs, kill_when_due, lambda: False)
+            left = [run_id for run_id in left if outcome[run_id]["event"] != "failed"]
+        assert not left
+        for event in outcome.values():
+            assert event["reason"].startswith("the worker process ended with code -9"), event
+
+        def note_start(run_id: str, event: dict[str, Any]) -> None:
+            if event["event"] == "started":
+                resumed_at[run_id] = event["step"]
+
+        jobs = [
+            job_of(run, folders[run_id], checkpoint_every=every, resume=True) for run_id, run in by_id.items()
+        ]
+        outcome = pool.run(jobs, note_start, lambda: False)
+    assert [event["event"] for event in outcome.values()] == ["finished"] * points
+    print(f"\nkilled {points} runs of {steps} steps; resumed at steps {sorted(resumed_at.values())}")
+    for run, reference in zip(runs, references, strict=True):
+        folder = folders[run.recipe.id]
+        assert reached[run.recipe.id] - resumed_at[run.recipe.id] <= every  # lost: at most one interval
+        assert results(RunRecord.open(folder)) == results(reference)
+        assert tables(folder) == tables(reference.folder)
+    assert max(resumed_at.values()) > 0
+
+
+def test_workers_killed_at_5_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    kill_and_resume(5, model, tmp_path, workers=2)
+
+
+@pytest.mark.slow
+def test_workers_killed_at_20_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    kill_and_resume(20, model, tmp_path, workers=2)
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------------
+
+
+def command(model: Path, out: Path) -> list[str]:
+    options = {**SMALL, "scenario.rest_steps": 300, "scenario.even_every": 50}
+    sets = itertools.chain.from_iterable(("--set", f"{name}={value}") for name, value in options.items())
+    return [
+        *("bench", "--scenario", "memory_loops", "--strategy", "moment_avg", "--model", str(model)),
+        *("--preset", "smoke", "--seeds", "3", "--no-reference", "--no-controls", "--device", "cpu"),
+        *("--out", str(out), "--checkpoint-every", "10", "--display", "plain", *sets),
+    ]
+
+
+def seqmem(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).parent / "seqmem"), *arguments]
+
+
+def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out with a blank"
+    bench = subprocess.Popen(
+        seqmem(*command(model, out)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("records/*/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(bench.pid, signal.SIGINT)  # the whole group, as a terminal does
+    _, said = bench.communicate(timeout=60)
+    assert bench.returncode == 130, said
+    assert "Traceback" not in said
+    (record,) = (RunRecord.open(path) for path in out.glob("records/*"))
+    assert record.status == "stopped"
+    assert f"[1/1] memory_loops moment_avg s3 stopped" in said
+    (printed,) = re.findall(r"^Stopped\. Continue with: (.+)$", said, re.MULTILINE)
+
+    again = shlex.split(printed)
+    assert again[0] == "seqmem"
+    done = subprocess.run(seqmem(*again[1:]), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    options = {"scenario.rest_steps": 300, "scenario.even_every": 50}
+    reference = finish(planned(model, "moment_avg", options, seed=3), tmp_path / "reference")
+    assert results(RunRecord.open(record.folder)) == results(reference)
+    same_rows(record.folder, reference.folder)
+
+
+def test_resuming_what_was_never_begun_is_refused_in_one_line(model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        seqmem(*command(model, tmp_path / "out"), "--resume"), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"seqmem: error: nothing to resume in {tmp_path / 'out'}: no checkpoint of these runs; leave out --resume\n"
+    )
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name != ".lock"]
