@@ -289,18 +289,21 @@ def _carry_out(
     with _interruptible() as interrupted:
         shown.begin(names, steps, len(todo.reused))
         try:
-            with Workers(_worker_count(planned, len(jobs), workers), planned.request.threads) as pool:
+            with Workers(
+                min(workers or default_workers(planned), len(jobs)), planned.request.threads
+            ) as pool:
                 outcome = pool.run(jobs, shown.event, interrupted.is_set)
         finally:
             shown.end()
         return outcome, interrupted.is_set()
 
 
-def _worker_count(planned: Plan, jobs: int, asked: int | None) -> int:
-    if asked is None:
-        on_gpu = any(run.recipe.device.startswith("cuda") for run in planned.runs.values())
-        asked = 1 if on_gpu else max(1, len(os.sched_getaffinity(0)) // planned.request.threads)
-    return min(asked, jobs)
+def default_workers(planned: Plan) -> int:
+    """Runs at a time unless the user says otherwise: one per core, on a GPU one."""
+    if any(run.recipe.device.startswith("cuda") for run in planned.runs.values()):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // planned.request.threads)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ seqmem_api = ">=1,<2"
 GENERAL_DOCUMENTS = 8
 CHOICES = 4
 """Answers scored per probe where the margin is wanted, the right one included."""
+SHORT_DOCUMENT = 64
+"""Tokens that a background document is taken to have at least."""
 PROBE_TOKENS = 40
 """Generous bound on a bare prompt with its answer, for the outline."""
 
@@ -129,6 +131,11 @@ class MemoryLoopsOptions(Options):
     def memory_batches(self) -> int:
         """Batches of one visit's memory."""
         return self.exposures * -(-self.memory_rows // self.batch_size)
+
+    @property
+    def joined(self) -> int:
+        """Background documents joined, then cut, so that they fill a row: they may be short."""
+        return -(-self.row_tokens // SHORT_DOCUMENT)
 
     @property
     def rests(self) -> tuple[str, ...]:
@@ -215,9 +222,8 @@ class _Loops:
         # each cycle replaces the next `changed` documents in turn
         edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if documents else 0
         if o.loop_text == "background":
-            return self.context.text.train(
-                self._rest_documents + (edition * o.all_loops + loop) * documents + index
-            )
+            first = self._rest_documents + o.joined * ((edition * o.all_loops + loop) * documents + index)
+            return "\n".join(self.context.text.train(first + i) for i in range(o.joined))
         return place_prose(self.context.seed, loop, edition * 100_000 + index)
 
     @property
@@ -499,7 +505,7 @@ def outline(options: MemoryLoopsOptions) -> Outline:
     steps = sum(o.visit_steps(cycle) for cycle in visits) + rest
     prose = o.prose_steps * o.batch_size
     editions = o.cycles if o.jitter else 1
-    documents = prose * o.all_loops * editions if o.loop_text == "background" else 0
+    documents = prose * o.joined * o.all_loops * editions if o.loop_text == "background" else 0
     documents += o.rest_steps * o.batch_size if "unrelated" in o.rests else 0
     per_sweep = 2 * o.all_loops * o.facts_per_loop or o.all_loops * prose
     sweeps = (

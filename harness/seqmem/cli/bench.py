@@ -230,6 +230,8 @@ def _plan_records(planned: Plan) -> list[dict[str, Any]]:
 
 def show_plan(planned: Plan) -> None:
     """Print the runs and what they cost."""
+    from seqmem.api import default_workers
+
     records = _plan_records(planned)
     rows = [
         [
@@ -247,7 +249,12 @@ def show_plan(planned: Plan) -> None:
     headers = ["run", "id", "steps", "train tokens", "probe tokens", "memory", "of it strategy", "about"]
     print_table(headers, rows)
     say()
-    say(f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}.")
+    workers = default_workers(planned)
+    whole = _duration(sum(r["seconds"] for r in records) / min(workers, len(records)))
+    say(
+        f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
+        f"about {whole} with {workers} at a time."
+    )
     say(
         "Tokens are upper bounds. Memory is weights, gradients, moments and the strategy's moment contexts; activations"
     )
