@@ -111,10 +111,10 @@ def test_this_comparison_notices_probing_that_disturbs_training(
     assert disturbed.info["final"] != sound.info["final"]
 
 
-@pytest.mark.parametrize("case", ["adam", "sgd with momentum", "moment_avg", "replay", "a model with dropout"])
-def test_a_rest_without_training_changes_nothing(
-    case: str, models: dict[Kind, Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    "case", ["adam", "sgd with momentum", "moment_avg", "replay", "a model with dropout"]
+)
+def test_a_rest_without_training_changes_nothing(case: str, models: dict[Kind, Path], tmp_path: Path) -> None:
     strategy, options, kind = CASES[case]
     ended = finish(planned(models[kind], strategy, {**options, "scenario.rest": "none"}), tmp_path / "ended")
     rest = {**options, "scenario.rest": "both", "scenario.rest_training": False}
@@ -125,7 +125,9 @@ def test_a_rest_without_training_changes_nothing(
     assert len(still) == 8
     assert (still["lr"] == 0).all()
     assert (still["loss"] > 0).all()
-    trained = finish(planned(models[kind], strategy, {**options, "scenario.rest": "both"}), tmp_path / "trained")
+    trained = finish(
+        planned(models[kind], strategy, {**options, "scenario.rest": "both"}), tmp_path / "trained"
+    )
     assert trained.info["final"] != ended.info["final"]
 
 
@@ -146,5 +148,7 @@ def test_a_rest_without_training_that_changes_the_learner_fails_the_run(
 
 
 def test_the_probing_option_is_part_of_what_a_run_is(models: dict[Kind, Path]) -> None:
-    ids = {planned(models["gpt_neox"], probing=probing).recipe.id for probing in ("every", "schedule", "none")}
+    ids = {
+        planned(models["gpt_neox"], probing=probing).recipe.id for probing in ("every", "schedule", "none")
+    }
     assert len(ids) == 3

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from small_runs import SMALL, Events, carry_out, finish, job_of, planned, result
 
 from seqmem.launch import Workers
 from seqmem.plan import PlannedRun
+from seqmem.recipe import Job
 from seqmem.record import RunRecord
 
 STRATEGIES = ("naive", "replay", "moment_avg")
@@ -77,7 +79,9 @@ def test_a_run_stopped_after_every_single_step_ends_as_if_it_never_was(
 
 def test_a_stopped_run_says_so_in_its_record_and_keeps_two_checkpoints(model: Path, tmp_path: Path) -> None:
     run = planned(model)
-    assert carry_out(run, tmp_path / "run", should_stop=stop_after(9), checkpoint_every=2)[-1] == {"event": "stopped"}
+    assert carry_out(run, tmp_path / "run", should_stop=stop_after(9), checkpoint_every=2)[-1] == {
+        "event": "stopped"
+    }
     assert RunRecord.open(tmp_path / "run").status == "stopped"
     assert names(tmp_path / "run") == ["step-00000008", "step-00000009"]
 
@@ -150,7 +154,9 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     damage(tmp_path / "run" / "checkpoints" / "step-00000009")
     events = carry_out(run, tmp_path / "run", resume=True)
     assert events[0]["event"] == "warning"
-    assert re.match(r"checkpoint step-00000009 is damaged \(.+\); trying the one before$", events[0]["message"])
+    assert re.match(
+        r"checkpoint step-00000009 is damaged \(.+\); trying the one before$", events[0]["message"]
+    )
     assert events[1] == {"event": "started", "step": 6, "steps": 16}
     assert events[-1] == {"event": "finished"}
     assert results(RunRecord.open(tmp_path / "run")) == results(reference)
@@ -200,8 +206,9 @@ class Killed(BaseException):
     """The process is gone: nothing after this point happens."""
 
 
-def crash_at(monkeypatch: pytest.MonkeyPatch, fatal: int) -> Iterator[int]:
-    """Make the `fatal`-th change of the file system the last one; yields how many there were."""
+@contextmanager
+def dying_at(patch: pytest.MonkeyPatch, fatal: int) -> Iterator[None]:
+    """The `fatal`-th change of the file system, from 1, is not made, and is the end of the process."""
     done = itertools.count(1)
 
     def fragile(change: Any) -> Any:
@@ -212,23 +219,20 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, fatal: int) -> Iterator[int]:
 
         return attempt
 
-    with monkeypatch.context() as patch:
-        for module, name in ((os, "replace"), (os, "fsync"), (os, "mkdir"), (os, "unlink"), (shutil, "rmtree")):
-            patch.setattr(module, name, fragile(getattr(module, name)))
-        yield next(done)
+    with patch.context() as inside:
+        for module, name in ((os, "replace"), (os, "fsync"), (os, "mkdir"), (shutil, "rmtree")):
+            inside.setattr(module, name, fragile(getattr(module, name)))
+        yield
 
 
-def crash_and_resume(
-    run: PlannedRun, folder: Path, fatal: int, monkeypatch: pytest.MonkeyPatch
-) -> Events | None:
+def crash_and_resume(run: PlannedRun, folder: Path, fatal: int, patch: pytest.MonkeyPatch) -> Events | None:
     """Kill a run at its `fatal`-th change of the disk and go on with it; None when it ended before."""
-    for _ in crash_at(monkeypatch, fatal):
+    with dying_at(patch, fatal):
         try:
             carry_out(run, folder, checkpoint_every=3)
             return None
         except Killed:
             pass
-    assert not (folder / "run.json").exists() or RunRecord.open(folder).status in ("running", "finished")
     return carry_out(run, folder, checkpoint_every=3, resume=True)
 
 
@@ -243,7 +247,7 @@ def check_crash(run: PlannedRun, reference: RunRecord, tmp_path: Path, fatal: in
     return True
 
 
-@pytest.mark.parametrize("fatal", [9, 20, 27, 33, 38])
+@pytest.mark.parametrize("fatal", [4, 19, 40, 43, 64])
 def test_a_process_that_dies_while_it_writes_loses_nothing_it_cannot_make_again(
     fatal: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,87 +269,166 @@ def test_a_process_may_die_at_any_of_its_writes(
     assert fatal > 40
 
 
-class Executioner:
-    """Kills a run's worker some time after its checkpoint of a given step has appeared."""
+WARM = """
+import os, sys
+from seqmem.recipe import Job
+from seqmem.runner import execute
+import transformers.models.gpt_neox.modeling_gpt_neox  # what a first run imports
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        execute(Job.model_validate_json(line), lambda event: None)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""A process that has imported everything and carries out each job in a child of its own."""
 
-    def __init__(self, pool: Workers, run: PlannedRun, folder: Path, after: int, delay: float) -> None:
-        self.pool, self.run, self.folder, self.after, self.delay = pool, run, folder, after, delay
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
 
-    def _watch(self) -> None:
-        while not self.over.is_set() and not self._due():
+class Warm:
+    """Runs jobs in child processes that need no five seconds to import torch, and kills them."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WARM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert self._said() == "ready"
+
+    def __enter__(self) -> Warm:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.communicate()
+        assert self.process.returncode == 0
+
+    def _said(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def run(self, job: Job, kill_when: Any = None) -> int:
+        """Carry out a job; its exit code."""
+        assert self.process.stdin is not None
+        print(job.model_dump_json(), file=self.process.stdin, flush=True)
+        child, ended = int(self._said()), threading.Event()
+        if kill_when is not None:
+            killer = threading.Thread(target=lambda: kill_when(ended) and os.kill(child, signal.SIGKILL))
+            killer.start()
+        code = int(self._said())
+        ended.set()
+        if kill_when is not None:
+            killer.join()
+        return code
+
+
+EVERY = 4
+"""Steps between checkpoints in the runs to be killed."""
+
+
+def due(folder: Path, after: int, delay: float) -> Any:
+    """Waits for the checkpoint of step `after`, and then some time; False when the run has ended meanwhile."""
+
+    def wait(ended: threading.Event) -> bool:
+        while not ended.is_set() and newest(folder) < after:
             time.sleep(0.001)
-        time.sleep(self.delay)
-        for worker in self.pool._workers:
-            if not self.over.is_set() and worker.job and worker.job.recipe.id == self.run.recipe.id:
+        return not ended.wait(delay)
+
+    return wait
+
+
+def newest(folder: Path) -> int:
+    """Step of the newest checkpoint, -1 while the run has not even begun."""
+    if not (folder / "run.json").exists():
+        return -1
+    return max((int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*")), default=0)
+
+
+def runs_to_kill(
+    points: int, model: Path, root: Path
+) -> list[tuple[PlannedRun, Path, RunRecord, int, float]]:
+    """A run of a strategy in turn, where to put it, the same run undisturbed, and when to kill it."""
+    chance = random.Random(points)
+    cases = []
+    for n in range(points):
+        run = planned(model, STRATEGIES[n % len(STRATEGIES)], LONG, seed=n)
+        reference = finish(run, root / f"reference-{n}", checkpoint_every=EVERY)
+        after = chance.randrange(0, run.outline.steps - 3 * EVERY, EVERY)
+        cases.append((run, root / f"killed-{n}", reference, after, chance.uniform(0, 0.08)))
+    return cases
+
+
+def check_resumed(folder: Path, reference: RunRecord) -> None:
+    assert results(RunRecord.open(folder)) == results(reference)
+    assert tables(folder) == tables(reference.folder)
+
+
+def test_processes_killed_at_5_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    places = []
+    with Warm() as warm:
+        for run, folder, reference, after, delay in runs_to_kill(5, model, tmp_path):
+            job = job_of(run, folder, checkpoint_every=EVERY)
+            while warm.run(job, due(folder, after, delay)) == 0:  # it was faster than the killer: once more
+                shutil.rmtree(folder)
+            assert RunRecord.open(folder).status == "running"
+            places.append(newest(folder))
+            assert warm.run(job.model_copy(update={"resume": True})) == 0
+            check_resumed(folder, reference)
+    print(f"\nkilled 5 runs of {reference.info['steps']} steps, last checkpoints {places}")
+    assert len(set(places)) > 2
+
+
+@pytest.mark.slow
+def test_workers_killed_at_20_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    cases = {case[0].recipe.id: case for case in runs_to_kill(20, model, tmp_path)}
+    ended = {run_id: threading.Event() for run_id in cases}
+    reached, resumed_at = dict.fromkeys(cases, 0), dict.fromkeys(cases, 0)
+    killers: list[threading.Thread] = []
+
+    with Workers(2) as pool:
+
+        def kill(run_id: str) -> None:
+            _, folder, _, after, delay = cases[run_id]
+            if due(folder, after, delay)(ended[run_id]):
+                (worker,) = (w for w in pool._workers if w.job and w.job.recipe.id == run_id)
                 os.kill(worker.process.pid, signal.SIGKILL)
 
-    def _due(self) -> bool:
-        steps = [int(path.name[5:]) for path in (self.folder / "checkpoints").glob("step-*")]
-        return not self.after or max(steps, default=0) >= self.after
-
-
-def kill_and_resume(points: int, model: Path, root: Path, workers: int) -> None:
-    """Kill real workers at random points of runs of all strategies, each run once, then resume all."""
-    chance, every = random.Random(points), 4
-    runs = [planned(model, STRATEGIES[n % len(STRATEGIES)], LONG, seed=n) for n in range(points)]
-    folders = {run.recipe.id: root / f"killed-{n}" for n, run in enumerate(runs)}
-    references = [finish(run, root / f"reference-{n}", checkpoint_every=every) for n, run in enumerate(runs)]
-    steps = runs[0].outline.steps
-    by_id = {run.recipe.id: run for run in runs}
-    executioners: dict[str, Executioner] = {}
-    reached: dict[str, int] = {}
-    resumed_at: dict[str, int] = {}
-
-    with Workers(workers) as pool:
-
-        def kill_when_due(run_id: str, event: dict[str, Any]) -> None:
+        def watch(run_id: str, event: dict[str, Any]) -> None:
             if event["event"] == "started":
-                after = chance.randrange(0, steps - 3 * every, every)
-                executioners[run_id] = Executioner(
-                    pool, by_id[run_id], folders[run_id], after, chance.uniform(0, 0.08)
-                )
+                ended[run_id].clear()
+                killers.append(threading.Thread(target=kill, args=(run_id,)))
+                killers[-1].start()
             elif event["event"] in ("failed", "finished"):
-                executioners[run_id].over.set()
-                executioners[run_id].thread.join()
-            reached[run_id] = max(event.get("step", 0), reached.get(run_id, 0))
+                ended[run_id].set()
+            reached[run_id] = max(event.get("step", 0), reached[run_id])
 
-        left = list(by_id)
-        for _ in range(5):  # a run that slipped past its executioner is started over
-            jobs = [job_of(by_id[run_id], folders[run_id], checkpoint_every=every) for run_id in left]
-            outcome = pool.run(jobs, kill_when_due, lambda: False)
-            left = [run_id for run_id in left if outcome[run_id]["event"] != "failed"]
-        assert not left
-        for event in outcome.values():
-            assert event["reason"].startswith("the worker process ended with code -9"), event
+        left = list(cases)
+        while left:  # a run that was faster than its killer is started over
+            jobs = [job_of(cases[run_id][0], cases[run_id][1], checkpoint_every=EVERY) for run_id in left]
+            outcome = pool.run(jobs, watch, lambda: False)
+            for killer in killers:
+                killer.join()
+            for run_id in left:
+                assert outcome[run_id].get("reason", "ended with code -9").count("ended with code -9")
+            left = [run_id for run_id in left if outcome[run_id]["event"] == "finished"]
 
         def note_start(run_id: str, event: dict[str, Any]) -> None:
             if event["event"] == "started":
                 resumed_at[run_id] = event["step"]
 
         jobs = [
-            job_of(run, folders[run_id], checkpoint_every=every, resume=True) for run_id, run in by_id.items()
+            job_of(run, folder, checkpoint_every=EVERY, resume=True) for run, folder, *_ in cases.values()
         ]
         outcome = pool.run(jobs, note_start, lambda: False)
-    assert [event["event"] for event in outcome.values()] == ["finished"] * points
-    print(f"\nkilled {points} runs of {steps} steps; resumed at steps {sorted(resumed_at.values())}")
-    for run, reference in zip(runs, references, strict=True):
-        folder = folders[run.recipe.id]
-        assert reached[run.recipe.id] - resumed_at[run.recipe.id] <= every  # lost: at most one interval
-        assert results(RunRecord.open(folder)) == results(reference)
-        assert tables(folder) == tables(reference.folder)
-    assert max(resumed_at.values()) > 0
-
-
-def test_workers_killed_at_5_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    kill_and_resume(5, model, tmp_path, workers=2)
-
-
-@pytest.mark.slow
-def test_workers_killed_at_20_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    kill_and_resume(20, model, tmp_path, workers=2)
+    assert [event["event"] for event in outcome.values()] == ["finished"] * len(cases)
+    print(f"\nkilled {len(cases)} workers; resumed at steps {sorted(resumed_at.values())}")
+    assert len(set(resumed_at.values())) > 5
+    for run_id, (_, folder, reference, _, _) in cases.items():
+        assert reached[run_id] - resumed_at[run_id] <= EVERY  # lost: at most one interval
+        check_resumed(folder, reference)
 
 
 # -- Ctrl-C ---------------------------------------------------------------------------------------------
@@ -365,10 +448,16 @@ def seqmem(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "seqmem"), *arguments]
 
 
-def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(
+    model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out with a blank"
     bench = subprocess.Popen(
-        seqmem(*command(model, out)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        seqmem(*command(model, out)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not list(out.glob("records/*/checkpoints/step-*")) and time.monotonic() < deadline:
@@ -379,7 +468,7 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(model:
     assert "Traceback" not in said
     (record,) = (RunRecord.open(path) for path in out.glob("records/*"))
     assert record.status == "stopped"
-    assert f"[1/1] memory_loops moment_avg s3 stopped" in said
+    assert "[1/1] memory_loops moment_avg s3 stopped" in said
     (printed,) = re.findall(r"^Stopped\. Continue with: (.+)$", said, re.MULTILINE)
 
     again = shlex.split(printed)

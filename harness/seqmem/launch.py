@@ -33,6 +33,7 @@ class _Worker:
 
     process: subprocess.Popen[str]
     log: Any
+    reader: threading.Thread | None = None
     job: Job | None = None
 
     def send(self, line: str) -> None:
@@ -42,6 +43,24 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # its end is noticed by its reader thread
+
+    def ask_to_end(self) -> None:
+        """Close its standard input: a run under way stops with a checkpoint."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+
+    def clear(self) -> int:
+        """Wait for its end and let go of its pipes; the log stays open. Returns the exit code."""
+        self.ask_to_end()
+        code = self.process.wait()
+        if self.reader is not None:
+            self.reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
 
 
 class Workers:
@@ -62,15 +81,9 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         """Let every worker come to its end: a run under way stops with a checkpoint."""
         for worker in self._workers:
-            assert worker.process.stdin is not None
-            try:
-                worker.process.stdin.close()
-            except BrokenPipeError:
-                pass
+            worker.ask_to_end()
         for worker in self._workers:
-            worker.process.wait()
-            if worker.process.stdout is not None:
-                worker.process.stdout.close()
+            worker.clear()
             worker.log.close()
 
     def run(
@@ -138,7 +151,8 @@ class Workers:
             env=environment,
         )
         worker = _Worker(process, log)
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)
+        worker.reader.start()
         return worker
 
     def _read(self, worker: _Worker) -> None:
@@ -148,9 +162,10 @@ class Workers:
         self._messages.put((worker, None))
 
     def _died(self, worker: _Worker) -> dict[str, Any]:
-        code = worker.process.wait()
-        worker.log.seek(0)
-        last = [line.strip() for line in worker.log.read().splitlines() if line.strip()][-1:]
+        code = worker.clear()
+        with worker.log as log:
+            log.seek(0)
+            last = [line.strip() for line in log.read().splitlines() if line.strip()][-1:]
         said = f": {last[0]}" if last else ""
         killed = " (killed; out of memory? lower --workers or --model)" if code in (-9, 137) else ""
         return {"event": "failed", "reason": f"the worker process ended with code {code}{killed}{said}"}

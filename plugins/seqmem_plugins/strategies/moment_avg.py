@@ -12,7 +12,7 @@ Outside loops (rest) the learner's common context is used, which the host zeroes
 
 Ablations: `init` average, zero (a fresh optimizer per loop), last (a copy of the previous loop's context),
 shared (one context for all: exactly `naive`); `moments` says which of Adam's moments `init` makes, the other
-being copied from the previous loop's context.
+being copied from the previous loop's context, bias-corrected to the new age where `average` sets one.
 
 Nearest published kin: Reptile/MAML (arXiv 1703.03400), Local Adam, DES-LOC (arXiv 2505.22549).
 """
@@ -72,15 +72,15 @@ class MomentAverage(Strategy):
         made = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "both": learner.settings.moments}[
             self._options.moments
         ]
-        for moment in learner.settings.moments:
-            if moment not in made or self._options.init == "last":
-                _copy(learner, last, context, moment)
-            elif self._options.init == "average":
-                _average(learner, self._contexts, context, moment)
         if self._options.init == "average":
             _oldest(learner, self._contexts, context)
         elif self._options.init == "last" or self._options.moments != "both":
             _copy(learner, last, context, "step")
+        for moment in learner.settings.moments:
+            if self._options.init == "average":
+                _average(learner, self._contexts if moment in made else [last], context, moment)
+            elif moment not in made or self._options.init == "last":
+                _copy(learner, last, context, moment)
 
     def state_dict(self) -> dict[str, Any]:
         """Which loops have a context; the moments themselves are in the learner's registry."""
@@ -103,14 +103,13 @@ def _oldest(learner: Learner, sources: Sequence[str], target: str) -> None:
 
 
 def _average(learner: Learner, sources: Sequence[str], target: str, moment: str) -> None:
-    """Mean of the bias-corrected moments, as a raw moment of the largest age; added up in source order."""
+    """Mean of the bias-corrected moments, as a raw moment of the target's age; added up in source order."""
     for key, tensor in learner.moments(target, moment).items():
-        ages = [float(learner.moments(source, "step")[key]) for source in sources]
-        for source, age in zip(sources, ages, strict=True):
-            weight = 1 / len(sources)
+        for source in sources:
+            weight, age = 1 / len(sources), float(learner.moments(source, "step")[key])
             if moment in DECAY and age > 0:
                 beta = learner.settings.betas[DECAY[moment]]
-                weight *= (1 - beta ** max(ages)) / (1 - beta**age)
+                weight *= (1 - beta ** float(learner.moments(target, "step")[key])) / (1 - beta**age)
             tensor.add_(learner.moments(source, moment)[key], alpha=weight)
 
 
