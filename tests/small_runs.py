@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_folders import VOCABULARY, Kind, make_model_folder
 
+from seqmem.errors import UsageError
 from seqmem.plan import PlannedRun, Request, plan
 from seqmem.recipe import Job
 from seqmem.record import RunRecord
-from seqmem.registry import Entry, Registry, _installed
+from seqmem.registry import Registry
 
 Events = list[dict[str, Any]]
 
@@ -144,7 +145,47 @@ def rows(folder: Path) -> dict[str, Any]:
     return {name: getattr(record, name) for name in ("probes", "steps", "exposures", "items", "experiences")}
 
 
-def registry_with(module: str, *names: str) -> Registry:
-    """The installed plugins, and these strategies of a module of the tests as a stranger's package."""
-    strange = [Entry("strategy", name, module, "strange", "1") for name in names]
-    return Registry([*_installed(), *strange])
+class InlineWorkers:
+    """Stands in for `seqmem.launch.Workers` where a process of their own is not the point: same calls, no start."""
+
+    def __init__(self, count: int, threads: int = 1) -> None:
+        self.count = count
+
+    def __enter__(self) -> InlineWorkers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        on_event: Callable[[str, dict[str, Any]], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, dict[str, Any]]:
+        from seqmem.runner import execute
+
+        outcome: dict[str, dict[str, Any]] = {}
+        for job in jobs:
+            if should_stop():
+                break
+
+            def report(event: dict[str, Any], run_id: str = job.recipe.id) -> None:
+                outcome[run_id] = event
+                on_event(run_id, event)
+
+            execute(job, report, should_stop)
+            if outcome[job.recipe.id]["event"] == "refused":
+                raise UsageError(outcome[job.recipe.id]["reason"])
+        return outcome
+
+
+def write_stranger(folder: Path, source: str, *strategies: str) -> Path:
+    """A stranger's installed package: a module with strategies and the metadata that names them."""
+    (folder / "strange_strategies.py").write_text(source)
+    metadata = folder / "strange-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1.0\n")
+    lines = [f"{name} = strange_strategies\n" for name in strategies]
+    (metadata / "entry_points.txt").write_text("".join(["[seqmem.strategy]\n", *lines]))
+    return folder

@@ -286,15 +286,20 @@ def _arms(
         raise UsageError(
             unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields})
         )
-    if scenario.reference in specs:
-        for arm in arms:
-            same = {key: value for key, value in arm.swept.items() if not key.startswith("strategy.")}
-            arm.reference = _label(scenario.reference, same)
-            if not any(other.label == arm.reference for other in arms):
-                arm.reference = next(
-                    other.label for other in arms if other.strategy.name == scenario.reference
-                )
+    _refer(arms, scenario.reference)
     return arms
+
+
+def _refer(arms: Sequence[_Arm], reference: str) -> None:
+    """Say which row each row is compared with: the reference strategy at the same swept value.
+
+    A sweep of nothing but the reference strategy is compared with its first value.
+    """
+    own = [arm for arm in arms if arm.strategy.name == reference]
+    for arm in arms if own else ():
+        same = {key: value for key, value in arm.swept.items() if not key.startswith("strategy.")}
+        alike = [other for other in own if other.swept == same] if len(own) < len(arms) else []
+        arm.reference = (alike or own)[0].label
 
 
 def _unused(

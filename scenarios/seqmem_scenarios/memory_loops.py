@@ -75,9 +75,9 @@ class MemoryLoopsOptions(Options):
     )
     loops: int = Field(4, ge=2, le=200, description="loops visited in turn")
     cycles: int = Field(4, ge=1, description="times each loop is visited")
-    facts_per_loop: int = Field(8, ge=0, description="facts each loop's memory holds; 0 for documents only")
+    facts_per_loop: int = Field(16, ge=0, description="facts each loop's memory holds; 0 for documents only")
     exposures: int = Field(
-        3, ge=1, description="times a visit states each of its facts, each time in another wording"
+        6, ge=1, description="times a visit states each of its facts, each time in another wording"
     )
     insert_at: int = Field(1, ge=0, description="prose steps of a visit before its memory")
     insert_at_cycle: int = Field(0, ge=0, description="first cycle, from 0, whose visits hold the memory")
@@ -93,16 +93,16 @@ class MemoryLoopsOptions(Options):
         "unrelated",
         description="trained afterwards: background text, the loops' prose, both in turn, nothing",
     )
-    rest_steps: int = Field(60, ge=1, description="steps of each rest phase")
+    rest_steps: int = Field(48, ge=1, description="steps of each rest phase")
     rest_training: bool = Field(True, description="off: rest steps read the text and train nothing")
     train_on: Literal["statements", "questions", "both"] = Field(
         "statements", description="form in which facts are trained; both alternates over exposures"
     )
-    setting: bool = Field(True, description="state each fact inside a sentence of its loop's prose")
+    setting: bool = Field(False, description="state each fact inside a sentence of its loop's prose")
     loop_text: Literal["place", "background"] = Field(
         "place", description="loop prose: a recognisable place of the world, or documents of the text source"
     )
-    batch_size: int = Field(8, ge=1, description="rows per step")
+    batch_size: int = Field(16, ge=1, description="rows per step")
     row_tokens: int = Field(64, ge=8, description="longest training row in tokens")
     repeats: int = Field(1, ge=1, description="times each batch is trained in a row")
     even_every: int = Field(4, ge=1, description="rest steps between evenly spaced probes")
@@ -529,7 +529,15 @@ def outline(options: MemoryLoopsOptions) -> Outline:
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"loops": 2, "cycles": 2, "facts_per_loop": 4, "rest_steps": 8, "even_every": 2},
+    "smoke": {
+        "loops": 2,
+        "cycles": 2,
+        "facts_per_loop": 4,
+        "exposures": 3,
+        "batch_size": 8,
+        "rest_steps": 8,
+        "even_every": 2,
+    },
     "default": {},
     "paper": {
         "loops": 8,
