@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -477,6 +478,7 @@ def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registr
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     yield Registry.from_environment()
+    sys.modules.pop("strange_strategies", None)
 
 
 def command(model: Path, out: Path, *strategies: str, seeds: str = "0") -> list[str]:
@@ -523,7 +525,17 @@ def test_running_out_of_memory_says_what_to_lower(strange: Registry, model: Path
         assert word in events[-1]["reason"]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+    ids=["cuda", "python", "cpu"],
+)
 def test_running_out_of_memory_while_the_model_is_loaded_says_so_too(
     error: BaseException, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,19 +577,19 @@ def ended(record: Path) -> str:
 
 
 def test_a_failed_run_is_started_over_by_the_next_bench(
-    strange: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seqmem.api.Workers", InlineWorkers)
-    (tmp_path / "site" / "strange_strategies.py").write_text(STRANGER.replace("== 3", "== 300"))
-    out, arguments = tmp_path / "out", command(model, tmp_path / "out", "raises")
-    run = planned(model, "raises", registry=strange)
-    events = carry_out(run, out / "records" / run.folder, registry=strange)
-    assert events[-1]["event"] == "finished"
-    info = json.loads((out / "records" / run.folder / "run.json").read_text())
-    info |= {"status": "failed", "reason": "tired"}
-    (out / "records" / run.folder / "run.json").write_text(json.dumps(info))
-    assert seqmem(arguments) == 0
-    assert ended(out / "records" / run.folder) == "finished"
+    out, run = tmp_path / "out", planned(model)
+    folder = out / "records" / run.folder
+    carry_out(run, folder, checkpoint_every=5, keep_checkpoints=True)
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(info | {"status": "failed", "reason": "tired"}))
+    assert seqmem([*command(model, out, "naive"), "--checkpoint-every", "100"]) == 0
+    assert ended(folder) == "finished"
+    assert (
+        len(list((folder / "steps").iterdir())) == 1
+    )  # from the start: no part of the failed attempt is left
 
 
 def test_a_loss_that_is_no_number_fails_its_run_with_the_step_and_the_exit_code_is_1(

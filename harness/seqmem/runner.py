@@ -56,6 +56,9 @@ def execute(
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
             return
+        except Exception as error:  # too large a model, or a plugin's fault; nothing is written
+            report({"event": "failed", "reason": _reason(error, job.recipe)})
+            return
         run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
         run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
         info = _describe(job, outline, run)
@@ -73,13 +76,10 @@ def execute(
             train(run)
         except Stopped:
             info["status"] = "stopped"
-        except (torch.OutOfMemoryError, MemoryError):
-            info |= {"status": "failed", "reason": _out_of_memory(job.recipe)}
-        except SeqmemError as error:
-            info |= {"status": "failed", "reason": str(error)}
         except Exception as error:  # a plugin's fault must not take the other runs along
-            info |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            info |= {"status": "failed", "reason": _reason(error, job.recipe)}
+            if not isinstance(error, SeqmemError):
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         else:
             info |= {"status": "finished", **_results(run)}
         info["seconds"] = round(time.perf_counter() - started, 3)
@@ -157,15 +157,16 @@ def _strategy_seed(recipe: Recipe) -> int:
 @contextmanager
 def _deterministic(recipe: Recipe) -> Iterator[None]:
     """One thread count and deterministic kernels for the run, as they were afterwards."""
-    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(recipe.threads)
-    torch.use_deterministic_algorithms(True, warn_only=recipe.device != "cpu")
+    # the same switch as torch.use_deterministic_algorithms, which would import the compiler for it (1.5 s)
+    torch.set_deterministic_debug_mode("error" if recipe.device == "cpu" else "warn")
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
 
 
 def _write_items(folder: Path, stream: Stream) -> None:
@@ -233,7 +234,13 @@ def _code_revision() -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(status.strip())}
 
 
-def _out_of_memory(recipe: Recipe) -> str:
+def _reason(error: Exception, recipe: Recipe) -> str:
+    """Why a run failed, in one line; running out of memory says what to lower."""
+    # on a CPU torch raises a plain RuntimeError of its allocator
+    full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not full:
+        text = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
+        return " ".join(text.split())
     return (
         f"out of memory on {recipe.device}: lower the rows per step (--set scenario.batch_size), the row length, "
         "--workers, or use --dtype bfloat16 or a smaller --model"

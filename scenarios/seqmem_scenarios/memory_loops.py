@@ -115,6 +115,13 @@ class MemoryLoopsOptions(Options):
             raise ValueError(f"insert_at_cycle ({self.insert_at_cycle}) must be below cycles ({self.cycles})")
         if self.facts_per_loop == 0 and self.prose_steps == 0:
             raise ValueError("a loop needs facts_per_loop or prose_steps above 0")
+        if self.prose_steps == 0 and ("loops_without_memory" in self.rests or self.loop_text == "background"):
+            which = (
+                "rest loops_without_memory"
+                if "loops_without_memory" in self.rests
+                else "loop_text background"
+            )
+            raise ValueError(f"{which} needs prose_steps of at least 1: there is no prose")
         return self
 
     @property
@@ -122,15 +129,14 @@ class MemoryLoopsOptions(Options):
         """Loops, the new one included."""
         return self.loops + (1 if self.new_loop else 0)
 
-    @property
-    def memory_rows(self) -> int:
-        """Rows that state the memory once."""
-        return self.facts_per_loop * (self.loops if self.variant == "conflict" else 1)
+    def known(self, loop: int) -> int:
+        """Loops whose questions a visit may state: the new loop's only in its own visits."""
+        return self.all_loops if loop == self.loops else self.loops
 
-    @property
-    def memory_batches(self) -> int:
-        """Batches of one visit's memory."""
-        return self.exposures * -(-self.memory_rows // self.batch_size)
+    def memory_batches(self, loop: int) -> int:
+        """Batches of the memory in one visit to a loop."""
+        rows = self.facts_per_loop * (self.known(loop) if self.variant == "conflict" else 1)
+        return self.exposures * -(-rows // self.batch_size)
 
     @property
     def joined(self) -> int:
@@ -142,9 +148,9 @@ class MemoryLoopsOptions(Options):
         """Rest phases in order."""
         return {"none": (), "both": ("unrelated", "loops_without_memory")}.get(self.rest, (self.rest,))
 
-    def visit_steps(self, cycle: int) -> int:
-        """Optimizer steps of a visit in this cycle."""
-        memory = self.memory_batches if cycle >= self.insert_at_cycle else 0
+    def visit_steps(self, loop: int, cycle: int) -> int:
+        """Optimizer steps of a visit to this loop in this cycle."""
+        memory = self.memory_batches(loop) if cycle >= self.insert_at_cycle else 0
         return (self.prose_steps + memory) * self.repeats
 
 
@@ -199,8 +205,18 @@ class _Loops:
         memories = []
         for loop, own in enumerate(by_loop):
             for place, (fact, twin) in enumerate(own):
-                memories.append(_Memory(loop, fact, twin, self._truths(loop, place, fact, by_loop)))
+                truths = self._truths(loop, place, fact, by_loop)
+                memories.append(_Memory(loop, fact, self._apart(twin, truths), truths))
         return memories
+
+    def _apart(self, twin: Fact, truths: Mapping[int, Fact]) -> Fact:
+        """The twin with a value that no loop states of its fact, be it as a wrong answer."""
+        stated = {truth.value for truth in truths.values()}
+        if twin.value not in stated:
+            return twin
+        draw = np.random.Generator(np.random.PCG64([self.context.seed, 0xC1, int(twin.id.split("-")[1])]))
+        free = [value for value in ATTRIBUTE_BY_NAME[twin.attribute].values if value not in stated]
+        return replace(twin, value=free[draw.integers(len(free))])
 
     def _truths(
         self, loop: int, place: int, fact: Fact, by_loop: Sequence[Sequence[tuple[Fact, Fact]]]
@@ -218,6 +234,8 @@ class _Loops:
         """Prose document `index` of a loop as it stands in this cycle; `jitter` replaces a share of them."""
         o = self.options
         documents = o.prose_steps * o.batch_size
+        if o.loop_text == "background":
+            index %= documents  # more settings are asked for than there are documents when a memory is large
         changed = round(o.jitter * documents)
         # each cycle replaces the next `changed` documents in turn
         edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if documents else 0
@@ -257,18 +275,12 @@ class _Loops:
 
     def _memory_batches(self, loop: int, cycle: int) -> list[Batch]:
         o = self.options
-        stated = [
-            memory for memory in self.memories if loop in memory.truths and memory.loop < self._known(loop)
-        ]
+        stated = [memory for memory in self.memories if loop in memory.truths and memory.loop < o.known(loop)]
         batches = []
         for exposure in range(o.exposures):
             rows = [self._memory_row(m, loop, cycle, exposure, place) for place, m in enumerate(stated)]
             batches += [tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size)]
         return batches
-
-    def _known(self, loop: int) -> int:
-        """Loops whose questions a visit may state: the new loop's only in its own visits."""
-        return self.options.all_loops if loop == self.options.loops else self.options.loops
 
     def _experience(self, index: int) -> Experience:
         o = self.options
@@ -305,10 +317,6 @@ class _Loops:
     def _memoryless_batch(self, step: int) -> Batch:
         """The loops' prose in turn, memory left out."""
         o = self.options
-        if o.prose_steps == 0:
-            raise UsageError(
-                "rest loops_without_memory needs prose_steps of at least 1: there is no prose to train"
-            )
         visit, within = divmod(step, o.prose_steps)
         return self._prose_batch(visit % o.loops, o.cycles - 1, within)
 
@@ -321,14 +329,14 @@ class _Loops:
         last = index == self.length - 1
         whole = ("ladder", "general") if o.facts_per_loop else ("general",)
         if index < len(self.visits):
-            _, cycle = self.visits[index]
+            loop, cycle = self.visits[index]
             points = [ProbePoint(0, primary, "boundary")]
             if index == 0:
                 points += [ProbePoint(0, name, name) for name in whole]
             if o.facts_per_loop and 0 < o.insert_at and cycle > o.insert_at_cycle:
                 points.append(ProbePoint(o.insert_at * o.repeats, primary, "inside"))
             if last:
-                end = o.visit_steps(cycle)
+                end = o.visit_steps(loop, cycle)
                 points += [
                     ProbePoint(end, primary, "boundary"),
                     *(ProbePoint(end, name, name) for name in whole),
@@ -390,11 +398,24 @@ class _Loops:
         return sets
 
     def _check_lengths(self, sets: Mapping[str, Sequence[Probe]]) -> None:
-        longest = max((p for probes in sets.values() for p in probes), key=lambda p: len(p.input_ids))
-        if len(longest.input_ids) > self.context.max_positions:
+        length, longest = max((_longest_row(p), p.id) for probes in sets.values() for p in probes)
+        if length > self.context.max_positions:
             raise UsageError(
-                f"probe {longest.id} has {len(longest.input_ids)} tokens, the model reads {self.context.max_positions}"
+                f"probe {longest} has {length} tokens, the model reads {self.context.max_positions}"
             )
+
+    def check_rows(self) -> None:
+        """Refuse facts that do not fit a row before anything is trained.
+
+        Raises:
+            UsageError: naming the fact; of a fact's answers the longest stands for the others.
+        """
+        for memory in self.memories:
+            fact = max(memory.truths.values(), key=lambda truth: len(truth.value))
+            texts = [statement(fact, wording) for wording in range(_trained_wordings(fact))]
+            asked = [qa(fact, wording) for wording in range(_questions(fact))]
+            for text in {"statements": texts, "questions": asked}.get(self.options.train_on, texts + asked):
+                self._row(text, [fact.id])
 
     def _bare(self, memory: _Memory, relations: Sequence[Any]) -> list[Probe]:
         return [self._probe(memory, r, twin=twin) for r in relations for twin in (False, True)]
@@ -447,7 +468,7 @@ class _Loops:
             prompt, right = " ".join([prompt, *words[:-1]]), f" {words[-1]}"
             chance = 1 / len({value.split(" ")[-1] for value in attribute.values})
         if cue != "none":
-            prompt = f"{self.prose(place, self.options.cycles - 1, 0)} {prompt}"
+            prompt = f"{self._cut(self.prose(place, self.options.cycles - 1, 0))} {prompt}"
         suffix = "-margin" if choices else ""
         probe = answer_probe(
             self.context.encode,
@@ -463,6 +484,22 @@ class _Loops:
             twin_of=memory.fact.id if twin else None,
         )
         return _last_token(probe, self.context) if relation == "last_token" else probe
+
+    def _cut(self, text: str) -> str:
+        """As much of the text as fits a training row."""
+        fits, beyond = 0, len(text) + 1
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            if len(self.context.encode(text[:middle])) <= self.options.row_tokens:
+                fits = middle
+            else:
+                beyond = middle
+        return text[:fits]
+
+
+def _longest_row(probe: Probe) -> int:
+    """Tokens of the longest row that scoring a probe takes."""
+    return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))
 
 
 def _last_token(probe: Probe, context: BuildContext) -> Probe:
@@ -480,9 +517,9 @@ def _questions(fact: Fact) -> int:
 
 
 def _distinct_values(seed: int, place: int, attribute: str, count: int) -> list[str]:
-    """`count` different values of an attribute's closed set."""
+    """`count` different values of an attribute's closed set, which leave some for the twins."""
     values = ATTRIBUTE_BY_NAME[attribute].values
-    if count > len(values):
+    if count >= len(values):
         raise UsageError(
             f"variant conflict needs {count} different answers, attribute {attribute} has {len(values)}"
         )
@@ -493,32 +530,37 @@ def _distinct_values(seed: int, place: int, attribute: str, count: int) -> list[
 def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
     """The stream of one seed."""
     loops = _Loops(options, context)
+    loops.check_rows()
     return Stream(loops.length, loops.experience, loops.probe_points, loops.probe_sets())
 
 
 def outline(options: MemoryLoopsOptions) -> Outline:
     """Steps, tokens and probes, counted without making a document."""
     o = options
-    visits = [cycle for cycle in range(o.cycles) for _ in range(o.loops)]
-    visits += [o.insert_at_cycle + visit for visit in range(o.new_loop)]
-    rest = len(o.rests) * o.rest_steps
-    steps = sum(o.visit_steps(cycle) for cycle in visits) + rest
+    visits = [(loop, cycle) for cycle in range(o.cycles) for loop in range(o.loops)]
+    visits += [(o.loops, o.insert_at_cycle + visit) for visit in range(o.new_loop)]
+    steps = sum(o.visit_steps(loop, cycle) for loop, cycle in visits) + len(o.rests) * o.rest_steps
     prose = o.prose_steps * o.batch_size
-    editions = o.cycles if o.jitter else 1
+    editions = 1 + max(cycle for _, cycle in visits) if o.jitter else 1
     documents = prose * o.joined * o.all_loops * editions if o.loop_text == "background" else 0
     documents += o.rest_steps * o.batch_size if "unrelated" in o.rests else 0
-    per_sweep = 2 * o.all_loops * o.facts_per_loop or o.all_loops * prose
-    sweeps = (
-        2 * len(visits) + 1 + len(o.rests) * (2 + o.rest_steps // o.even_every + o.rest_steps.bit_length())
-    )
-    margins = len(o.rests) * (1 + o.rest_steps // o.even_every) * (CHOICES - 1) * per_sweep // 2
-    whole = 3 * (7 * per_sweep if o.facts_per_loop else 0) + 3 * GENERAL_DOCUMENTS
-    probe_rows = sweeps * per_sweep + margins + whole
+    # probes: a sweep asks every fact and twin, or every document; rivals are rows of their own
+    facts = o.all_loops * o.facts_per_loop
+    per_sweep = 2 * facts or o.all_loops * prose
+    even = len(o.rests) * (1 + o.rest_steps // o.even_every)
+    sweeps = 2 * len(visits) + 1 + even + len(o.rests) * (2 + o.rest_steps.bit_length())
+    conflict = o.variant == "conflict"
+    rivals = facts * (sweeps * (o.all_loops - 1) if conflict else even * (CHOICES - 1))
+    bare = sweeps * per_sweep + rivals + (3 * 5 * per_sweep if facts else 0)
+    cued = 3 * 2 * per_sweep if facts else 0
+    general = 3 * GENERAL_DOCUMENTS
     return Outline(
         steps=steps,
         train_tokens=steps * o.batch_size * o.row_tokens,
-        probe_rows=probe_rows,
-        probe_tokens=probe_rows * (PROBE_TOKENS if o.facts_per_loop else o.row_tokens),
+        probe_rows=bare + cued + general,
+        probe_tokens=bare * (PROBE_TOKENS if facts else o.row_tokens)
+        + cued * (PROBE_TOKENS + o.row_tokens)
+        + general * o.row_tokens,
         loops=o.all_loops,
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
         batch_tokens=o.batch_size * o.row_tokens,
