@@ -435,7 +435,7 @@ def test_files_that_are_no_record_are_never_overwritten(
 def test_two_benches_cannot_work_in_one_folder_at_a_time(bench: Bench, tmp_path: Path) -> None:
     code = (
         "import sys, filelock, pathlib; out = pathlib.Path(sys.argv[1]); out.mkdir()\n"
-        "filelock.FileLock(out / '.lock').acquire(); print('locked', flush=True); sys.stdin.read()"
+        "lock = filelock.FileLock(out / '.lock'); lock.acquire(); print('locked', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "out")],
@@ -443,11 +443,15 @@ def test_two_benches_cannot_work_in_one_folder_at_a_time(bench: Bench, tmp_path:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert other.stdout is not None
-    assert other.stdout.readline() == "locked\n"
-    with pytest.raises(UsageError, match="another bench is at work in .*; wait for it or give another --out"):
-        bench("naive")
-    other.communicate()
+    with other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(
+            UsageError, match="another bench is at work in .*; wait for it or give another --out"
+        ):
+            bench("naive")
+        other.stdin.close()
     assert bench("naive", controls=False).failed == {}
 
 
