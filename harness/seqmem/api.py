@@ -16,7 +16,7 @@ from seqmem.display import DisplayName, choose
 from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.launch import Workers
 from seqmem.leaderboard import Row, Table, score_rows, tabulate, to_csv, to_json, to_markdown, to_records
-from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, plan
+from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, file_name, plan
 from seqmem.recipe import Job
 from seqmem.registry import Registry
 from seqmem.store import Store, Todo, find_boards, read_bench
@@ -87,7 +87,7 @@ class BenchResult:
 
     Attributes:
         failed: run name to reason, for runs that did not finish.
-        unreadable: metrics that could not be loaded, each with its reason.
+        unreadable: strategies and metrics that could not be loaded, each with its reason.
         interrupted: Ctrl-C stopped it; the boards hold what had finished.
     """
 
@@ -157,6 +157,8 @@ def bench(
         UsageError: the request cannot be carried out; nothing was written.
     """
     registry = Registry.from_environment(disabled)
+    if "seeds" in request and not isinstance(request["seeds"], str):
+        request["seeds"] = ",".join(str(seed) for seed in request["seeds"])
     asked = Request(
         scenario=_names(scenario),
         strategy=_names(strategy),
@@ -184,6 +186,7 @@ def bench(
         ]
         outcome, interrupted = _carry_out(planned, todo, jobs, workers, display)
         metrics, unreadable = load_metrics(registry)
+        unreadable = [*planned.left_out, *unreadable]
         boards = [_board(store, planned, board, metrics, outcome) for board in planned.boards]
     failed = {
         planned.runs[run_id].name: str(event.get("reason", ""))
@@ -257,12 +260,12 @@ def write_board(
     figures.mkdir(parents=True, exist_ok=True)
     for row in rows:
         if any(len(record.probes) for record in row.runs.values()):
-            draw_curves(row, figures / _file_name(f"curves {row.label}"))
+            draw_curves(row, figures / file_name(f"curves {row.label}"))
     if any(row.swept for row in rows):
         for metric in metrics:
             measure = metric.measures[0]
             if table.scores.loc[table.scores["measure"] == measure.name, "value"].notna().any():
-                draw_sweep(rows, table.scores, measure, figures / _file_name(f"sweep {metric.name}"))
+                draw_sweep(rows, table.scores, measure, figures / file_name(f"sweep {metric.name}"))
     return Board(name, folder, rows, table, broken)
 
 
@@ -338,6 +341,7 @@ def _job(
         recipe=run.recipe,
         asked=planned.request.asked(),
         folder=str(store.record_folder(run).absolute()),
+        text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
@@ -356,8 +360,3 @@ def _assignments(given: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
 
         return tuple(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in given.items())
     return tuple(given)
-
-
-def _file_name(text: str) -> str:
-    """A label as a file name: whatever is not a letter, digit, dot or one of ``-_=`` becomes ``-``."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".")[:120]

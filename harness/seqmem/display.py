@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from seqmem.text import clean
+
 DisplayName = Literal["auto", "rich", "plain", "none"]
 
 
@@ -92,7 +94,7 @@ class Plain:
         """Nothing to clear."""
 
     def _say(self, text: str) -> None:
-        print("".join(c for c in text if c.isprintable()), file=sys.stderr, flush=True)
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 class Rich:
@@ -122,7 +124,7 @@ class Rich:
         """Update the bars."""
         kind, name = event["event"], self._names[run]
         if kind == "started":
-            self._tasks[run] = self._progress.add_task(f"  {name}", total=self._steps[run])
+            self._tasks[run] = self._progress.add_task(f"  {clean(name)}", total=self._steps[run])
             self._advance(run, event["step"])
         elif kind == "step":
             self._where[run] = f"{event['experience']}, loss {event['loss']:.2f} nats"
@@ -130,12 +132,12 @@ class Rich:
         elif kind == "recall":
             self._recall[run] = event["recall"]
         elif kind == "warning":
-            self._console.print(Text(f"{name}: {event['message']}", style="yellow"))
+            self._console.print(Text(clean(f"{name}: {event['message']}"), style="yellow"))
         elif kind in ("finished", "stopped", "failed"):
             if kind == "finished":
                 self._advance(run, self._steps[run])
             else:
-                self._console.print(Text(f"{name} {kind}: {event.get('reason', '')}", style="red"))
+                self._console.print(Text(clean(f"{name} {kind}: {event.get('reason', '')}"), style="red"))
             if run in self._tasks:
                 self._progress.remove_task(self._tasks.pop(run))
             self._recall.pop(run, None)
@@ -152,11 +154,11 @@ class Rich:
         columns = list(dict.fromkeys(label for recall in self._recall.values() for label in recall))
         table.add_column("recall now")
         for label in columns:
-            table.add_column(label, justify="right")
+            table.add_column(Text(clean(label)), justify="right")
         table.add_column("training")
         for run, recall in self._recall.items():
             cells = [f"{recall[label]:.2f}" if label in recall else "-" for label in columns]
-            table.add_row(Text(self._names[run]), *cells, Text(self._where.get(run, "")))
+            table.add_row(Text(clean(self._names[run])), *cells, Text(clean(self._where.get(run, ""))))
         return Group(self._progress, table) if self._recall else Group(self._progress)
 
     def end(self) -> None:

@@ -24,7 +24,7 @@ from seqmem.recipe import Job
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Called with a job's run id and an event of its worker."""
 
-ENDS = ("finished", "stopped", "failed", "refused")
+ENDS = ("finished", "stopped", "failed")
 
 
 @dataclass
@@ -93,10 +93,13 @@ class Workers:
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 
+        A run that is refused when others have started counts as failed.
+
         Raises:
-            UsageError: a run was refused before it wrote anything; the others are stopped.
+            UsageError: a run was refused before any had started: nothing was written.
         """
         waiting = deque(jobs)
+        started = False
         outcome: dict[str, dict[str, Any]] = {}
         stopping = False
         for worker in self._workers:
@@ -118,12 +121,15 @@ class Workers:
                     self._workers[self._workers.index(worker)] = worker = self._start()
             if job is None or event["event"] == "ready":
                 continue
+            if event["event"] == "refused":
+                if not started:
+                    raise UsageError(event["reason"])
+                event = event | {"event": "failed"}
+            started = started or event["event"] == "started"
             on_event(job.recipe.id, event)
             if event["event"] in ENDS:
                 outcome[job.recipe.id] = event
                 worker.job = None
-                if event["event"] == "refused":
-                    raise UsageError(event["reason"])
                 if not stopping:
                     self._give(worker, waiting)
         return outcome
@@ -157,9 +163,13 @@ class Workers:
 
     def _read(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._messages.put((worker, json.loads(line)))
-        self._messages.put((worker, None))
+        try:
+            for line in worker.process.stdout:
+                self._messages.put((worker, json.loads(line)))
+        except ValueError:
+            pass  # half a line: the process was killed while writing it
+        finally:
+            self._messages.put((worker, None))
 
     def _died(self, worker: _Worker) -> dict[str, Any]:
         code = worker.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from seqmem.stats import (
     sign_flip_p,
     t_interval,
 )
+from seqmem.text import clean as clean
 from seqmem.types import Measure, MetricSpec
 
 if TYPE_CHECKING:
@@ -481,12 +481,6 @@ def _p_value(board: Board, row: Row, cell: Cell, notes: _Notes) -> str:
 
 def _title(board: Board) -> str:
     return ", ".join(part for part in (board.scenario, board.model) if part) or "leaderboard"
-
-
-def clean(text: str) -> str:
-    """Text from outside without control, format and direction characters, on one line."""
-    spaced = "".join(" " if char.isspace() else char for char in text)
-    return "".join(char for char in spaced if unicodedata.category(char)[0] != "C")
 
 
 def escape_markdown(text: str) -> str:

@@ -62,11 +62,16 @@ class ParameterState:
         return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Replace everything by what `tensors` gave earlier."""
-        self._entries = {}
+        """Become what `tensors` gave earlier; entries that exist are filled in place, references stay good."""
+        kept = {flat.split(":", 1)[0] for flat in tensors}
+        self._entries = {name: entry for name, entry in self._entries.items() if name in kept}
         for flat, tensor in tensors.items():
             name, key = flat.split(":", 1)
-            self._entries.setdefault(name, {})[key] = tensor.to(self._parameters[key].device)
+            entry = self._entries.setdefault(name, {})
+            if key in entry:
+                entry[key].copy_(tensor)
+            else:
+                entry[key] = tensor.to(self._parameters[key].device)
 
 
 class Learner:
@@ -101,10 +106,6 @@ class Learner:
         self.use_moments(MAIN)
 
     # -- moment contexts ------------------------------------------------------------------------------
-
-    def has_moments(self, context: str) -> bool:
-        """Whether the context exists."""
-        return f"moments.{context}.step" in self.state
 
     def add_moments(self, context: str) -> None:
         """Create a moment context of zeros at time 0. A moment is a running average of the optimizer."""

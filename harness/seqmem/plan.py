@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
-from seqmem.errors import UsageError, unknown
-from seqmem.models import LocatedModel, ModelChoice, resolve
+from seqmem.errors import PluginError, UsageError, unknown
+from seqmem.models import Attention, Dtype, LocatedModel, ModelChoice, resolve
 from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
 from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
 from seqmem.registry import Registry
@@ -41,8 +43,8 @@ class Request:
     optimizer: str | None = None
     lr: float | None = None
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    dtype: Dtype = "float32"
+    attention: Attention = "sdpa"
     trust_remote_code: bool = False
     device: str = "auto"
     threads: int = 1
@@ -70,6 +72,7 @@ class PlannedRun:
 
     recipe: Recipe
     name: str
+    text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
     parameter_bytes: int
@@ -89,7 +92,7 @@ class PlannedRun:
     @property
     def folder(self) -> str:
         """Name of the record's folder."""
-        return f"{self.name.replace(' ', '-')}-{self.recipe.id}"
+        return f"{file_name(self.name)}-{self.recipe.id}"
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,23 @@ class PlannedBoard:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs by id, and the tables they make."""
+    """All runs by id, and the tables they make.
+
+    Attributes:
+        left_out: strategies that cannot be loaded, each with its reason.
+    """
 
     request: Request
     runs: Mapping[str, PlannedRun]
     boards: tuple[PlannedBoard, ...]
+    left_out: tuple[str, ...]
+
+
+def file_name(text: str) -> str:
+    """Text as part of a file name: whatever is not a letter, digit, dot or one of ``-_=`` becomes ``-``."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".-")[
+        :100
+    ]
 
 
 @dataclass
@@ -155,23 +170,40 @@ def plan(request: Request, registry: Registry) -> Plan:
     given = parse_assignments(request.set)
     sweep = parse_sweep(request.sweep) if request.sweep else None
     device = choose_device(request.device)
-    if request.threads < 1:
-        raise UsageError(f"--threads {request.threads}: must be at least 1")
-    text = _text(request, given["text"], registry)
+    _check_choices(request)
+    text, text_options = _text(request, given["text"], registry)
     models = [resolve(_model_choice(request, name), registry) for name in _distinct(request.model, "--model")]
+    shown = [located.model.name for located in models]
+    for name in shown:
+        if shown.count(name) > 1:
+            raise UsageError(f"two models would both be shown as {name!r} in the table; rename one folder")
+    left_out: list[str] = []
     runs: dict[str, PlannedRun] = {}
     boards = []
     for scenario_name in _distinct(request.scenario, "--scenario"):
         scenario = registry.load("scenario", scenario_name)
-        arms = _arms(request, scenario, given, sweep, registry)
+        arms = _arms(request, scenario, given, sweep, registry, left_out)
         rows = []
         for located, arm in itertools.product(models, arms):
             row_runs: dict[str | None, dict[int, str]] = {}
             controls = scenario.controls if request.controls else {}
             for control, overrides in [(None, {}), *controls.items()]:
                 options = {**arm.scenario_options, **overrides}
+                if control is not None and options == arm.scenario_options:
+                    continue  # a run is no control of itself
                 for seed in seeds:
-                    run = _run(request, arm, options, control, located, text, device, seed, len(models) > 1)
+                    run = _run(
+                        request,
+                        arm,
+                        options,
+                        control,
+                        located,
+                        text,
+                        text_options,
+                        device,
+                        seed,
+                        len(models) > 1,
+                    )
                     runs.setdefault(run.recipe.id, run)
                     primary = run.outline.primary
                     row_runs.setdefault(control, {})[seed] = run.recipe.id
@@ -193,7 +225,7 @@ def plan(request: Request, registry: Registry) -> Plan:
                 )
             )
         boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
-    return Plan(request, runs, tuple(boards))
+    return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)))
 
 
 def choose_device(asked: str) -> str:
@@ -203,10 +235,32 @@ def choose_device(asked: str) -> str:
         UsageError: not a device name this build knows.
     """
     if asked == "auto":
-        return "cuda" if os.path.exists("/dev/nvidia0") else "cpu"
-    if asked.split(":")[0] not in RATES:
-        raise UsageError(unknown("device", asked, ["auto", *RATES]))
+        return "cuda" if _gpu_in_sight() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+        raise UsageError(unknown("device", asked, ["auto", "cpu", "cuda", "cuda:0"]))
     return asked
+
+
+def _gpu_in_sight() -> bool:
+    """An NVIDIA device that is not hidden, and a torch that is not a CPU build."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    devices = [
+        *Path("/dev").glob("nvidia[0-9]*"),
+        *Path("/dev").glob("dxg"),
+    ]  # dxg: as Windows' Linux shows it
+    return bool(devices) and not hidden and "+cpu" not in importlib.metadata.version("torch")
+
+
+def _check_choices(request: Request) -> None:
+    for option, value, choices in (
+        ("--dtype", request.dtype, get_args(Dtype)),
+        ("--attention", request.attention, get_args(Attention)),
+        ("probing", request.probing, get_args(Probing)),
+    ):
+        if value not in choices:
+            raise UsageError(unknown(option, value, choices))
+    if request.threads < 1:
+        raise UsageError(f"--threads {request.threads}: must be at least 1")
 
 
 def _distinct(names: Sequence[str], option: str) -> Sequence[str]:
@@ -228,8 +282,13 @@ def _model_choice(request: Request, name: str) -> ModelChoice:
     )
 
 
-def _text(request: Request, given: Mapping[str, Any], registry: Registry) -> PluginChoice:
-    """The text source; a path or a dataset id in place of a source's name picks the source that reads it."""
+def _text(
+    request: Request, given: Mapping[str, Any], registry: Registry
+) -> tuple[PluginChoice, Mapping[str, Any]]:
+    """The text source as it stands in recipes, and its options with the paths of this machine.
+
+    A path or a dataset id in place of a source's name picks the source that reads it.
+    """
     name, options = request.text, dict(given)
     if name not in {listed.name for listed in registry.names("text")}:
         if Path(name).exists() or Path(name).suffix in {".txt", ".jsonl", ".parquet"}:
@@ -238,12 +297,12 @@ def _text(request: Request, given: Mapping[str, Any], registry: Registry) -> Plu
             name, options = "dataset", {"id": request.text, **options}
     spec = registry.load("text", name)
     values = validate(spec.options, options, f"text {name}")
-    return PluginChoice(
-        name=spec.name,
-        version=spec.version,
-        options=values.model_dump(mode="json"),
-        content=spec.fingerprint(values),
+    options = values.model_dump(mode="json")
+    shown = {key: Path(value).name if key in spec.local else value for key, value in options.items()}
+    choice = PluginChoice(
+        name=spec.name, version=spec.version, options=shown, content=spec.fingerprint(values)
     )
+    return choice, options
 
 
 def _arms(
@@ -252,15 +311,23 @@ def _arms(
     given: Mapping[Any, Mapping[str, Any]],
     sweep: Sweep | None,
     registry: Registry,
+    left_out: list[str],
 ) -> list[_Arm]:
-    """Strategies by swept values, the reference first."""
+    """Strategies by swept values, the reference first; one that cannot be loaded is left out and named."""
     if request.preset not in scenario.presets:
         raise UsageError(unknown(f"preset of {scenario.name}", request.preset, scenario.presets))
     names = list(_distinct(request.strategy, "--strategy"))
     if request.reference and scenario.reference not in names:
         names.insert(0, scenario.reference)
     names.sort(key=lambda name: name != scenario.reference)
-    specs = {name: registry.load("strategy", name) for name in names}
+    specs: dict[str, StrategySpec] = {}
+    for name in names:
+        try:
+            specs[name] = registry.load("strategy", name)
+        except PluginError as error:
+            if len(request.strategy) == 1 or name == scenario.reference:
+                raise
+            left_out.append(str(error))
     proposed = scenario.optimizer.get(request.preset, scenario.optimizer["default"])
     arms: list[_Arm] = []
     points: Sequence[Any] = sweep.values if sweep else (None,)
@@ -271,7 +338,7 @@ def _arms(
             values: dict[str, dict[str, Any]] = {
                 "scenario": {**scenario.presets[request.preset], **given["scenario"]},
                 "strategy": dict(own),
-                "optimizer": {**proposed, **_overrides(request), **given["optimizer"]},
+                "optimizer": {**_overrides(request), **given["optimizer"]},
             }
             swept: dict[str, Any] = {}
             if sweep is not None and (sweep.scope != "strategy" or sweep.name in takes):
@@ -281,6 +348,7 @@ def _arms(
                 swept = {f"{sweep.scope}.{sweep.name}": point}
             elif sweep is not None and point != points[0]:
                 continue  # this strategy has no such option: one row stands for all values
+            values["optimizer"] = _optimizer(proposed, values["optimizer"])
             arms.append(_arm(scenario, spec, values, swept, own))
     for scope, unused in _unused(given, sweep, specs):
         raise UsageError(
@@ -312,13 +380,28 @@ def _unused(
 
 
 def _overrides(request: Request) -> dict[str, Any]:
-    """Optimizer options given by their own flags; another optimizer does not inherit the preset's rate."""
+    """Optimizer options given by their own flags."""
     overrides: dict[str, Any] = {}
     if request.optimizer is not None:
         overrides["name"] = request.optimizer
     if request.lr is not None:
         overrides["lr"] = request.lr
     return overrides
+
+
+def _optimizer(proposed: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the preset proposes with what was asked for on top.
+
+    Raises:
+        UsageError: another kind of optimizer without a rate: SGD needs far larger ones than Adam.
+    """
+    name = asked.get("name", proposed["name"])
+    if (name == "sgd") != (proposed["name"] == "sgd") and "lr" not in asked:
+        raise UsageError(
+            f"optimizer {name} needs a rate of its own: the preset's {proposed['lr']:g} is for {proposed['name']}; "
+            "give --lr"
+        )
+    return {**proposed, **asked}
 
 
 def _label(name: str, changes: Mapping[str, Any]) -> str:
@@ -359,6 +442,7 @@ def _run(
     control: str | None,
     located: LocatedModel,
     text: PluginChoice,
+    text_options: Mapping[str, Any],
     device: str,
     seed: int,
     name_model: bool,
@@ -396,12 +480,12 @@ def _run(
         probing=request.probing,
     )
     parameter_bytes = model.parameter_bytes(request.dtype)
-    contexts = 0
-    if arm.strategy.extra_contexts is not None:
-        strategy_options = validate(
-            arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}"
-        )
-        contexts = arm.strategy.extra_contexts(strategy_options, outline.loops)
+    strategy_options = validate(arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}")
+    context_bytes = len(recipe.optimizer.moments) * parameter_bytes + model.tensors * CLOCK_BYTES
+    contexts = (
+        arm.strategy.extra_contexts(strategy_options, outline.loops) if arm.strategy.extra_contexts else 0
+    )
+    buffers = arm.strategy.extra_bytes(strategy_options, outline) if arm.strategy.extra_bytes else 0
     names = [
         arm.scenario.name,
         arm.label,
@@ -412,9 +496,9 @@ def _run(
     return PlannedRun(
         recipe=recipe,
         name=" ".join(names),
+        text_options=text_options,
         model_folder=located.folder,
         outline=outline,
         parameter_bytes=parameter_bytes,
-        extra_bytes=contexts
-        * (len(recipe.optimizer.moments) * parameter_bytes + model.tensors * CLOCK_BYTES),
+        extra_bytes=contexts * context_bytes + buffers,
     )

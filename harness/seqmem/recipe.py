@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from seqmem.types import Options
 
 Probing = Literal["schedule", "every", "none"]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSettings(Options):
@@ -18,7 +19,7 @@ class OptimizerSettings(Options):
 
     name: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     lr: float = Field(1e-3, gt=0, description="learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay of the two moments")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's decay of the two moments")
     eps: float = Field(1e-8, gt=0, description="Adam's denominator offset")
     weight_decay: float = Field(0.0, ge=0, description="decay; decoupled in adamw")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
@@ -79,6 +80,7 @@ class Job(Options):
 
     Attributes:
         asked: the configuration as the user gave it, for the record.
+        text_options: the text source's options with the paths of this machine, which the recipe leaves out.
         folder: the record's folder.
         model_folder: where the model's files lie on this machine.
         checkpoint_every: steps between checkpoints.
@@ -89,6 +91,7 @@ class Job(Options):
 
     recipe: Recipe
     asked: dict[str, Any]
+    text_options: dict[str, Any]
     folder: str
     model_folder: str
     checkpoint_every: int

@@ -25,7 +25,7 @@ from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
 from seqmem.models import ModelChoice, encoder, load_model, load_tokenizer
 from seqmem.options import validate
 from seqmem.recipe import Job, Recipe
-from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
+from seqmem.record import FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
 from seqmem.registry import Registry
 from seqmem.scoring import Answers, ProbeSet
 from seqmem.types import BuildContext, Experience, Outline, ProbePoint, Relation, Stream
@@ -61,10 +61,12 @@ def execute(
             return
         run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
         run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
-        info = _describe(job, outline, run)
+        info = _describe(job, outline, run, registry)
         if saved is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+        else:
+            info["resumed"] = _earlier_parts(folder, saved.state["step"])
         write_json(folder / "run.json", info | {"status": "running"})
         report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
         started = time.perf_counter()
@@ -100,7 +102,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
             raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
     scenario_options = validate(scenario.options, recipe.scenario.options, f"scenario {scenario.name}")
     strategy_options = validate(strategy.options, recipe.strategy.options, f"strategy {strategy.name}")
-    text_options = validate(text.options, recipe.text.options, f"text {text.name}")
+    text_options = validate(text.options, job.text_options, f"text {text.name}")
     model = ModelChoice(
         name=recipe.model.name,
         revision=recipe.model.revision,
@@ -145,7 +147,9 @@ def _results(run: Run) -> dict[str, Any]:
         "content": run.place.content,
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
-        "extra_state_bytes": run.learner.state.bytes() - run.learner.own_state_bytes(),
+        "extra_state_bytes": run.learner.state.bytes()
+        - run.learner.own_state_bytes()
+        + run.strategy.extra_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
     }
 
@@ -187,7 +191,7 @@ def _write_items(folder: Path, stream: Stream) -> None:
     write_table(folder / "items.parquet", columns, ITEMS)
 
 
-def _describe(job: Job, outline: Outline, run: Run) -> dict[str, Any]:
+def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[str, Any]:
     """What the record says of this run before it starts."""
     device = torch.device(job.recipe.device)
     return {
@@ -199,6 +203,11 @@ def _describe(job: Job, outline: Outline, run: Run) -> dict[str, Any]:
         "steps": outline.steps,
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "plugins": {
+            "scenario": registry.entry("scenario", job.recipe.scenario.name).package,
+            "strategy": registry.entry("strategy", job.recipe.strategy.name).package,
+            "text": registry.entry("text", job.recipe.text.name).package,
+        },
         "code": _code_revision(),
         "hardware": {
             "machine": platform.machine(),
@@ -207,6 +216,16 @@ def _describe(job: Job, outline: Outline, run: Run) -> dict[str, Any]:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         },
     }
+
+
+def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
+    """What ran the steps before this resumption: where it stopped counting, versions, code, hardware."""
+    try:
+        before = RunRecord.open(folder).info
+    except SeqmemError:
+        return []
+    kept = ("versions", "plugins", "code", "hardware", "seconds")
+    return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
 
 
 def _version(package: str) -> str:

@@ -7,6 +7,7 @@ for free. Rows are padded on the right: causal attention never looks there, so n
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,11 @@ from torch import Tensor, nn
 from seqmem.types import Probe
 
 ROW_TOKENS = 4096
-"""Tokens per forward, padding included: bounds the memory the logits take."""
+"""Tokens per forward, padding included: bounds the memory a forward takes."""
+EVEN_TOKENS = 256
+"""A forward of at least so many tokens is efficient; it takes no row that would pad the others much."""
+EVEN = 1.1
+"""Longest row of such a forward in units of its shortest."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class _Rows:
     """A padded block of rows and the positions whose logits are read.
 
     `ids` (R, T); for each read position its `row`, its `position` (the token before the target) and its
-    `target`; `owner` says which of the probe set's rows it belongs to.
+    `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
+    row, ascending, and `place` is where a read position stands in them.
     """
 
     ids: Tensor
@@ -50,6 +56,8 @@ class _Rows:
     position: Tensor
     target: Tensor
     owner: Tensor
+    kept: Tensor
+    place: Tensor
 
 
 class ProbeSet:
@@ -80,10 +88,16 @@ class ProbeSet:
         """Score every probe; the model, its mode and the random state are left as they were."""
         training = model.training
         model.eval()
+        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         logprob = torch.zeros(self._rows, dtype=torch.float64)
         wrong = torch.zeros(self._rows, dtype=torch.int64)
         for block in self._blocks:
-            logits = model(input_ids=block.ids, use_cache=False).logits[block.row, block.position].float()
+            if keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
+                output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept)
+                logits = output.logits[block.row, block.place].float()
+            else:
+                output = model(input_ids=block.ids, use_cache=False)
+                logits = output.logits[block.row, block.position].float()
             picked = logits.gather(1, block.target[:, None])[:, 0] - logits.logsumexp(1)
             logprob.index_add_(0, block.owner, picked.double().cpu())
             wrong.index_add_(0, block.owner, (logits.argmax(1) != block.target).long().cpu())
@@ -105,12 +119,14 @@ class ProbeSet:
 
 
 def _blocks(rows: Sequence[tuple[tuple[int, ...], int]]) -> list[list[tuple[int, tuple[int, ...], int]]]:
-    """Group rows of like length, each group at most ROW_TOKENS with its padding."""
+    """Group rows of like length, each group at most ROW_TOKENS with its padding, and little of that."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
     blocks: list[list[tuple[int, tuple[int, ...], int]]] = []
     for index in order:
         ids, start = rows[index]
-        if not blocks or (len(blocks[-1]) + 1) * len(ids) > ROW_TOKENS:
+        count = len(blocks[-1]) if blocks else 0
+        enough = count * len(ids) >= EVEN_TOKENS and len(ids) > EVEN * len(blocks[-1][0][1])
+        if not count or enough or (count + 1) * len(ids) > ROW_TOKENS:
             blocks.append([])
         blocks[-1].append((index, ids, start))
     return blocks
@@ -127,10 +143,13 @@ def _lay_out(block: Sequence[tuple[int, tuple[int, ...], int]], device: torch.de
             position.append(place - 1)
             target.append(ids[place])
             owner.append(index)
+    kept, place_of = np.unique(position, return_inverse=True)
     return _Rows(
         ids=torch.from_numpy(padded).to(device),
         row=torch.tensor(row, device=device),
         position=torch.tensor(position, device=device),
         target=torch.tensor(target, device=device),
         owner=torch.tensor(owner),
+        kept=torch.from_numpy(kept).to(device),
+        place=torch.from_numpy(place_of).to(device),
     )

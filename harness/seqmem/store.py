@@ -70,8 +70,8 @@ class Store:
         try:
             yield
         finally:
+            path.unlink(missing_ok=True)  # while it is still ours
             lock.release()
-            path.unlink(missing_ok=True)
             if made and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 

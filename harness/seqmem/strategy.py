@@ -57,6 +57,10 @@ class Strategy:
     def after_experience(self, learner: Learner, experience: Experience) -> None:
         """After an experience's last step."""
 
+    def extra_bytes(self) -> int:
+        """Bytes kept outside the learner's registry, e.g. a buffer of rows."""
+        return 0
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold beyond the learner's registry, as JSON values."""
         return {}

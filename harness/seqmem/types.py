@@ -244,6 +244,7 @@ class StrategySpec:
         build: options to a fresh strategy object.
         extra_contexts: how many optimizer-moment contexts it keeps beyond the learner's own, from its
             options and the number of loops; `plan` turns it into bytes.
+        extra_bytes: bytes it keeps besides, at most, from its options and the outline; e.g. a buffer.
         transform_stream: replaces the stream before training, from (stream, seed); for `joint`.
         check: refuses settings it cannot work with; raises UsageError. Given the options and the
             optimizer settings.
@@ -255,6 +256,7 @@ class StrategySpec:
     build: Callable[[Any], Strategy]
     options: type[Options] = Options
     extra_contexts: Callable[[Any, int], int] | None = None
+    extra_bytes: Callable[[Any, Outline], int] | None = None
     transform_stream: Callable[[Stream, int], Stream] | None = None
     check: Callable[[Any, Any], None] | None = None
     citation: str = ""
@@ -342,6 +344,7 @@ class TextSpec:
         open: (options, seed, documents needed as (train, heldout)) to the source; raises UsageError
             when the text is missing, unreadable or too short.
         fingerprint: options to a string that changes with the content, for the run's id.
+        local: options that say where the text lies on this machine; recipes keep only their last part.
     """
 
     name: str
@@ -350,3 +353,4 @@ class TextSpec:
     open: Callable[[Any, int, tuple[int, int]], TextSource]
     fingerprint: Callable[[Any], str]
     options: type[Options] = Options
+    local: tuple[str, ...] = ()

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from seqmem import (
@@ -45,10 +44,12 @@ from seqmem import (
 )
 from seqmem_scenarios.world import (
     ATTRIBUTE_BY_NAME,
+    Draw,
     Fact,
     answer,
     make_facts,
     place_prose,
+    population,
     qa,
     question_prompt,
     statement,
@@ -124,6 +125,15 @@ class MemoryLoopsOptions(Options):
             raise ValueError(f"{which} needs prose_steps of at least 1: there is no prose")
         return self
 
+    @model_validator(mode="after")
+    def _enough_people(self) -> MemoryLoopsOptions:
+        if self.all_loops * self.facts_per_loop > population("injected"):
+            raise ValueError(
+                f"{self.all_loops} loops of {self.facts_per_loop} facts_per_loop need more people than the world "
+                f"has: {population('injected')}"
+            )
+        return self
+
     @property
     def all_loops(self) -> int:
         """Loops, the new one included."""
@@ -161,12 +171,14 @@ class _Memory:
     Attributes:
         truths: what a visit to each loop states about this fact's person: the fact itself for its own loop;
             in `conflict`, every loop's own answer.
+        stated_at: place among the facts a visit states, which decides the wording of each exposure.
     """
 
     loop: int
     fact: Fact
     twin: Fact
     truths: Mapping[int, Fact]
+    stated_at: int
 
 
 class _Loops:
@@ -183,11 +195,11 @@ class _Loops:
     def visits(self) -> list[tuple[int, int]]:
         """(loop, cycle) of every visit in the order they run."""
         o = self.options
-        shuffle = np.random.Generator(np.random.PCG64([self.context.seed, 0x5EED]))
+        draw = Draw("loop order", self.context.seed)
         order: list[tuple[int, int]] = []
         for cycle in range(o.cycles):
-            loops = list(range(o.loops)) if o.order == "cyclic" else shuffle.permutation(o.loops).tolist()
-            order += [(int(loop), cycle) for loop in loops]
+            loops = list(range(o.loops)) if o.order == "cyclic" else draw.shuffled(range(o.loops))
+            order += [(loop, cycle) for loop in loops]
         # the new loop's visits always hold its memory, whatever insert_at_cycle says of the others
         return order + [(o.loops, o.insert_at_cycle + visit) for visit in range(o.new_loop)]
 
@@ -202,11 +214,12 @@ class _Loops:
         o = self.options
         pairs = make_facts(self.context.seed, o.all_loops * o.facts_per_loop)
         by_loop = [pairs[k * o.facts_per_loop : (k + 1) * o.facts_per_loop] for k in range(o.all_loops)]
-        memories = []
+        memories: list[_Memory] = []
         for loop, own in enumerate(by_loop):
             for place, (fact, twin) in enumerate(own):
                 truths = self._truths(loop, place, fact, by_loop)
-                memories.append(_Memory(loop, fact, self._apart(twin, truths), truths))
+                stated_at = len(memories) if o.variant == "conflict" else place
+                memories.append(_Memory(loop, fact, self._apart(twin, truths), truths, stated_at))
         return memories
 
     def _apart(self, twin: Fact, truths: Mapping[int, Fact]) -> Fact:
@@ -214,9 +227,8 @@ class _Loops:
         stated = {truth.value for truth in truths.values()}
         if twin.value not in stated:
             return twin
-        draw = np.random.Generator(np.random.PCG64([self.context.seed, 0xC1, int(twin.id.split("-")[1])]))
         free = [value for value in ATTRIBUTE_BY_NAME[twin.attribute].values if value not in stated]
-        return replace(twin, value=free[draw.integers(len(free))])
+        return replace(twin, value=Draw("twin apart", self.context.seed, twin.id).pick(free))
 
     def _truths(
         self, loop: int, place: int, fact: Fact, by_loop: Sequence[Sequence[tuple[Fact, Fact]]]
@@ -255,20 +267,22 @@ class _Loops:
         size = self.options.batch_size
         return tuple(self._row(self.prose(loop, cycle, step * size + i)) for i in range(size))
 
-    def _memory_row(self, memory: _Memory, loop: int, cycle: int, exposure: int, place: int) -> Example:
-        """One fact in the wording of this exposure; wordings differ between facts, exposures and cycles."""
+    def _wording(self, memory: _Memory, cycle: int, exposure: int) -> tuple[bool, int]:
+        """Whether this exposure is a question, and in which wording; they differ between facts and exposures."""
         o = self.options
-        fact = memory.truths[loop]
-        turn = cycle * o.exposures + exposure + place
+        turn = cycle * o.exposures + exposure + memory.stated_at
         asked = o.train_on == "questions" or (o.train_on == "both" and turn % 2 == 1)
         wording = turn // 2 if o.train_on == "both" else turn
-        text = (
-            qa(fact, wording % _questions(fact))
-            if asked
-            else statement(fact, wording % _trained_wordings(fact))
-        )
+        return asked, wording % (_questions(memory.fact) if asked else _trained_wordings(memory.fact))
+
+    def _memory_row(self, memory: _Memory, loop: int, cycle: int, exposure: int) -> Example:
+        """One fact in the wording of this exposure."""
+        o = self.options
+        fact = memory.truths[loop]
+        asked, wording = self._wording(memory, cycle, exposure)
+        text = qa(fact, wording) if asked else statement(fact, wording)
         if o.setting:
-            opening = self.prose(loop, cycle, place).split(". ")[0].rstrip(".") + "."
+            opening = self.prose(loop, cycle, memory.stated_at).split(". ")[0].rstrip(".") + "."
             if len(self.context.encode(f"{opening} {text}")) <= o.row_tokens:
                 text = f"{opening} {text}"
         return self._row(text, [fact.id])
@@ -278,7 +292,7 @@ class _Loops:
         stated = [memory for memory in self.memories if loop in memory.truths and memory.loop < o.known(loop)]
         batches = []
         for exposure in range(o.exposures):
-            rows = [self._memory_row(m, loop, cycle, exposure, place) for place, m in enumerate(stated)]
+            rows = [self._memory_row(memory, loop, cycle, exposure) for memory in stated]
             batches += [tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size)]
         return batches
 
@@ -458,8 +472,9 @@ class _Loops:
         fact = memory.twin if twin else memory.truths[memory.loop]
         attribute = ATTRIBUTE_BY_NAME[fact.attribute]
         words = fact.value.split(" ")
-        prompt, right = statement_prompt(fact, 0), answer(fact)
-        chance = 1 / len(attribute.values)
+        asked, wording = self._wording(memory, self.options.insert_at_cycle, 0)  # as first trained
+        prompt = question_prompt(fact, wording) if asked else statement_prompt(fact, wording)
+        right, chance = answer(fact), 1 / len(attribute.values)
         if relation == "question":
             prompt = question_prompt(fact, 0)
         elif relation == "paraphrase":
@@ -523,8 +538,7 @@ def _distinct_values(seed: int, place: int, attribute: str, count: int) -> list[
         raise UsageError(
             f"variant conflict needs {count} different answers, attribute {attribute} has {len(values)}"
         )
-    draw = np.random.Generator(np.random.PCG64([seed, 0xC0, place]))
-    return [values[i] for i in draw.choice(len(values), size=count, replace=False)]
+    return Draw("conflicting answers", seed, place).sample(values, count)
 
 
 def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from seqmem import __version__
-from seqmem.cli.terminal import clean
+from seqmem.cli.terminal import warn
 from seqmem.errors import RunFailed, SeqmemError, UsageError
 from seqmem.registry import Registry
 
@@ -95,10 +95,10 @@ def _usage_text(error: Exception) -> str:
     """A usage error of the command-line parser, with where to look things up."""
     said = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
-    return f"{said} See {context.command_path} --help." if context is not None else said
+    return f"{said.rstrip('.')}. See {context.command_path} --help." if context is not None else said
 
 
 def _fail(text: str, code: int) -> int:
     """Print the error line."""
-    print(f"seqmem: error: {clean(' '.join(text.split()))}", file=sys.stderr)
+    warn(f"seqmem: error: {' '.join(text.split())}")
     return code

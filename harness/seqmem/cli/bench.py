@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmem.cli.app import FAILED, INTERRUPTED, OK, PARTIAL, app, disabled_plugins
-from seqmem.cli.terminal import is_terminal, print_json, print_table, say
+from seqmem.cli.terminal import is_terminal, print_json, print_table, resume_command, say, say_lines, warn
 
 if TYPE_CHECKING:
     from seqmem.api import BenchResult
@@ -287,15 +285,14 @@ def show_boards(result: BenchResult) -> None:
         if is_terminal():
             Console().print(to_rich(board.leaderboard))
         else:
-            say(to_markdown(board.leaderboard))
+            say_lines(to_markdown(board.leaderboard))
         say(f"Tables and figures: {board.folder}")
     for name, reason in result.failed.items():
-        print(f"seqmem: failed: {name}: {reason}", file=sys.stderr)
+        warn(f"seqmem: failed: {name}: {reason}")
     for line in (*result.unreadable, *(line for board in result.boards for line in board.broken)):
-        print(f"seqmem: left out: {line}", file=sys.stderr)
+        warn(f"seqmem: left out: {line}")
     if result.interrupted:
-        command = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
-        print(f"Stopped. Continue with: seqmem {shlex.join([*command, '--resume'])}", file=sys.stderr)
+        warn(f"Stopped. Continue with: {resume_command()}")
 
 
 def _as_json(result: BenchResult) -> dict[str, Any]:

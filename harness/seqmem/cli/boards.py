@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seqmem.cli.app import OK, PARTIAL, app, disabled_plugins
-from seqmem.cli.terminal import is_terminal, print_json, say
+from seqmem.cli.terminal import is_terminal, print_json, say, say_lines, warn
 
 leaderboard = typer.Typer(help="Tables of stored runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(leaderboard, name="leaderboard")
@@ -55,7 +54,7 @@ def show(
 
             Console().print(to_rich(table))
         else:
-            say(to_markdown(table))
+            say_lines(to_markdown(table))
     if as_json:
         print_json(shown)
     return _left_out(left_out)
@@ -76,5 +75,5 @@ def report(ctx: typer.Context, folder: Folder = Path("runs")) -> int:
 
 def _left_out(lines: list[str]) -> int:
     for line in lines:
-        print(f"seqmem: left out: {line}", file=sys.stderr)
+        warn(f"seqmem: left out: {line}")
     return PARTIAL if lines else OK

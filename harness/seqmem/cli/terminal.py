@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-
-def clean(text: str) -> str:
-    """Text less its control, direction and surrogate characters; names come from strangers' packages."""
-    return "".join(
-        sign for sign in text if sign == "\n" or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
-    )
+from seqmem.text import clean
 
 
 def is_terminal() -> bool:
@@ -26,6 +21,23 @@ def say(text: str = "") -> None:
     print(clean(text))
 
 
+def say_lines(text: str) -> None:
+    """Print text whose line breaks are our own."""
+    for line in text.split("\n"):
+        say(line)
+
+
+def warn(text: str) -> None:
+    """Print a line of text to standard error."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def resume_command() -> str:
+    """The command line of this process, with `--resume`."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
+    return f"seqmem {shlex.join([*words, '--resume'])}"
+
+
 def print_json(data: Any) -> None:
     """Print data for scripts."""
     print(json.dumps(data, indent=2, allow_nan=False))
@@ -33,7 +45,7 @@ def print_json(data: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headers: wrapped to the terminal's width, or as plain aligned columns."""
-    cells = [[clean(cell).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[clean(cell) for cell in row] for row in rows]
     if is_terminal():
         _print_rich(headers, cells)
         return

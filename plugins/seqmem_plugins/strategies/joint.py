@@ -1,7 +1,8 @@
 """`joint`: the same rows in the same number of steps, independent and identically distributed. The ceiling.
 
 Every training row of the stream, rests included, is shuffled over all steps, so nothing is ever far in the
-past. It is a transform of the stream: the learner trains as `naive` does. Probes keep their places.
+past. It is a transform of the stream: the learner trains as `naive` does. Probes keep their places, but no
+experience belongs to a loop any more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def shuffle_stream(stream: Stream, seed: int) -> Stream:
         rows: list[Example] = [
             row for e in trained for position in range(e.steps) for row in e.batch(position)
         ]
-        order = iter(np.random.Generator(np.random.PCG64([seed, 0x101])).permutation(len(rows)))
+        # raw bits sorted: numpy keeps these the same in every version, its shuffles it does not
+        order = iter(np.argsort(np.random.PCG64([seed, 0x101]).random_raw(len(rows)), kind="stable"))
         deal: dict[int, tuple[Batch, ...]] = {}
         for e in trained:
             sizes: Sequence[int] = [len(e.batch(position)) for position in range(e.steps)]
@@ -42,7 +44,10 @@ def shuffle_stream(stream: Stream, seed: int) -> Stream:
         original = stream.experience(index)
         if original.trains == "none":
             return original
-        return replace(original, batches=dealt()[index], repeats=1)
+        mixed = replace(original, batches=dealt()[index], repeats=1)
+        if original.phase == "rest":
+            return mixed
+        return replace(mixed, name=f"joint {index}", phase="general", task_label=None)
 
     return replace(stream, experience=experience)
 

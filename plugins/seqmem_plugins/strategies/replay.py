@@ -49,6 +49,10 @@ class Replay(Strategy):
             elif (place := int(learner.generator.integers(self._seen))) < self._options.buffer:
                 self._buffer[place] = row
 
+    def extra_bytes(self) -> int:
+        """Bytes of the buffered rows."""
+        return sum(row.input_ids.nbytes + row.loss_mask.nbytes for row in self._buffer)
+
     def state_dict(self) -> dict[str, Any]:
         """The buffer's rows and how many were offered."""
         rows = [[row.input_ids.tolist(), row.loss_mask.tolist(), list(row.facts)] for row in self._buffer]
@@ -73,6 +77,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Rehearses rows of earlier experiences from a reservoir buffer.",
             options=ReplayOptions,
             build=Replay,
+            # a token takes 4 bytes, its place in the mask 1
+            extra_bytes=lambda options, outline: options.buffer * outline.longest_row * 5,
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
         )
     ]

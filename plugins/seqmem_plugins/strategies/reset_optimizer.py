@@ -12,11 +12,11 @@ seqmem_api = ">=1,<2"
 
 
 class ResetOptimizer(Strategy):
-    """Zeroed moments and clock before every experience."""
+    """Zeroed moments and clock before every experience but rests: the host zeroes the first, for all alike."""
 
     def before_experience(self, learner: Learner, experience: Experience) -> None:
         """Forget the optimizer's state."""
-        if experience.trains != "none":
+        if experience.phase != "rest":
             learner.reset_moments()
 
 

@@ -174,6 +174,7 @@ def seqmem_text() -> list[TextSpec]:
             summary="local plain text, JSONL or Parquet",
             open=open_text,
             fingerprint=fingerprint,
+            local=("path",),
             options=FileOptions,
         )
     ]

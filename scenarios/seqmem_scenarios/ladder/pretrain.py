@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import platform
+import re
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,22 @@ import safetensors
 import tokenizers
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from seqmem import UsageError
 from seqmem_scenarios.ladder.corpus import Batches, train_tokenizer
 from seqmem_scenarios.ladder.evaluate import evaluate
 from seqmem_scenarios.ladder.recipe import Recipe, recipe_of
 from seqmem_scenarios.world import WORLD_VERSION
 
+WEIGHTS = "model.safetensors"
+"""The file that makes a folder a finished model: it appears last."""
+
 _CHECKPOINT = "checkpoint.safetensors"
+_SAVING = ".saving"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -34,19 +43,31 @@ def pretrain(
     steps: int | None = None,
     device: str = "cpu",
     resume: bool = False,
+    force: bool = False,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train the tokenizer and the model of a rung and write both, with `recipe.json`, to `out`.
 
     `steps` overrides the recipe's length, and with it the learning-rate schedule. With `resume` an
     unfinished run in `out` goes on from its last checkpoint and ends in the very weights it would
-    have had without the break (same machine, same number of threads). `on_progress` is told the
-    steps done, the steps in all and the last loss in nats per token. Returns what `recipe.json`
-    holds.
+    have had without the break (on one machine's CPU, with the same versions and number of threads).
+    With `force` a finished model in `out` gives way once the new one is there, and an unfinished run
+    is started over. `on_progress` is told the steps done, the steps in all and the last loss in nats
+    per token; a KeyboardInterrupt out of it leaves a checkpoint of that very step. Returns what
+    `recipe.json` holds.
+
+    Raises:
+        UsageError: the device is not there, `out` cannot be written or holds something else than
+            what was asked for; nothing is changed then.
     """
     recipe = recipe_of(rung)
     total = recipe.steps if steps is None else steps
-    out.mkdir(parents=True, exist_ok=True)
+    identity = {"rung": rung, "seed": seed, "steps": total, "recipe": dataclasses.asdict(recipe)}
+    checkpoint = out / _CHECKPOINT
+    _check_device(device)
+    _check_folder(out, resume, force)
+    done = _steps_done(checkpoint, identity) if resume else 0
+    _make_folder(out)
     tokenizer = train_tokenizer(recipe, seed)
     batches = Batches(recipe, seed, tokenizer)
     model = build_model(recipe, seed).to(device)
@@ -58,9 +79,8 @@ def pretrain(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    identity = {"rung": rung, "seed": seed, "steps": total, "recipe": dataclasses.asdict(recipe)}
-    checkpoint = out / _CHECKPOINT
-    done = _load_checkpoint(checkpoint, identity, model, optimizer) if resume else 0
+    if resume:
+        _load_checkpoint(checkpoint, model, optimizer)
     for step in range(done, total):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, total)
@@ -71,10 +91,16 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if (step + 1) % recipe.checkpoint_every == 0 and step + 1 < total:
+        saved = (step + 1) % recipe.checkpoint_every == 0 or step + 1 == total
+        if saved:
             _save_checkpoint(checkpoint, identity, step + 1, model, optimizer)
         if on_progress is not None:
-            on_progress(step + 1, total, loss.item())
+            try:
+                on_progress(step + 1, total, loss.item())
+            except KeyboardInterrupt:
+                if not saved:
+                    _save_checkpoint(checkpoint, identity, step + 1, model, optimizer)
+                raise
     figures = evaluate(model, tokenizer, seed=seed, known_people=recipe.mixture.known_people)
     record = {
         **identity,
@@ -93,12 +119,80 @@ def pretrain(
         },
         "evaluation": figures,
     }
-    model.save_pretrained(out)
-    (out / "generation_config.json").unlink(missing_ok=True)  # it only repeats config.json
-    tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    saving = out / _SAVING
+    shutil.rmtree(saving, ignore_errors=True)
+    _save_quietly(model, saving)
+    (saving / "generation_config.json").unlink(missing_ok=True)  # it only repeats config.json
+    tokenizer.save_pretrained(saving)
+    (saving / "recipe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _move_in(saving, out)
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _save_quietly(model: GPTNeoXForCausalLM, folder: Path) -> None:
+    """Save without transformers' own progress bar, which would break the caller's."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that is not here."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"device {name!r} is unknown; allowed: cpu, cuda, cuda:0")
+    if name == "cpu":
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise UsageError(f"device {name}: torch sees no CUDA device here; use --device cpu")
+    if torch.device(name).index is not None and torch.device(name).index >= count:
+        raise UsageError(f"device {name}: torch sees {count} CUDA devices, the last one is cuda:{count - 1}")
+
+
+def _check_folder(out: Path, resume: bool, force: bool) -> None:
+    """Refuse to lose what is in the folder already, and to resume what is not there."""
+    if resume and force:
+        raise UsageError("--resume continues a run and --force starts it over: give one of them")
+    try:
+        finished, unfinished = (out / WEIGHTS).exists(), (out / _CHECKPOINT).exists()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    if resume and not unfinished:
+        why = "holds a finished model; --force replaces it" if finished else "holds no checkpoint"
+        raise UsageError(f"nothing to resume: {out} {why}")
+    if finished and not resume and not force:
+        raise UsageError(f"{out} holds a finished model: --force replaces it, --out writes elsewhere")
+    if unfinished and not resume and not force:
+        raise UsageError(f"{out} holds an unfinished run: --resume continues it, --force starts over")
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder and write in it, which nothing but trying can tell."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write to {out}: {error.strerror}; choose another --out")
+
+
+def _move_in(saving: Path, out: Path) -> None:
+    """Move the finished files to their folder, the weights last: a break leaves no folder that looks made."""
+    (out / WEIGHTS).unlink(missing_ok=True)  # an older model's weights must not meet the new tokenizer
+    for path in sorted(saving.iterdir(), key=lambda path: path.name == WEIGHTS):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(path, out / path.name)
+    saving.rmdir()
 
 
 def build_model(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
@@ -147,24 +241,30 @@ def _save_checkpoint(
     os.replace(written, path)
 
 
-def _load_checkpoint(
-    path: Path,
-    identity: dict[str, Any],
-    model: GPTNeoXForCausalLM,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Restore weights and moments; returns the steps done, 0 without a checkpoint."""
-    if not path.exists():
-        return 0
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    if json.loads(metadata["identity"]) != json.loads(json.dumps(identity)):
-        raise ValueError(
-            f"{path} belongs to another run; give the same rung, seed and steps, or start afresh"
-        )
+def _steps_done(path: Path, identity: dict[str, Any]) -> int:
+    """The steps that a checkpoint of this very run has behind it."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        made_by, done = dict(json.loads(metadata["identity"])), int(metadata["step"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}; --force starts over") from error
+    differ = [
+        f"{name} {made_by.get(name)}"
+        for name in ("rung", "seed", "steps")
+        if made_by.get(name) != identity[name]
+    ]
+    if not differ and made_by != json.loads(json.dumps(identity)):
+        differ = ["another version of the recipe"]
+    if differ:
+        raise UsageError(f"{path} belongs to another run ({', '.join(differ)}); --force starts over")
+    return done
+
+
+def _load_checkpoint(path: Path, model: GPTNeoXForCausalLM, optimizer: torch.optim.Optimizer) -> None:
+    """Restore weights and moments."""
     tensors = load_file(path, device=str(model.device))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"weight/{name}"])
             optimizer.state[parameter] = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
-    return int(metadata["step"])
