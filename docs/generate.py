@@ -49,9 +49,18 @@ def cli_page() -> str:
         "",
     ]
     lines += ["They stand before the verb: `seqmem -p no:NAME list`.", "", *parameters(group)]
-    for name, command in sorted(group.commands.items()):
-        lines += ["", f"## seqmem {name}", "", inspect.cleandoc(command.help or ""), "", *parameters(command)]
+    lines += verbs(group, "seqmem", 2)
     return "\n".join(lines) + "\n"
+
+
+def verbs(group: Any, path: str, level: int) -> Iterator[str]:
+    """The verbs of a group, and those of the groups among them."""
+    for name, command in sorted(group.commands.items()):
+        yield from ("", f"{'#' * level} {path} {name}", "", inspect.cleandoc(command.help or ""))
+        if hasattr(command, "commands"):
+            yield from verbs(command, f"{path} {name}", level + 1)
+        else:
+            yield from ("", *parameters(command))
 
 
 def parameters(command: Any) -> Iterator[str]:

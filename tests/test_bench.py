@@ -343,7 +343,11 @@ def test_a_run_refused_by_its_worker_ends_the_bench_with_nothing_written(model: 
         ({"disabled": frozenset({"moment_avgg"})}, "Did you mean 'moment_avg'?"),
         ({"disabled": frozenset({"moment_avg"})}, "unknown strategy 'moment_avg'."),
         ({"optimizer": "adamax"}, "optimizer: "),
-        ({"optimizer": "sgd"}, "sgd without momentum has none"),
+        ({"optimizer": "sgd", "lr": 0.1}, "sgd without momentum has none"),
+        ({"optimizer": "sgd"}, "sgd needs a rate of its own"),
+        ({"options": {"optimizer.betas": [0.9, 1.5]}}, "optimizer: "),
+        ({"options": {"scenario.facts_per_loop": 9000}}, "need more people than the world has"),
+        ({"device": "cuda:x"}, "unknown device 'cuda:x'."),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -16,7 +16,7 @@ class ResetOptimizer(Strategy):
 
     def before_experience(self, learner: Learner, experience: Experience) -> None:
         """Forget the optimizer's state."""
-        if experience.phase != "rest":
+        if experience.trains != "none" and experience.phase != "rest":
             learner.reset_moments()
 
 
