@@ -172,12 +172,12 @@ class InlineWorkers:
                 break
 
             def report(event: dict[str, Any], run_id: str = job.recipe.id) -> None:
-                outcome[run_id] = event
-                on_event(run_id, event)
+                if event["event"] == "refused" and run_id == jobs[0].recipe.id:
+                    raise UsageError(event["reason"])
+                outcome[run_id] = event | ({"event": "failed"} if event["event"] == "refused" else {})
+                on_event(run_id, outcome[run_id])
 
             execute(job, report, should_stop)
-            if outcome[job.recipe.id]["event"] == "refused":
-                raise UsageError(outcome[job.recipe.id]["reason"])
         return outcome
 
 

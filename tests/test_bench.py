@@ -43,7 +43,20 @@ Bench = Callable[..., BenchResult]
 
 
 @pytest.fixture
-def bench(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these small runs."""
+    monkeypatch.setattr("seqmem.figures.draw_curves", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.figures.draw_sweep", lambda *arguments: None)
+
+
+@pytest.fixture
+def bench(drawing_bench: Bench, no_figures: None) -> Bench:
+    """`seqmem.bench` in small, into `tmp_path / "out"`, without figures."""
+    return drawing_bench
+
+
+@pytest.fixture
+def drawing_bench(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """`seqmem.bench` in small, into `tmp_path / "out"`."""
     monkeypatch.setattr("seqmem.api.Workers", Counting)
     monkeypatch.setattr(Counting, "started", [])
@@ -106,8 +119,8 @@ def test_reference_and_controls_can_be_left_out(bench: Bench, tmp_path: Path) ->
     assert [row.label for row in result.board.rows] == ["moment_avg"]
 
 
-def test_a_notebook_gets_data_frames_and_figures(bench: Bench, tmp_path: Path) -> None:
-    result = bench(["naive", "replay"], controls=False, seeds="0-1")
+def test_a_notebook_gets_data_frames_and_figures(drawing_bench: Bench, tmp_path: Path) -> None:
+    result = drawing_bench(["naive", "replay"], controls=False, seeds="0-1")
     assert isinstance(result.table, pd.DataFrame)
     assert isinstance(result.values, pd.DataFrame)
     assert set(result.values["seed"]) == {0, 1}
@@ -137,8 +150,8 @@ def test_options_may_be_given_as_a_mapping_or_as_texts(bench: Bench, tmp_path: P
     assert Counting.started == ["moment_avg 0"]  # the same run
 
 
-def test_a_sweep_makes_a_row_and_a_figure_against_the_option(bench: Bench, tmp_path: Path) -> None:
-    result = bench(sweep="strategy.init=average,zero,shared", controls=False)
+def test_a_sweep_makes_a_row_and_a_figure_against_the_option(drawing_bench: Bench, tmp_path: Path) -> None:
+    result = drawing_bench(sweep="strategy.init=average,zero,shared", controls=False)
     assert [row.label for row in result.board.rows] == [
         "naive",
         "moment_avg init=average",
@@ -288,17 +301,6 @@ def test_worker_processes_give_the_same_bits_as_this_process(model: Path, tmp_pa
         run = planned(model, record.recipe["strategy"]["name"], set_)
         here = finish(run, tmp_path / run.folder)
         assert results(record) == results(here)
-
-
-def test_a_run_refused_by_its_worker_ends_the_bench_with_nothing_written(model: Path, tmp_path: Path) -> None:
-    """The model's tokenizer needs more tokens for a fact than a row has: only the worker can know."""
-    run = planned(model, options={"scenario.row_tokens": 8})
-    with (
-        Workers(1) as pool,
-        pytest.raises(UsageError, match=r"the document stating '.+' has \d+ tokens, more than"),
-    ):
-        pool.run([job_of(run, tmp_path / "run")], lambda run_id, event: None, lambda: False)
-    assert not (tmp_path / "run").exists()
 
 
 # -- refusals ---------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import importlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from seqmem import UsageError
 from seqmem_scenarios.ladder import RECIPES, TINY, Recipe, evaluate, pretrain
 from seqmem_scenarios.ladder.corpus import END_OF_TEXT, Batches, Corpus, train_tokenizer
 from seqmem_scenarios.ladder.pretrain import build_model, learning_rate
@@ -20,6 +22,9 @@ from seqmem_scenarios.world import (
     question_prompt,
     statement_prompt,
 )
+
+# The package has a function of the module's name.
+making = importlib.import_module("seqmem_scenarios.ladder.pretrain")
 
 NANO = Recipe(
     hidden_size=16,
@@ -186,8 +191,89 @@ def test_resuming_another_run_is_an_error(nano: None, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pretrain("nano", tmp_path, on_progress=stop)
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(UsageError, match=r"belongs to another run \(seed 0\)"):
         pretrain("nano", tmp_path, seed=1, resume=True)
+    resumed: list[int] = []
+    pretrain("nano", tmp_path, resume=True, on_progress=lambda done, total, loss: resumed.append(done))
+    assert resumed == [5, 6, 7], "Ctrl-C leaves a checkpoint of the step it came after"
+
+
+def test_what_is_in_the_folder_is_not_lost_unasked(nano: None, tmp_path: Path) -> None:
+    def stop(done: int, total: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(UsageError, match="nothing to resume: .* holds no checkpoint"):
+        pretrain("nano", tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "model.safetensors").write_bytes(b"somebody's")
+    for asked, said in (
+        ({}, "holds a finished model: --force replaces it"),
+        ({"resume": True}, "nothing to resume: .* holds a finished model"),
+        ({"resume": True, "force": True}, "give one of them"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            pretrain("nano", tmp_path, **asked)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain("nano", tmp_path, force=True, on_progress=stop)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's", "until the new one is there"
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match="holds an unfinished run: --resume continues it"):
+        pretrain("nano", tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"broken")
+    with pytest.raises(UsageError, match="checkpoint.safetensors cannot be read"):
+        pretrain("nano", tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "gpu", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused(
+    nano: None, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=f"device '?{device}'?"):
+        pretrain("nano", tmp_path / "new", device=device)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(nano: None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="cannot write to"):
+            pretrain("nano", out)
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_break_while_saving_leaves_no_folder_that_looks_made(
+    nano: None, moved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after `moved` of the five files, with an older model in the folder."""
+    saving = tmp_path / ".saving"
+    saving.mkdir()
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "recipe.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
+        (saving / name).write_text("new")
+        (tmp_path / name).write_text("old")
+    left = iter(range(moved))
+    replace_file = making.os.replace
+
+    def replace_or_die(*paths: Path) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        replace_file(*paths)
+
+    monkeypatch.setattr(making.os, "replace", replace_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        making._move_in(saving, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    monkeypatch.setattr(making.os, "replace", replace_file)
+    making._move_in(saving, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("model.safetensors", "config.json", "recipe.json", "tokenizer.json", "tokenizer_config.json"), "new"
+    )
 
 
 def test_an_unknown_rung_names_the_ladder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from seqmem import (
     RunRecord,
     Strategy,
     Stream,
+    UsageError,
 )
 from seqmem.cli.app import run as seqmem
 from seqmem.errors import RunFailed
@@ -425,7 +427,9 @@ def test_the_content_hash_tells_what_was_trained_and_nothing_else(model: Path, t
     assert len(others - {first}) == 3
     # two loops in random order may fall into the fixed one; four in two cycles hardly
     four = {"scenario.loops": 4}
-    assert content("shuffled", options={**four, "scenario.order": "shuffled"}) != content("four", options=four)
+    assert content("shuffled", options={**four, "scenario.order": "shuffled"}) != content(
+        "four", options=four
+    )
 
 
 # -- failures ---------------------------------------------------------------------------------------------
@@ -608,21 +612,30 @@ def test_a_loss_that_is_no_number_fails_its_run_with_the_step_and_the_exit_code_
     assert statuses == ["failed", "finished"]
 
 
-def test_a_worker_that_dies_is_reported_and_replaced_and_the_others_go_on(
+def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_before_any_other_has_begun(
     strange: Registry, model: Path, tmp_path: Path
 ) -> None:
+    # the tokenizer needs more tokens for a fact than these rows have: only the worker can know
+    refused = planned(model, options={"scenario.row_tokens": 8})
+    why = r"^the document stating '.+' has \d+ tokens, more than the row's 8; raise the row length"
     runs: list[PlannedRun] = [
         planned(model, "dies", registry=strange),
         planned(model, "naive", seed=1),
+        refused,
         planned(model, "raises", registry=strange),
     ]
-    jobs = [job_of(run, tmp_path / run.folder) for run in runs]
-    seen: dict[str, list[str]] = {}
+    jobs = {run.recipe.id: job_of(run, tmp_path / run.folder) for run in runs}
     with Workers(1) as pool:
-        outcome = pool.run(jobs, lambda run, event: seen.setdefault(run, []).append(event["event"]), bool)
-    dies, naive, raises = (outcome[run.recipe.id] for run in runs)
+        with pytest.raises(UsageError, match=why):
+            pool.run([jobs[refused.recipe.id]], lambda run, event: None, bool)
+        assert not (tmp_path / refused.folder).exists()
+    with Workers(1) as pool:
+        outcome = pool.run(list(jobs.values()), lambda run, event: None, bool)
+    dies, naive, refusal, raises = (outcome[run.recipe.id] for run in runs)
     assert dies == {"event": "failed", "reason": "the worker process ended with code 7: going down"}
     assert naive == {"event": "finished"}
+    assert refusal["event"] == "failed"
+    assert re.match(why, refusal["reason"])
     assert raises == {"event": "failed", "reason": "ZeroDivisionError: three is too many"}
     reference = finish(runs[1], tmp_path / "reference")
     assert RunRecord.open(tmp_path / runs[1].folder).info["final"] == reference.info["final"]

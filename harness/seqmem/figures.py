@@ -15,9 +15,10 @@ import pandas as pd
 from scipy import stats
 
 from seqmem.errors import UsageError
-from seqmem.leaderboard import Row, clean
+from seqmem.leaderboard import Row
 from seqmem.record import RunRecord
 from seqmem.stats import LEVEL, t_interval
+from seqmem.text import clean
 from seqmem.types import Measure
 
 if TYPE_CHECKING:

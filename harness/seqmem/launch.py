@@ -155,6 +155,7 @@ class Workers:
             text=True,
             encoding="utf-8",
             env=environment,
+            process_group=0,  # a terminal's Ctrl-C goes to the parent, which then says stop
         )
         worker = _Worker(process, log)
         worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)

@@ -27,8 +27,8 @@ from seqmem.stats import (
     sign_flip_p,
     t_interval,
 )
-from seqmem.text import clean as clean
-from seqmem.types import Measure, MetricSpec
+from seqmem.text import clean
+from seqmem.types import Measure, MetricSpec, Value
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -41,6 +41,8 @@ SEED_NOTE = (
     "reference on the primary measure. ↑: higher is better, ↓: lower is better."
 )
 SCORE_COLUMNS = ("row", "seed", "metric", "measure", "value", "n_items", "reason")
+FAILED = "the metric failed: "
+"""How the reason of a value begins that is missing because its metric raised an exception."""
 
 _WIDEST = 5
 """Rows of the board printed side by side in the table of all measures."""
@@ -97,6 +99,10 @@ class Board:
         ranks: row label to rank, or None.
         no_rank: row label to the reason it has none.
         verdicts: row label to one line in plain words.
+        chance: recall that guessing gives on the primary rung; None where it is not known.
+
+    Where no metric gives the primary measure, `primary` is a stand-in without unit and direction: every cell
+    of it is missing and says why.
     """
 
     scenario: str
@@ -109,6 +115,7 @@ class Board:
     ranks: Mapping[str, int | None]
     no_rank: Mapping[str, str]
     verdicts: Mapping[str, str]
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +134,12 @@ class Table:
 def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFrame:
     """Every measure of every finished run: a long frame, columns as `SCORE_COLUMNS`, value NaN for None.
 
+    A metric that raises, or makes a value that is not finite, costs that run's values only: they are missing
+    with a reason that begins with `FAILED`; `failures` lists them.
+
     Raises:
         UsageError: two rows share a label.
-        PluginError: a metric fails, or does not give exactly the measures it declares.
+        PluginError: a metric does not give exactly the measures it declares, each as a Value.
     """
     labels = [row.label for row in rows]
     twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -148,15 +158,35 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     return pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
 
 
-def _compute(metric: MetricSpec, run: RunRecord, controls: Mapping[str, RunRecord]) -> list[tuple[str, Any]]:
+def _compute(
+    metric: MetricSpec, run: RunRecord, controls: Mapping[str, RunRecord]
+) -> list[tuple[str, Value]]:
+    names = [measure.name for measure in metric.measures]
     try:
         values = metric.compute(run, controls)
     except Exception as error:
-        raise PluginError(f"metric {metric.name!r} failed on run {run.id}: {error!r}") from error
-    names = [measure.name for measure in metric.measures]
-    if set(values) != set(names):
-        raise PluginError(f"metric {metric.name!r} gave {sorted(values)}, it declares {sorted(names)}")
+        # One odd run, such as one whose loss became NaN, must not cost what the others trained for.
+        missing = Value(None, reason=f"{FAILED}{type(error).__name__}: {' '.join(str(error).split())}")
+        return [(name, missing) for name in names]
+    if not isinstance(values, Mapping) or set(values) != set(names):
+        given = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+        raise PluginError(f"metric {metric.name!r} gave {given}, it declares {sorted(names)}")
+    for name in names:
+        if not isinstance(values[name], Value):
+            given = type(values[name]).__name__
+            raise PluginError(f"metric {metric.name!r} gave {given} for {name!r}, not a seqmem.Value")
     return [(name, values[name]) for name in names]
+
+
+def failures(scores: pd.DataFrame) -> list[str]:
+    """A line per metric and row with runs on which the metric raised an exception."""
+    failed = scores[scores["reason"].astype(str).str.startswith(FAILED)]
+    runs = failed.drop_duplicates(["row", "seed", "metric"])
+    return [
+        f"metric {str(metric)!r} failed on {label}, {_seeds(group['seed'])}: "
+        + str(reason).removeprefix(FAILED)
+        for (metric, label, reason), group in runs.groupby(["metric", "row", "reason"], sort=False)
+    ]
 
 
 def tabulate(
@@ -168,10 +198,11 @@ def tabulate(
     """Group rows that can be compared, and compare them.
 
     `primary` names the measure rows are ranked by, per scenario (`Row.facts["scenario"]`). `scores` may bring
-    what `score_rows` gave, so that figures and tables share one scoring.
+    what `score_rows` gave, so that figures and tables share one scoring. Where no metric gives the primary
+    measure (left out, or failing), the table has no ranks and says why.
 
     Raises:
-        UsageError: no rows, or a primary measure no metric gives.
+        UsageError: no rows.
     """
     if not rows:
         raise UsageError("no runs to tabulate")
@@ -183,11 +214,9 @@ def tabulate(
         groups.setdefault(key, []).append(row)
     boards = []
     for (scenario, model, reference), members in groups.items():
-        wanted = primary.get(scenario)
+        wanted = primary.get(scenario, "primary measure")
         chosen = next((measure for measure in measures if measure.name == wanted), None)
-        if chosen is None:
-            raise UsageError(f"no metric gives the primary measure {wanted!r} of scenario {scenario!r}")
-        boards.append(_board(scenario, model, reference, chosen, tuple(members), measures, scores))
+        boards.append(_board(scenario, model, reference, wanted, chosen, tuple(members), measures, scores))
     return Table(tuple(boards), scores)
 
 
@@ -195,11 +224,17 @@ def _board(
     scenario: str,
     model: str,
     reference: str | None,
-    primary: Measure,
+    wanted: str,
+    primary: Measure | None,
     rows: tuple[Row, ...],
     measures: tuple[Measure, ...],
     scores: pd.DataFrame,
 ) -> Board:
+    absent = ""
+    if primary is None:
+        absent = f"no metric gives {wanted!r}: it was left out, is not installed or failed"
+        primary = Measure(wanted, "", "none", absent)
+        measures = (primary, *measures)
     values = {
         (str(label), str(measure)): group.set_index("seed")
         for (label, measure), group in scores.groupby(["row", "measure"], sort=False)
@@ -209,14 +244,41 @@ def _board(
         for row in rows
         for measure in measures
     }
+    if absent:
+        cells |= {(row.label, primary.name): Cell(None, 0, None, absent) for row in rows}
     _adjust([(row.label, primary.name) for row in rows], cells)
     ranks, no_rank = _ranks(rows, primary, values)
+    if absent:
+        no_rank = {row.label: f"{absent}; no rank" for row in rows}
     tests = sum(cells[row.label, primary.name].difference is not None for row in rows)
     verdicts = {
         row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name], tests)
         for row in rows
     }
-    return Board(scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts)
+    return Board(
+        scenario,
+        model,
+        reference,
+        primary,
+        rows,
+        measures,
+        cells,
+        ranks,
+        no_rank,
+        verdicts,
+        _chance(rows),
+    )
+
+
+def _chance(rows: Sequence[Row]) -> float | None:
+    """Mean chance of the trained facts' uncued questions on the primary rung, as the first run states it."""
+    runs = [row.runs[seed] for row in rows for seed in sorted(row.runs)]
+    if not runs or runs[0].info["primary_relation"] == "general":  # documents: nobody can guess them
+        return None
+    items = runs[0].items
+    asked = (items["relation"] == runs[0].info["primary_relation"]) & (items["cue"] == "none")
+    chance = items.loc[asked & items["twin_of"].isna(), "chance"].dropna()
+    return float(chance.mean()) if len(chance) else None
 
 
 def _by_seed(values: Mapping[tuple[str, str], pd.DataFrame], label: str, measure: str) -> dict[int, float]:
@@ -382,6 +444,7 @@ class _Block:
     title: str
     columns: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
+    below: str = ""
 
 
 def _blocks(board: Board, notes: _Notes) -> list[_Block]:
@@ -404,8 +467,10 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
                 str(cell.items),
             )
         )
-    columns = ("row", "rank", f"{primary.name} ({_unit(primary)})", against, "p", "seeds", "items")
-    blocks = [_Block("Primary measure", columns, tuple(lines))]
+    unit = f" ({_unit(primary)})" if primary.unit else ""
+    columns = ("row", "rank", f"{primary.name}{unit}", against, "p", "seeds", "items")
+    below = "" if board.chance is None else f"Chance on the primary rung: {_chance_text(board.chance)}"
+    blocks = [_Block("Primary measure", columns, tuple(lines), below)]
     had = [m for m in board.measures if any(board.cells[row.label, m.name].interval for row in board.rows)]
     differ = [m for m in had if any(board.cells[row.label, m.name].difference for row in board.rows)]
     for first in range(0, len(board.rows), _WIDEST):
@@ -446,6 +511,11 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
     if missing:
         blocks.append(_Block("Without a value in any row", ("measure", "why"), missing))
     return blocks
+
+
+def _chance_text(chance: float) -> str:
+    """Three digits: a chance of 1/256 is .00391, not .00."""
+    return f"{chance:.3g}".replace("0.", ".", 1)
 
 
 def _unit(measure: Measure) -> str:
@@ -504,6 +574,7 @@ def to_markdown(table: Table) -> str:
             parts += [f"### {escape_markdown(block.title)}", ""]
             parts += [_line(block.columns), _line(["---"] * len(block.columns), lambda text: text)]
             parts += [*(_line(line) for line in block.lines), ""]
+            parts += [escape_markdown(block.below), ""] if block.below else []
     if notes.texts:
         parts += [
             "## Notes",
@@ -597,6 +668,10 @@ def to_json(table: Table) -> str:
             for board in table.boards
             for row in board.rows
         ],
+        "chance": [
+            {"scenario": board.scenario, "model": board.model, "chance": _rounded(board.chance)}
+            for board in table.boards
+        ],
         "failed": {
             row.label: {str(seed): row.failed[seed] for seed in sorted(row.failed)}
             for board in table.boards
@@ -635,6 +710,8 @@ def to_rich(table: Table, *, all_measures: bool = True) -> Group:
             for line in block.lines:
                 drawn.add_row(*map(shown, line))
             parts.append(drawn)
+            if block.below:
+                parts.append(Text(clean(block.below)))
         parts += [Text(clean(board.verdicts[row.label])) for row in board.rows]
     parts += [Text(clean(f"({i}) {text}"), style="dim") for i, text in enumerate(notes.texts, 1)]
     parts.append(Text(SEED_NOTE, style="dim"))

@@ -326,7 +326,7 @@ class ModelSpec:
     Attributes:
         locate: folder holding safetensors weights, config and tokenizer, or None when not made yet.
         pretrain: makes it: (folder or None for the user's cache, *, seed, steps or None, device, resume,
-            on_progress(step, steps, loss)) to its figures, ``folder`` among them.
+            on_progress(step, steps, loss); force only when asked) to its figures, ``folder`` among them.
     """
 
     name: str

@@ -30,7 +30,7 @@ def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
 
 
 def loop_visits(run: RunRecord) -> pd.DataFrame:
-    """Visits to loops in the order they ran: loop, visit (from 0, per loop), start, end (steps done)."""
+    """Visits to loops in the order they ran: loop, visit (from 0, per loop), start, end (steps done), name."""
     table = run.experiences
     rows = table[(table["phase"] == "loop") & table["task_label"].notna()]
     if rows.empty:
@@ -41,16 +41,21 @@ def loop_visits(run: RunRecord) -> pd.DataFrame:
             "visit": rows["visit"].astype(int).to_numpy(),
             "start": rows["first_step"].astype(int).to_numpy(),
             "end": (rows["first_step"] + rows["steps"]).astype(int).to_numpy(),
+            "name": rows["name"].to_numpy(),
         }
     )
 
 
 def loops_end(run: RunRecord) -> int:
-    """Steps done when the last experience of phase ``loop`` ended."""
-    loops = run.experiences[run.experiences["phase"] == "loop"]
-    if loops.empty:
-        raise Missing("the stream has no loop phase")
-    return int((loops["first_step"] + loops["steps"]).max())
+    """Steps done when the rest began: the end of the last experience of another phase.
+
+    Under `joint` what comes before the rest is no loop any more (phase ``general``), but it ends at the same
+    step, and recall over the rest can be compared with that of the other strategies.
+    """
+    before = run.experiences[run.experiences["phase"] != "rest"]
+    if before.empty:
+        raise Missing("the stream is nothing but rest")
+    return int((before["first_step"] + before["steps"]).max())
 
 
 def stream_end(run: RunRecord) -> int:

@@ -20,14 +20,17 @@ from seqmem_plugins.metrics._curves import (
 
 seqmem_api = ">=1,<2"
 
+NEW = ", new"
+"""How the name of a visit to an added loop ends."""
+
 
 def added_loops(visits: pd.DataFrame) -> list[int]:
-    """Loops first visited after another loop had come round a second time."""
-    second = visits.loc[visits["visit"] == 1, "start"]
-    if second.empty:
-        return []
-    first = visits.groupby("loop")["start"].min()
-    return [int(loop) for loop in first[first > second.min()].index]
+    """Loops whose visits the scenario calls new.
+
+    The name decides, not the order: with one cycle an added loop looks like the last of the old ones.
+    """
+    new = visits["name"].str.endswith(NEW)
+    return sorted({int(loop) for loop in visits.loc[new, "loop"]})
 
 
 def _added(run: RunRecord) -> list[int]:
@@ -109,7 +112,7 @@ def seqmem_metric() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="new_loop",
-            version="1",
+            version="2",
             summary="exposures to learn a loop added later, and its cost to the old loops",
             measures=(
                 Measure("new_loop", "exposures", "lower", "median exposures to the first right answer"),

@@ -102,7 +102,12 @@ def _readings(gaps: list[_Gap]) -> tuple[float, float]:
 
 
 def _score(gaps: list[_Gap]) -> float:
-    """The recovered share of one order, refusing curves on which nothing was forgotten."""
+    """The recovered share of one order.
+
+    A share of nothing is undefined, and a share of what may be nothing has no mean over seeds (its
+    denominator comes arbitrarily close to zero): such runs give no number, and the reason says what that
+    makes of the mean over the others.
+    """
     if any(len(gap.losses) < _LEAST_ITEMS for gap in gaps):
         raise Missing(f"fewer than {_LEAST_ITEMS} items between two visits")
     recovered, forgotten = _readings(gaps)
@@ -112,7 +117,8 @@ def _score(gaps: list[_Gap]) -> float:
     error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
     if forgotten <= 2 * error:
         raise Missing(
-            "loss does not rise between visits beyond its noise: nothing is forgotten that could recover"
+            "loss does not rise between visits beyond its noise: nothing is forgotten that could recover, the "
+            "share is undefined; a mean over other seeds is over those where forgetting was seen"
         )
     return recovered / forgotten
 
@@ -162,7 +168,8 @@ def recovery(cyclic: Value, shuffled: Value) -> Value:
     read on the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents,
     -log p / tokens. Age counts visits, which are equally long. The later half of the visits counts. In
     shuffled order items leave the curve at their next visit, and `pre` is read at the same age as in cyclic
-    order. Unit: fraction; at most 1 plus noise, 0 without anticipation.
+    order. None where either order shows no forgetting beyond two standard errors, so a mean over seeds is
+    one over seeds that forgot. Unit: fraction; at most 1 plus noise, 0 without anticipation.
     """
     if cyclic.value is None or shuffled.value is None:
         raise Missing(cyclic.reason or shuffled.reason)

@@ -1,4 +1,7 @@
-"""Retention: recall over log-spaced steps after the loops, and how fast it falls."""
+"""Retention: recall over log-spaced steps after the loops, and how fast it falls.
+
+What is trained during the rest counts: a strategy that rehearses keeps its facts by rehearsing them.
+"""
 
 from __future__ import annotations
 
