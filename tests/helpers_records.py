@@ -63,6 +63,8 @@ class Layout:
     documents: bool = False  # preset anticipatory
     conflict: bool = False
     added_loop: bool = False  # loop K is visited once a cycle in the last two cycles
+    rehearsed: int = 0  # facts per loop stated at every rest step, as `replay` does
+    joint: bool = False  # every fact at every step, no loop visited on its own
     label: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,14 +97,21 @@ def write_record(
     )
     starts = np.concatenate([[0], np.cumsum([steps for *_, steps in names])]).astype(int)
     loops_end, end = length * len(order), int(starts[-1])
-    rest_name = "rest unrelated"
+
+    def name_of(i: int) -> str:
+        loop = names[i][0]
+        if loop is None:
+            return "rest unrelated"
+        new = ", new" if loop == layout.loops else ""
+        return f"loop {loop} visit {order[:i].count(loop)}{new}"
+
     write_table(
         folder / "experiences.parquet",
         {
             "experience": list(range(len(names))),
-            "name": [rest_name if loop is None else f"loop {loop}" for loop, *_ in names],
-            "phase": [phase for _, phase, _ in names],
-            "task_label": [loop for loop, *_ in names],
+            "name": [name_of(i) for i in range(len(names))],
+            "phase": ["general" if layout.joint and phase == "loop" else phase for _, phase, _ in names],
+            "task_label": [None if layout.joint else loop for loop, *_ in names],
             "first_step": [int(start) for start in starts[:-1]],
             "steps": [steps for *_, steps in names],
             "trains": ["all"] * len(names),
@@ -222,9 +231,14 @@ def write_record(
                 ask(start + int(after), i, int(after), "even", rungs=plain, twins=False)
             for after in np.unique(np.geomspace(1, steps, 12).astype(int)):
                 ask(start + int(after), i, int(after), "log", rungs=plain, twins=False)
-        if loop is not None and not layout.documents:
-            states = [start + layout.prose + k for k in range(1, layout.block + 1)]
-            mine = [fact for fact, twin_of, of, _ in facts if of == loop and twin_of is None]
+        if not layout.documents:
+            trained = [(fact, of, number) for fact, twin_of, of, number in facts if twin_of is None]
+            first, mine = start + layout.prose + 1, [fact for fact, of, _ in trained if of == loop]
+            if loop is None:
+                first, mine = start + 1, [fact for fact, _, number in trained if number < layout.rehearsed]
+            if layout.joint:
+                first, mine = start + 1, [fact for fact, *_ in trained]
+            states = range(first, start + steps + 1)
             writer.add(
                 "exposures",
                 step=[step for step in states for _ in mine],

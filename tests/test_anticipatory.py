@@ -34,10 +34,18 @@ def by_hand(model_folder: Path, seed: int, documents: int, epochs: int, steps: i
     rows = [tokenizer(text, return_tensors="pt").input_ids[:, :256] for text in texts]
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
 
+    width = max(row.shape[1] for row in rows)
+    padded = torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
+    mask = torch.cat(
+        [torch.nn.functional.pad(torch.ones_like(row), (0, width - row.shape[1])) for row in rows]
+    )
+
     def evaluate() -> list[float]:
         model.eval()
         with torch.no_grad():
-            return [float(model(input_ids=row, labels=row).loss) for row in rows]
+            logits = model(input_ids=padded, attention_mask=mask).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), padded[:, 1:], reduction="none")
+            return ((loss * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)).tolist()
 
     losses = [evaluate()]
     for _ in range(epochs):

@@ -13,13 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from model_folders import make_model_folder
-from small_runs import SMALL, InlineWorkers, carry_out, finish, job_of, planned, results, small_model
+from small_runs import SMALL, InlineWorkers, carry_out, finish, planned, results, small_model
 
 import seqmem
 from seqmem import PluginError, RunRecord, UsageError
 from seqmem.api import BenchResult
 from seqmem.cli.app import run as command_line
-from seqmem.launch import Workers
 
 TINY_RUNS = {**SMALL, "scenario.rest_steps": 2}
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 from rich.console import Console
@@ -169,13 +170,74 @@ def test_wrong_requests_name_what_is_wrong(tmp_path: Path) -> None:
         lb.score_rows([naive, naive], [spec])
     with pytest.raises(UsageError, match="no runs"):
         lb.tabulate([], [spec], PRIMARY)
-    with pytest.raises(UsageError, match="primary measure 'wrong'"):
-        lb.tabulate([naive], [spec], {"memory_loops": "wrong"})
-    with pytest.raises(PluginError, match="metric 'score' failed on run naive0"):
-        lb.score_rows([naive], [metric({})])
     broken = MetricSpec("score", "1", "", spec.measures, lambda run, controls: {})
     with pytest.raises(PluginError, match="it declares"):
         lb.score_rows([naive], [broken])
+    bare = MetricSpec("score", "1", "", spec.measures, lambda run, controls: {"score": 0.3})  # type: ignore[dict-item]
+    with pytest.raises(PluginError, match="gave float for 'score', not a seqmem.Value"):
+        lb.score_rows([naive], [bare])
+
+
+def test_a_metric_that_fails_costs_one_run(tmp_path: Path) -> None:
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        if run.id == "good2":
+            raise ZeroDivisionError("no\ncontrol")
+        np.divide(1.0, np.zeros(1))  # its warning must not reach the terminal
+        return {"score": Value(float("nan") if run.id == "good5" else 0.1 * run.seed)}
+
+    spec = MetricSpec("score", "1", "", metric({}).measures, compute)
+    rows = [row(tmp_path, name, 8) for name in ("naive", "good")]
+    table = lb.tabulate(rows, [spec], PRIMARY)
+    cell = table.boards[0].cells["good", "score"]
+    assert cell.interval is not None and cell.interval.n == 6
+    assert "seed 2: the metric failed: ZeroDivisionError: no control" in cell.reason
+    assert "seed 5: the metric failed: ValueError: a Value must be finite, got nan" in cell.reason
+    assert lb.failures(table.scores) == [
+        "metric 'score' failed on good, seed 2: ZeroDivisionError: no control",
+        "metric 'score' failed on good, seed 5: ValueError: a Value must be finite, got nan; use None with a "
+        "reason",
+    ]
+    assert table.boards[0].ranks == {"naive": 1, "good": 1}
+
+
+def test_without_the_primary_measure_there_is_a_table_without_ranks(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", "good")]
+    spec = metric({"naive": 0.3, "good": 0.6})
+    table = lb.tabulate(rows, [spec], {"memory_loops": "retention"})
+    (board,) = table.boards
+    assert board.ranks == {"naive": None, "good": None}
+    assert "no metric gives 'retention'" in board.no_rank["good"]
+    assert "retention: good has no value (no metric gives 'retention'" in board.verdicts["good"]
+    assert board.cells["good", "score"].interval is not None
+    text = lb.to_markdown(table)
+    assert "no metric gives 'retention'" in text and "| .61 \\[.60, .62\\]" in text
+    assert json.loads(lb.to_json(table)) and lb.to_csv(table).count("no metric gives") == 4
+
+
+def test_without_any_metric_the_table_is_empty_but_valid(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 2) for name in ("naive", "good")]
+    assert lb.score_rows(rows, []).empty and lb.failures(lb.score_rows(rows, [])) == []
+    table = lb.tabulate(rows, [], PRIMARY)
+    assert "no metric gives 'score'" in lb.to_markdown(table)
+    assert json.loads(lb.to_json(table))["scores"] == []
+    assert [line["mean"] for line in csv.DictReader(io.StringIO(lb.to_csv(table)))] == ["", ""]
+    Console(file=io.StringIO()).print(lb.to_rich(table))
+
+
+def test_chance_stands_below_the_primary_measure(tmp_path: Path) -> None:
+    table = lb.tabulate([row(tmp_path, "naive", 1)], [metric({"naive": 0.3})], PRIMARY)
+    text = lb.to_markdown(table)
+    assert (
+        text.index("### Primary") < text.index("\nChance on the primary rung: .01\n") < text.index("### All")
+    )
+    assert json.loads(lb.to_json(table))["chance"][0]["chance"] == 0.01
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(lb.to_rich(table, all_measures=False))
+    assert "Chance on the primary rung: .01" in console.export_text()
+    documents = write_record(tmp_path / "d", quiet, Layout(loops=2, facts=1, rest=0, documents=True))
+    record = RunRecord(documents.folder, {**documents.info, "label": "naive"})
+    plain = Row("naive", {"scenario": "memory_loops"}, {0: record})
+    assert "Chance" not in lb.to_markdown(lb.tabulate([plain], [metric({"naive": 0.3})], PRIMARY))
 
 
 @pytest.mark.parametrize(

@@ -629,7 +629,6 @@ def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_befor
         with pytest.raises(UsageError, match=why):
             pool.run([jobs[refused.recipe.id]], lambda run, event: None, bool)
         assert not (tmp_path / refused.folder).exists()
-    with Workers(1) as pool:
         outcome = pool.run(list(jobs.values()), lambda run, event: None, bool)
     dies, naive, refusal, raises = (outcome[run.recipe.id] for run in runs)
     assert dies == {"event": "failed", "reason": "the worker process ended with code 7: going down"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import MetricSpec, RunRecord, Value
-from seqmem_plugins.metrics.latent_revival import excess_rise
+from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
 from seqmem_plugins.metrics.retention import fit_half_life
 
 NAMES = (
@@ -55,7 +56,16 @@ def test_specs_are_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "layout", [Layout(), Layout(documents=True, facts=1, rest=0), Layout(cycles=1, rest=0)]
+    "layout",
+    [
+        Layout(),
+        Layout(documents=True, facts=1, rest=0),
+        Layout(cycles=1, rest=0),
+        Layout(joint=True),
+        Layout(joint=True, documents=True, rest=0),
+        Layout(rehearsed=8),
+        Layout(added_loop=True, cycles=2),
+    ],
 )
 def test_every_measure_is_a_number_or_a_reason(name: str, layout: Layout, tmp_path: Path) -> None:
     values = score(name, write_record(tmp_path / "run", fades(100), layout))
@@ -198,34 +208,134 @@ def test_recovery_refuses_curves_that_do_not_rise(tmp_path: Path) -> None:
         return Answer(loss=2 + 0.2 * random.standard_normal())
 
     run = write_record(tmp_path / "run", learner, Layout(loops=10, facts=1, rest=0, documents=True))
-    assert score("recovery", run)["recovery.cyclic"].value is None
+    value = score("recovery", run)["recovery.cyclic"]
+    assert value.value is None and "over those where forgetting was seen" in value.reason
 
 
-def noisy(curves: int, probes: int, phi: float, random: np.random.Generator) -> np.ndarray:
+@pytest.mark.parametrize("loss", [2.0, 0.0])
+def test_recovery_of_flat_curves_divides_by_nothing(loss: float, tmp_path: Path) -> None:
+    layout = Layout(loops=10, facts=1, rest=0, documents=True)
+    run = write_record(tmp_path / "run", lambda ask, random: Answer(loss=loss), layout)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = score("recovery", run, {"shuffled": run})
+    assert all("does not rise" in value.reason for value in values.values())
+
+
+def noisy(
+    curves: int, probes: int, phi: float, random: np.random.Generator, *, differ: float = 0.0
+) -> np.ndarray:
+    """Exponential decay plus AR(1) noise of mean SD .3; `differ` is the log-SD of the facts' own SDs."""
     noise = np.zeros((curves, probes))
     noise[:, 0] = random.standard_normal(curves)
     for t in range(1, probes):
         noise[:, t] = phi * noise[:, t - 1] + np.sqrt(1 - phi**2) * random.standard_normal(curves)
-    return 3 * np.exp(-np.arange(probes) / 10) + 0.3 * noise
+    scale = 0.3 * np.exp(differ * random.standard_normal((curves, 1)) - differ**2 / 2)
+    return 3 * np.exp(-np.arange(probes) / 10) + scale * noise
+
+
+SHAPES = [(64, 13), (32, 40)]  # facts x even probes of the default preset, and fewer facts asked more often
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
-def test_latent_revival_is_zero_in_correlated_noise(phi: float) -> None:
+@pytest.mark.parametrize(("curves", "probes"), SHAPES)
+def test_latent_revival_is_zero_in_correlated_noise(curves: int, probes: int, phi: float) -> None:
     random = np.random.default_rng(1)
-    found = [excess_rise(noisy(32, 40, phi, random), random).mean() for _ in range(8)]
+    found = [excess_rise(noisy(curves, probes, phi, random), random).mean() for _ in range(16)]
     assert np.mean(found) == pytest.approx(0, abs=0.05)
 
 
-def test_latent_revival_finds_a_large_return(tmp_path: Path) -> None:
-    def learner(ask: Ask, random: np.random.Generator) -> Answer:
-        after = ask.rest_step or 0
-        back = 3.0 * (ask.number % 3 == 0 and abs(after - 100 - 10 * ask.loop) < 6)
-        return Answer(
-            loss=-(3 * np.exp(-after / 50) + back + 0.3 * random.standard_normal()) / 2, best_other=0.0
-        )
+def test_latent_revival_is_near_zero_where_facts_differ_in_noise() -> None:
+    random = np.random.default_rng(1)
+    found = [excess_rise(noisy(64, 13, 0.5, random, differ=0.5), random).mean() for _ in range(16)]
+    assert np.mean(found) == pytest.approx(0, abs=0.1)
 
-    values = score("latent_revival", write_record(tmp_path / "run", learner))
-    assert number(values["latent_revival"]) > 0.1
+
+def returning(curves: int, probes: int, shape: str, random: np.random.Generator) -> np.ndarray:
+    """3 nats, ten SDs of the noise, come back in every third curve; at a random probe, and stay or go."""
+    back = np.zeros((curves, probes))
+    for row in back[::3]:
+        at = random.integers(probes // 3, probes - 3)
+        if shape == "slow":
+            row += 3 * np.clip((np.arange(probes) - at + 2) / max(4, probes // 4), 0, 1)
+        else:
+            row[at : {"once": at + 1, "twice": at + 2, "for good": None}[shape]] = 3
+    return back
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.8])
+@pytest.mark.parametrize("shape", ["once", "twice", "for good", "slow"])
+@pytest.mark.parametrize(("curves", "probes"), SHAPES)
+def test_latent_revival_finds_a_known_return(curves: int, probes: int, shape: str, phi: float) -> None:
+    random, found, true = np.random.default_rng(2), [], []
+    for _ in range(4):
+        quiet = noisy(curves, probes, phi, random)
+        revived = quiet + returning(curves, probes, shape, random)
+        found.append(excess_rise(revived, random).mean())
+        true.append((largest_rise(revived) - largest_rise(quiet)).mean())
+    share = np.mean(found) / np.mean(true)
+    assert np.mean(true) > 0.6
+    assert (0.5 if shape == "slow" else 0.9) < share < 1.15
+
+
+def revives(ask: Ask, random: np.random.Generator) -> Answer:
+    """A third of the facts comes back by 3 nats for a tenth of the rest, or stays away."""
+    after = ask.rest_step or 0
+    back = 3.0 * (ask.number % 3 == 0 and abs(after - 100 - 10 * ask.loop) < 20)
+    return Answer(loss=-(3 * np.exp(-after / 50) + back + 0.3 * random.standard_normal()) / 2, best_other=0.0)
+
+
+def test_latent_revival_of_a_record_at_13_probes(tmp_path: Path) -> None:
+    run = write_record(tmp_path / "run", revives, Layout(even=13, facts=16))
+    value = score("latent_revival", run)["latent_revival"]
+    assert value.n_items == 64
+    assert 0.6 < number(value) < 1.1  # 6 of 16 facts rise by 3 nats, less what noise alone would rise
+
+
+def test_latent_revival_leaves_out_what_is_trained_in_the_rest(tmp_path: Path) -> None:
+    some = score("latent_revival", write_record(tmp_path / "some", revives, Layout(rehearsed=6)))
+    assert some["latent_revival"].n_items == 4 * 2
+    few = score("latent_revival", write_record(tmp_path / "few", revives, Layout(loops=2, rehearsed=7)))
+    assert "2 curves of 40 even probes (14 facts are trained again" in few["latent_revival"].reason
+    for name, layout in (("all", Layout(rehearsed=8)), ("joint", Layout(joint=True))):
+        value = score("latent_revival", write_record(tmp_path / name, revives, layout))["latent_revival"]
+        assert value.value is None and "trained again during the rest" in value.reason
+
+
+def test_retention_counts_what_is_rehearsed_in_the_rest(tmp_path: Path) -> None:
+    def learner(ask: Ask, random: np.random.Generator) -> Answer:
+        return Answer(not ask.twin and (ask.number < 4 or not ask.rest_step))
+
+    value = score("retention", write_record(tmp_path / "run", learner, Layout(rehearsed=4)))["retention"]
+    assert value == Value(0.5, 32)
+
+
+def test_joint_has_recall_but_no_visits(tmp_path: Path) -> None:
+    def learner(ask: Ask, random: np.random.Generator) -> Answer:
+        return Answer(not ask.twin and ask.number < (6 if ask.rest_step == 0 else 4), 2.0, best_other=-2.0)
+
+    runs = [
+        write_record(tmp_path / order, learner, Layout(joint=True, shuffled=order == "shuffled"))
+        for order in ("cyclic", "shuffled")
+    ]
+    values = {}
+    for name in NAMES:
+        values |= score(name, runs[0], {"shuffled": runs[1]})
+    assert number(values["average_accuracy"]) == number(values["retention"]) == 0.5
+    assert 0.5 < number(values["retention.auc"]) < 0.6
+    assert number(values["twin_recall"]) == 0
+    assert number(values["general_ability.loops"]) == pytest.approx(0.2)
+    for name in (
+        "learning_accuracy backward_transfer forgetting loop_contrast recovery recovery.cyclic "
+        "recovery.shuffled new_loop new_loop.reached new_loop.drop"
+    ).split():
+        assert values[name].reason == "no loop is visited on its own in this stream"
+
+
+def test_recovery_refuses_infinite_losses(tmp_path: Path) -> None:
+    layout = Layout(loops=10, facts=1, rest=0, documents=True)
+    run = write_record(tmp_path / "run", lambda ask, random: Answer(loss=float("inf")), layout)
+    assert "infinite" in score("recovery", run)["recovery.cyclic"].reason
 
 
 def test_general_ability_and_cost(tmp_path: Path) -> None:
@@ -249,3 +359,11 @@ def test_new_loop_counts_exposures_and_the_drop(tmp_path: Path) -> None:
     assert (
         "no loop was added" in score("new_loop", write_record(tmp_path / "plain", learner))["new_loop"].reason
     )
+
+
+def test_new_loop_is_told_by_its_name_in_a_single_cycle(tmp_path: Path) -> None:
+    def learner(ask: Ask, random: np.random.Generator) -> Answer:
+        return Answer(not ask.twin and ask.seen > 0)
+
+    run = write_record(tmp_path / "run", learner, Layout(cycles=1, added_loop=True))
+    assert number(score("new_loop", run)["new_loop"]) == 6

@@ -147,8 +147,8 @@ def test_interleaved_with_a_raw_loop_the_harness_is_not_slower_beyond_the_noise(
     ratios = [b / a for a, b in zip(raw[1:], own[1:], strict=True)]
     middle = statistics.median(ratios)
     print(
-        f"\ntiny, medians of 8 interleaved rounds of 25 steps: raw {statistics.median(raw[1:]) * 1e3:.2f} ms, "
-        f"harness {statistics.median(own[1:]) * 1e3:.2f} ms; ratio {middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        f"\ntiny, medians of 8 interleaved rounds of 25 steps: raw {statistics.median(raw[1:]) * 1e3:.2f} ms, harness "
+        f"{statistics.median(own[1:]) * 1e3:.2f} ms; ratio {middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
     )
     assert middle <= 1.10
 

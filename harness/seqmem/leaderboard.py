@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -163,18 +164,21 @@ def _compute(
 ) -> list[tuple[str, Value]]:
     names = [measure.name for measure in metric.measures]
     try:
-        values = metric.compute(run, controls)
+        with warnings.catch_warnings():
+            # What comes of a division by zero is not finite, and Value refuses it with a reason.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            values = metric.compute(run, controls)
     except Exception as error:
         # One odd run, such as one whose loss became NaN, must not cost what the others trained for.
         missing = Value(None, reason=f"{FAILED}{type(error).__name__}: {' '.join(str(error).split())}")
         return [(name, missing) for name in names]
     if not isinstance(values, Mapping) or set(values) != set(names):
-        given = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+        given = str(sorted(map(str, values))) if isinstance(values, Mapping) else type(values).__name__
         raise PluginError(f"metric {metric.name!r} gave {given}, it declares {sorted(names)}")
     for name in names:
         if not isinstance(values[name], Value):
-            given = type(values[name]).__name__
-            raise PluginError(f"metric {metric.name!r} gave {given} for {name!r}, not a seqmem.Value")
+            kind = type(values[name]).__name__
+            raise PluginError(f"metric {metric.name!r} gave {kind} for {name!r}, not a seqmem.Value")
     return [(name, values[name]) for name in names]
 
 

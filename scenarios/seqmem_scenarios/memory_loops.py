@@ -590,7 +590,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "cycles": 2,
         "facts_per_loop": 4,
         "exposures": 3,
-        "batch_size": 8,
+        "batch_size": 4,
         "rest_steps": 8,
         "even_every": 2,
     },

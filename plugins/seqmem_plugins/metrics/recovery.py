@@ -42,6 +42,8 @@ def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]
     rows = rows[rows["task_label"].notna()]
     losses = rows.pivot_table(index="step", columns="fact", values="loss", aggfunc="mean")
     curves = losses.to_numpy(dtype=float).T
+    if np.isinf(curves).any():
+        raise Missing("a probed answer had no probability at all: its loss is infinite")
     loops = rows.groupby("fact")["task_label"].first().loc[losses.columns].to_numpy(dtype=int)
     known = np.zeros(len(curves))
     if run.info["primary_relation"] != "general":
