@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from seqmem.display import DisplayName, choose
 from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.launch import Workers
-from seqmem.leaderboard import Row, Table, score_rows, tabulate, to_csv, to_json, to_markdown, to_records
+from seqmem.leaderboard import (
+    Row,
+    Table,
+    failures,
+    score_rows,
+    tabulate,
+    to_csv,
+    to_json,
+    to_markdown,
+    to_records,
+)
 from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, file_name, plan
 from seqmem.recipe import Job
 from seqmem.registry import Registry
@@ -232,14 +242,16 @@ def score(
     """The rows' table; a metric that fails is left out and named with its reason, the others go on."""
     import pandas as pd
 
-    scores, sound, broken = [], [], []
+    scores, sound, broken = [score_rows(rows, [])], [], []
     for metric in metrics:
         try:
             scores.append(score_rows(rows, [metric]))
             sound.append(metric)
         except PluginError as error:
             broken.append(str(error))
-    return tabulate(rows, sound, {scenario: primary}, pd.concat(scores, ignore_index=True)), broken
+    filled = [frame for frame in scores if len(frame)] or scores[:1]
+    table = tabulate(rows, sound, {scenario: primary}, pd.concat(filled, ignore_index=True))
+    return table, [*broken, *failures(table.scores)]
 
 
 def write_board(
