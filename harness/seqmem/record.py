@@ -23,13 +23,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqmem.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd  # only readers need it, and it is slow to import: workers write
 
 FORMAT = 1
 
