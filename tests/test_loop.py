@@ -258,6 +258,23 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(tmp_path: Path
         train(run)
 
 
+def test_state_a_strategy_holds_on_to_is_filled_in_place_on_resume() -> None:
+    learner = Learner(Bigram(), OptimizerSettings(), torch.device("cpu"), seed=0)
+    anchor = learner.state.add("anchor")
+    anchor["table"].fill_(3)
+    saved = {name: tensor.clone() for name, tensor in learner.tensors().items()}
+    anchor["table"].fill_(7)
+    learner.state.add("later")
+    fresh = Learner(Bigram(), OptimizerSettings(), torch.device("cpu"), seed=0)
+    for resumed in (learner, fresh):  # with the entry made in setup, and without
+        resumed.restore(saved, "main")
+        assert sorted(resumed.state) == sorted(
+            ["anchor", "moments.main.exp_avg", "moments.main.exp_avg_sq", "moments.main.step"]
+        )
+        assert (resumed.state["anchor"]["table"] == 3).all()
+    assert learner.state["anchor"]["table"] is anchor["table"]
+
+
 # -- misspelt ---------------------------------------------------------------------------------------------
 
 
@@ -348,6 +365,13 @@ def test_replay_rehearses_distinct_rows_of_earlier_experiences_only(tmp_path: Pa
     assert steps["rehearsed"].tolist() == [0] * 6 + [3] * 6 + [4] * 12
     exposures = RunRecord(tmp_path, {}).exposures
     assert exposures["count"].sum() == 24 + steps["rehearsed"].sum()
+
+
+@pytest.mark.parametrize("buffer", [3, 500])
+def test_the_plan_bounds_what_replay_s_buffer_takes(buffer: int, model: Path, tmp_path: Path) -> None:
+    run = planned(model, "replay", {"strategy.buffer": buffer})
+    record = finish(run, tmp_path / "run")
+    assert 0 < record.info["extra_state_bytes"] <= run.extra_bytes
 
 
 def test_replay_keeps_a_batch_trained_several_times_only_once() -> None:
@@ -576,6 +600,22 @@ def test_when_one_strategy_raises_the_others_go_on_and_the_exit_code_is_1(
     }
     assert finished == {"naive", "moment_avg"}
     assert "| moment_avg " in said.out or "moment\\_avg" in said.out
+
+
+def test_when_every_run_fails_the_bench_still_ends_well(
+    strange: Registry,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("seqmem.api.Workers", InlineWorkers)
+    out = tmp_path / "out"
+    assert seqmem([*command(model, out, "raises", seeds="0-1"), "--no-reference"]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("ZeroDivisionError: three is too many") >= 2
+    assert "Traceback" not in said.err
+    assert len(list(out.glob("boards/*/table.md"))) == 1
 
 
 def ended(record: Path) -> str:

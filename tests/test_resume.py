@@ -172,8 +172,11 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     )
     assert events[1] == {"event": "started", "step": 6, "steps": 16}
     assert events[-1] == {"event": "finished"}
-    assert results(RunRecord.open(tmp_path / "run")) == results(reference)
+    record = RunRecord.open(tmp_path / "run")
+    assert results(record) == results(reference)
     same_rows(tmp_path / "run", reference.folder)
+    assert [part["until_step"] for part in record.info["resumed"]] == [6]  # the record says it has two parts
+    assert "resumed" not in reference.info
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
