@@ -14,7 +14,7 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 from rich.console import Console
 
-from seqmem import Measure, MetricSpec, PluginError, RunRecord, UsageError, Value
+from seqmem import Measure, MetricSpec, PluginError, RunRecord, UsageError, Value, tables
 from seqmem import leaderboard as lb
 from seqmem.leaderboard import Row
 
@@ -106,7 +106,7 @@ def test_six_seeds_cannot_decide_two_comparisons(tmp_path: Path) -> None:
 
 def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 1), row(tmp_path, "ewc", 1, failed={4: "NaN loss"})]
-    text = lb.to_markdown(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
+    text = tables.to_markdown(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
     assert "one seed: no interval" in text
     assert "nobody \\| knows" in text
     assert "seed 4 failed: NaN loss" in text
@@ -133,15 +133,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         [metric({"naive": 0.3, HOSTILE: 0.5})],
         PRIMARY,
     )
-    text = lb.to_markdown(table)
+    text = tables.to_markdown(table)
     assert "<script" not in text and "\n# head" not in text and "https://" not in text and "**b**" not in text
     assert "\x1b" not in text and "\u202e" not in text and "@me" not in text
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
     assert widths <= {5, 4, 8}
-    lines = list(csv.DictReader(io.StringIO(lb.to_csv(table))))
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
     assert all(not line["row"].startswith("=") for line in lines)
     console = Console(width=400, record=True, file=io.StringIO())
-    console.print(lb.to_rich(table))
+    console.print(tables.to_rich(table))
     shown = console.export_text()
     assert "[red]b[/red]" in shown and "\x1b" not in shown
 
@@ -149,13 +149,13 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_builds_are_the_same_bytes(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 3) for name in ("naive", "good")]
     spec = metric({"naive": 0.3, "good": 0.6})
-    for write in (lb.to_markdown, lb.to_csv, lb.to_json):
+    for write in (tables.to_markdown, tables.to_csv, tables.to_json):
         assert write(lb.tabulate(rows, [spec], PRIMARY)) == write(lb.tabulate(rows, [spec], PRIMARY))
 
 
 def test_json_holds_what_a_reader_needs_to_check(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 2), row(tmp_path, "ewc", 1)]
-    value = json.loads(lb.to_json(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY)))
+    value = json.loads(tables.to_json(lb.tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY)))
     cells = {cell["row"]: cell for cell in value["cells"]}
     assert cells["ewc"]["mean"] is None and cells["ewc"]["reason"]
     assert cells["naive"]["seeds"] == 2 and cells["naive"]["items"] == 20
@@ -209,35 +209,35 @@ def test_without_the_primary_measure_there_is_a_table_without_ranks(tmp_path: Pa
     assert "no metric gives 'retention'" in board.no_rank["good"]
     assert "retention: good has no value (no metric gives 'retention'" in board.verdicts["good"]
     assert board.cells["good", "score"].interval is not None
-    text = lb.to_markdown(table)
+    text = tables.to_markdown(table)
     assert "no metric gives 'retention'" in text and "| .61 \\[.60, .62\\]" in text
-    assert json.loads(lb.to_json(table)) and lb.to_csv(table).count("no metric gives") == 4
+    assert json.loads(tables.to_json(table)) and tables.to_csv(table).count("no metric gives") == 4
 
 
 def test_without_any_metric_the_table_is_empty_but_valid(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 2) for name in ("naive", "good")]
     assert lb.score_rows(rows, []).empty and lb.failures(lb.score_rows(rows, [])) == []
     table = lb.tabulate(rows, [], PRIMARY)
-    assert "no metric gives 'score'" in lb.to_markdown(table)
-    assert json.loads(lb.to_json(table))["scores"] == []
-    assert [line["mean"] for line in csv.DictReader(io.StringIO(lb.to_csv(table)))] == ["", ""]
-    Console(file=io.StringIO()).print(lb.to_rich(table))
+    assert "no metric gives 'score'" in tables.to_markdown(table)
+    assert json.loads(tables.to_json(table))["scores"] == []
+    assert [line["mean"] for line in csv.DictReader(io.StringIO(tables.to_csv(table)))] == ["", ""]
+    Console(file=io.StringIO()).print(tables.to_rich(table))
 
 
 def test_chance_stands_below_the_primary_measure(tmp_path: Path) -> None:
     table = lb.tabulate([row(tmp_path, "naive", 1)], [metric({"naive": 0.3})], PRIMARY)
-    text = lb.to_markdown(table)
+    text = tables.to_markdown(table)
     assert (
         text.index("### Primary") < text.index("\nChance on the primary rung: .01\n") < text.index("### All")
     )
-    assert json.loads(lb.to_json(table))["chance"][0]["chance"] == 0.01
+    assert json.loads(tables.to_json(table))["chance"][0]["chance"] == 0.01
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(lb.to_rich(table, all_measures=False))
+    console.print(tables.to_rich(table, all_measures=False))
     assert "Chance on the primary rung: .01" in console.export_text()
     documents = write_record(tmp_path / "d", quiet, Layout(loops=2, facts=1, rest=0, documents=True))
     record = RunRecord(documents.folder, {**documents.info, "label": "naive"})
     plain = Row("naive", {"scenario": "memory_loops"}, {0: record})
-    assert "Chance" not in lb.to_markdown(lb.tabulate([plain], [metric({"naive": 0.3})], PRIMARY))
+    assert "Chance" not in tables.to_markdown(lb.tabulate([plain], [metric({"naive": 0.3})], PRIMARY))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_numbers_are_short(value: float, unit: str, text: str) -> None:
 def test_rows_beyond_the_page_continue_below(tmp_path: Path) -> None:
     names = ["naive", *(f"arm{i}" for i in range(6))]
     rows = [row(tmp_path, name, 2) for name in names]
-    text = lb.to_markdown(lb.tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
+    text = tables.to_markdown(lb.tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
     assert text.count("### All measures\n") == 2
 
 

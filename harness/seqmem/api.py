@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING, Any
 from seqmem.display import DisplayName, choose
 from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.launch import Workers
-from seqmem.leaderboard import (
-    Row,
-    Table,
-    failures,
-    score_rows,
-    tabulate,
-    to_csv,
-    to_json,
-    to_markdown,
-    to_records,
-)
+from seqmem.leaderboard import Row, Table, failures, score_rows, tabulate
 from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, file_name, plan
 from seqmem.recipe import Job
 from seqmem.registry import Registry
 from seqmem.store import Store, Todo, find_boards, read_bench
+from seqmem.tables import to_csv, to_json, to_markdown, to_records
 from seqmem.types import MetricSpec
 
 if TYPE_CHECKING:

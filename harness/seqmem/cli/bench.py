@@ -279,7 +279,7 @@ def show_boards(result: BenchResult) -> None:
     """Print every board's table and where its files are, then what went wrong."""
     from rich.console import Console
 
-    from seqmem.leaderboard import to_markdown, to_rich
+    from seqmem.tables import to_markdown, to_rich
 
     for board in result.boards:
         if is_terminal():
@@ -298,7 +298,7 @@ def show_boards(result: BenchResult) -> None:
 def _as_json(result: BenchResult) -> dict[str, Any]:
     import json
 
-    from seqmem.leaderboard import to_json
+    from seqmem.tables import to_json
 
     return {
         "boards": [

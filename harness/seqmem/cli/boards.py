@@ -37,9 +37,9 @@ def show(
     import json
 
     from seqmem.api import load_metrics, score
-    from seqmem.leaderboard import to_json, to_markdown, to_rich
     from seqmem.registry import Registry
     from seqmem.store import find_boards, read_bench
+    from seqmem.tables import to_json, to_markdown, to_rich
 
     metrics, left_out = load_metrics(Registry.from_environment(disabled_plugins(ctx)))
     shown = []
