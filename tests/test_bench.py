@@ -291,7 +291,7 @@ def test_worker_processes_give_the_same_bits_as_this_process(model: Path, tmp_pa
         set=set_,
         out=tmp_path / "out",
         device="cpu",
-        workers=2,
+        workers=1,
         controls=False,
         reference=False,
         display="none",

@@ -644,7 +644,7 @@ def random_options(draw: random.Random) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize("number", range(30))
 def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     built = made(seed=number, **random_options(random.Random(number)))
     check_outline(built)
@@ -693,7 +693,7 @@ def rows_of(probe: Probe) -> list[int]:
 @pytest.mark.parametrize("options", EVERYTHING)
 def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[str, Any]) -> None:
     whole = made(5, **options).experiences
-    for index in reversed(range(len(whole))):
+    for index in reversed(range(len(whole) % 3, len(whole), 3)):
         alone = made(5, **options).stream.experience(index)
         assert (alone.name, alone.phase, alone.task_label) == (
             whole[index].name,

@@ -117,7 +117,7 @@ class Workers:
             job = worker.job
             if event is None:
                 event = self._died(worker)
-                if not stopping:
+                if waiting and not stopping:
                     self._workers[self._workers.index(worker)] = worker = self._start()
             if job is None or event["event"] == "ready":
                 continue
