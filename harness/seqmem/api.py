@@ -301,7 +301,10 @@ def _carry_out(
                 outcome = pool.run(jobs, shown.event, interrupted.is_set)
         finally:
             shown.end()
-        return outcome, interrupted.is_set()
+        left = [
+            job for job in jobs if outcome.get(job.recipe.id, {}).get("event") not in ("finished", "failed")
+        ]
+        return outcome, interrupted.is_set() and bool(left)
 
 
 def default_workers(planned: Plan) -> int:
