@@ -102,7 +102,7 @@ def test_resolve_agrees_with_the_loaded_model(folders: Path, kind: str) -> None:
     located = resolve(asked, FakeRegistry())
     found = located.model
     assert (found.name, found.revision, found.architecture) == (kind, None, kind)
-    assert (found.max_positions, found.hidden, found.layers) == (256, 32, 2)
+    assert found.max_positions == 256
     model = load_model(located.folder, asked)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.parameter_bytes("float32") == 2 * found.parameter_bytes("bfloat16") == 4 * found.parameters

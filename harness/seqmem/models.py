@@ -88,7 +88,6 @@ class ResolvedModel(BaseModel):
         tensors: parameter tensors, tied ones counted once.
         max_positions: longest row the model can read, in tokens.
         architecture: the config's `model_type`.
-        hidden, layers: width and depth, None where the config does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,8 +99,6 @@ class ResolvedModel(BaseModel):
     tensors: int
     max_positions: int
     architecture: str
-    hidden: int | None = None
-    layers: int | None = None
 
     def parameter_bytes(self, dtype: Dtype) -> int:
         """Bytes of the parameters alone when held as `dtype`."""
@@ -273,8 +270,6 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
         tensors=len(counts),
         max_positions=_max_positions(folder, config),
         architecture=str(config["model_type"]),
-        hidden=_number(config, "hidden_size", "n_embd", "d_model"),
-        layers=_number(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
     )
 
 

@@ -194,7 +194,6 @@ class Outline:
         probe_tokens: upper bound of tokens in those rows.
         loops: number of distinct task labels.
         longest_row: tokens the model must be able to read at once.
-        batch_tokens: tokens of the largest batch, padding included.
         documents: background documents needed from the text source, (train, heldout).
         primary: name of the measure rows are ranked by.
         primary_relation: the rung of the distance ladder that metrics read unless they say otherwise.
@@ -206,7 +205,6 @@ class Outline:
     probe_tokens: int
     loops: int
     longest_row: int
-    batch_tokens: int
     documents: tuple[int, int]
     primary: str
     primary_relation: Relation

@@ -577,7 +577,6 @@ def outline(options: MemoryLoopsOptions) -> Outline:
         + general * o.row_tokens,
         loops=o.all_loops,
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
-        batch_tokens=o.batch_size * o.row_tokens,
         documents=(documents, GENERAL_DOCUMENTS),
         primary="retention" if o.facts_per_loop else "recovery",
         primary_relation="question" if o.facts_per_loop else "general",
