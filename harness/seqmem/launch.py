@@ -117,7 +117,7 @@ class Workers:
             job = worker.job
             if event is None:
                 event = self._died(worker)
-                if waiting and not stopping:
+                if not stopping:  # also when nothing waits: the pool may be given more
                     self._workers[self._workers.index(worker)] = worker = self._start()
             if job is None or event["event"] == "ready":
                 continue
