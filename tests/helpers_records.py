@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqmem.record import EXPERIENCES, FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
+from seqmem.record import FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
 
 RELATIONS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
 PRIMARY = "question"
@@ -105,18 +105,18 @@ def write_record(
         new = ", new" if loop == layout.loops else ""
         return f"loop {loop} visit {order[:i].count(loop)}{new}"
 
-    write_table(
-        folder / "experiences.parquet",
-        {
-            "experience": list(range(len(names))),
-            "name": [name_of(i) for i in range(len(names))],
-            "phase": ["general" if layout.joint and phase == "loop" else phase for _, phase, _ in names],
-            "task_label": [None if layout.joint else loop for loop, *_ in names],
-            "first_step": [int(start) for start in starts[:-1]],
-            "steps": [steps for *_, steps in names],
-            "trains": ["all"] * len(names),
-        },
-        EXPERIENCES,
+    writer = RecordWriter(folder)
+    writer.add(
+        "experiences",
+        experience=list(range(len(names))),
+        name=[name_of(i) for i in range(len(names))],
+        phase=["general" if layout.joint and phase == "loop" else phase for _, phase, _ in names],
+        task_label=[None if layout.joint else loop for loop, *_ in names],
+        first_step=[int(start) for start in starts[:-1]],
+        steps=[steps for *_, steps in names],
+        trains=["all"] * len(names),
+        start_from=[None] * len(names),
+        save_as=[None] * len(names),
     )
 
     loops = layout.loops + int(layout.added_loop)
@@ -132,7 +132,22 @@ def write_record(
     def add_item(fact: str, twin_of: str | None, loop: int | None, relation: str, cue: str) -> str:
         probe = f"{fact}/{relation}/{cue}"
         choices = [f"loop {k}" for k in range(loops)] if layout.conflict else ["a", "b"]
-        row = (probe, fact, twin_of, relation, cue, loop, "prompt", "answer", 0.01, choices)
+        row = (
+            probe,
+            fact,
+            twin_of,
+            relation,
+            cue,
+            loop,
+            "prompt",
+            "answer",
+            0.01,
+            choices,
+            "",
+            None,
+            0,
+            False,
+        )
         for name, value in zip(ITEMS.names, row, strict=True):
             items[name].append(value)
         return probe
@@ -150,7 +165,6 @@ def write_record(
     )
     write_table(folder / "items.parquet", items, ITEMS)
 
-    writer = RecordWriter(folder)
     ends = np.array([(i + 1) * length for i in range(len(order))])
 
     def ask(
@@ -203,7 +217,8 @@ def write_record(
             "schedule": schedule,
             "tokens": tokens,
         }
-        writer.add("probes", **{name: [value] * n for name, value in fixed.items()}, **rows)
+        unknown = {"closed": [None] * n, "sampled": [None] * n}
+        writer.add("probes", **{name: [value] * n for name, value in fixed.items()}, **rows, **unknown)
 
     def ask_general(step: int, experience: int, after: int) -> None:
         n = len(held_out)

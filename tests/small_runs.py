@@ -95,6 +95,7 @@ def job_of(run: PlannedRun, folder: Path, **changes: Any) -> Job:
         **{
             "recipe": run.recipe,
             "asked": {},
+            "scenario_options": dict(run.scenario_options),
             "text_options": dict(run.text_options),
             "folder": str(folder),
             "model_folder": str(run.model_folder),

@@ -46,6 +46,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than these small runs."""
     monkeypatch.setattr("seqmem.figures.draw_curves", lambda *arguments: None)
     monkeypatch.setattr("seqmem.figures.draw_sweep", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.figures.draw_metric", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -133,7 +134,13 @@ def test_a_notebook_gets_data_frames_and_figures(drawing_bench: Bench, tmp_path:
         "table.json",
         "figures",
     }
-    assert {path.name for path in result.board.figures} == {"curves-naive.png", "curves-replay.png"}
+    assert {path.name for path in result.board.figures} == {
+        "curves-naive.png",
+        "curves-replay.png",
+        "distance_decay.png",
+        "initial_recall.png",
+        "interference.png",
+    }
     for path in result.board.figures:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
@@ -495,7 +502,7 @@ def test_the_command_prints_the_table_and_where_it_lies_and_exits_with_0(
     assert f"Tables and figures: {board}" in said.out
     assert "retention" in said.out
     assert said.err.splitlines()[0] == "1 runs to do, 14 steps"
-    assert said.err.splitlines()[-1] == "[1/1] memory_loops naive s0 finished"
+    assert said.err.splitlines()[-1] == f"[1/1] memory_loops naive {model.name} s0 finished"
     assert command_line(arguments(model, tmp_path / "out", "--json")) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["boards"][0]["folder"] == str(board)

@@ -110,7 +110,7 @@ def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
     assert "one seed: no interval" in text
     assert "nobody \\| knows" in text
     assert "seed 4 failed: NaN loss" in text
-    assert "the pretrained checkpoint is one" in text
+    assert "a pretrained checkpoint is one" in text
     assert "| - (" in text
 
 

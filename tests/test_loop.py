@@ -570,7 +570,7 @@ def test_running_out_of_memory_says_what_to_lower(strange: Registry, model: Path
 def test_running_out_of_memory_while_the_model_is_loaded_says_so_too(
     error: BaseException, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_large(*arguments: Any) -> Any:
+    def too_large(*arguments: Any, **options: Any) -> Any:
         raise error
 
     monkeypatch.setattr("seqmem.runner.load_model", too_large)
@@ -591,8 +591,8 @@ def test_when_one_strategy_raises_the_others_go_on_and_the_exit_code_is_1(
     said = capsys.readouterr()
     failed = sorted(line for line in said.err.splitlines() if line.startswith("seqmem: failed:"))
     assert failed == [
-        "seqmem: failed: memory_loops raises s0: ZeroDivisionError: three is too many",
-        "seqmem: failed: memory_loops raises_at_once s0: KeyError: 'no such thing'",
+        f"seqmem: failed: memory_loops raises {model.name} s0: ZeroDivisionError: three is too many",
+        f"seqmem: failed: memory_loops raises_at_once {model.name} s0: KeyError: 'no such thing'",
     ]
     finished = {
         path.name.split("-")[1]

@@ -713,7 +713,7 @@ def content(built: Built) -> str:
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
     "own": ({}, "37689c30e3d7e416"),
     "conflict": ({"variant": "conflict"}, "5d1b08cbc505180e"),
-    "shuffled with jitter": ({"order": "shuffled", "jitter": 0.5, "cycles": 3}, "6d80fbd3d1187c37"),
+    "shuffled with jitter": ({"order": "shuffled", "jitter": 0.5, "cycles": 3}, "b7d0d7e3e76f4ed2"),
     "new loop, both rests": ({"new_loop": 1, "rest": "both"}, "228a44b50a78e1c9"),
     "questions": ({"train_on": "both", "setting": False}, "d2647f89c7bd7b7d"),
     "documents": ({**PRESETS["anticipatory"], "loops": 3, "cycles": 2}, "e3aa225e2671faf0"),

@@ -101,8 +101,8 @@ def test_this_comparison_notices_probing_that_disturbs_training(
 ) -> None:
     sound, ask = finish(planned(models[kind], probing="schedule"), tmp_path / "sound"), ProbeSet.ask
 
-    def faulty(self: ProbeSet, model: torch.nn.Module) -> Answers:
-        answers = ask(self, model)
+    def faulty(self: ProbeSet, model: torch.nn.Module, *forward: Any) -> Answers:
+        answers = ask(self, model, *forward)
         fault(model)
         return answers
 

@@ -487,7 +487,7 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(
     assert "Traceback" not in said
     (record,) = (RunRecord.open(path) for path in out.glob("records/*"))
     assert record.status == "stopped"
-    assert "[1/1] memory_loops moment_avg s3 stopped" in said
+    assert f"[1/1] memory_loops moment_avg {model.name} s3 stopped" in said
     (printed,) = re.findall(r"^Stopped\. Continue with: (.+)$", said, re.MULTILINE)
 
     again = shlex.split(printed)

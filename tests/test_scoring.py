@@ -14,7 +14,7 @@ from model_folders import KINDS, Kind
 from questions import Encode, answered, generated, of_folder, questions, shipped, smallest_margin
 from small_runs import small_model
 
-from seqmem import Learner, Probe, text_example
+from seqmem import Decoding, Learner, Probe, text_example
 from seqmem.recipe import OptimizerSettings
 from seqmem.scoring import ROW_TOKENS, ProbeSet
 from seqmem_scenarios.world import background
@@ -192,3 +192,76 @@ def test_training_rows_that_are_padded_have_the_loss_they_have_alone(folders: di
         assert (tokens, targets) == (sum(a[1] for a in alone), sum(a[2] for a in alone))
         mean = sum(loss.item() * count for loss, _, count in alone) / targets
         assert together.item() == pytest.approx(mean, rel=1e-5, abs=1e-4), kind
+
+
+# -- one-token choices, closed sets, sampled decoding -----------------------------------------------------
+
+
+def test_one_token_choices_score_as_rows_of_their_own(folders: dict[Kind, Path]) -> None:
+    """Asked for the last token only, choices are single tokens; a longer one beside them is a row again."""
+    model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
+    probes = []
+    for number, probe in enumerate(questions(encode, 12, seed=3)):
+        ids, last = probe.input_ids, len(probe.input_ids) - 1
+        rivals = tuple((token,) for token in range(20 + number, 24 + number) if token != ids[-1])
+        probes.append(replace(probe, answer_start=last, choices=((ids[-1],), *rivals)))
+    alone = ProbeSet(probes, CPU).ask(model)
+    # a rival of two tokens, never the best, forces nothing on the others
+    mixed = [replace(p, choices=(*p.choices, (p.input_ids[-1], 5, 5, 5))) for p in probes]
+    with_rows = ProbeSet(mixed, CPU).ask(model)
+    for index, probe in enumerate(probes):
+        scores = [by_hand(model, probe.input_ids[:-1], choice) for choice in probe.choices]
+        assert alone.logprob[index] == pytest.approx(scores[0], abs=1e-4)
+        assert alone.best_other[index] == pytest.approx(max(scores[1:]), abs=1e-4)
+        assert alone.choice[index] == int(np.argmax(scores))
+        assert alone.closed[index] == pytest.approx(scores[0] - np.logaddexp.reduce(scores), abs=1e-4)
+        more = by_hand(model, mixed[index].input_ids[:-1], mixed[index].choices[-1])
+        assert with_rows.closed[index] == pytest.approx(
+            scores[0] - np.logaddexp.reduce([*scores, more]), abs=1e-4
+        )
+    assert ProbeSet(probes, CPU).tokens == sum(len(p.input_ids) for p in probes)
+
+
+def test_an_answer_that_is_none_of_the_choices_has_no_closed_score(folders: dict[Kind, Path]) -> None:
+    model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
+    (probe,) = questions(encode, 1)
+    answers = ProbeSet([replace(probe, choices=((1, 2),))], CPU).ask(model)
+    assert answers.closed == [None]
+    assert ProbeSet([probe], CPU).ask(model).closed == [None]
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.7), Decoding(1.3, 5), Decoding(1.0, 1)])
+def test_the_sampled_share_is_what_sampling_by_transformers_gives(decoding: Decoding) -> None:
+    """Of 600 answers drawn by `generate`, as many are right as the stated probability says, within 4 errors."""
+    model, encode = shipped()
+    model.eval()
+    model.generation_config.eos_token_id = None
+    known = [p for p in questions(encode, 40) if ProbeSet([p], CPU).ask(model).logprob[0] > -6]
+    wordy = replace(known[0], input_ids=(*known[0].input_ids[: known[0].answer_start], *encode(" the")[:1]))
+    drawn = 600
+    torch.manual_seed(0)
+    for probe in [known[0], known[1], wordy]:
+        answer = probe.input_ids[probe.answer_start :]
+        (share,) = ProbeSet([probe], CPU, decoding).ask(model).sampled
+        assert share is not None
+        prompt = torch.tensor([probe.input_ids[: probe.answer_start]]).repeat(drawn, 1)
+        said = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=True,
+            temperature=decoding.temperature,
+            top_k=decoding.top_k or 0,
+            max_new_tokens=len(answer),
+            pad_token_id=0,
+        )[:, prompt.shape[1] :]
+        right = sum(tuple(row) == answer for row in said.tolist())
+        error = 4 * np.sqrt(max(share * (1 - share), 1e-9) * drawn)
+        assert abs(right - share * drawn) <= error + 1e-6, (right, share * drawn)
+
+
+def test_with_one_candidate_sampling_is_greedy_decoding() -> None:
+    model, encode = shipped()
+    probes = questions(encode, 60)
+    answers = ProbeSet(probes, CPU, Decoding(1.0, 1)).ask(model)
+    assert answers.sampled == [float(right) for right in answers.correct]
+    assert 10 < sum(answers.correct) < 50

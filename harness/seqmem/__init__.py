@@ -16,23 +16,30 @@ _HOME = {
     "Batch": "types",
     "BenchResult": "api",
     "BuildContext": "types",
+    "COLOURS": "figures",
     "Example": "types",
     "Experience": "types",
+    "Decoding": "types",
     "Learner": "learner",
     "Measure": "types",
     "MetricSpec": "types",
+    "NotApplicable": "errors",
     "ModelSpec": "types",
     "Options": "types",
     "Outline": "types",
     "PluginError": "errors",
     "Probe": "types",
     "ProbePoint": "types",
+    "Relation": "types",
+    "Row": "leaderboard",
     "RunRecord": "record",
     "ScenarioSpec": "types",
     "SeqmemError": "errors",
     "Strategy": "strategy",
     "StrategySpec": "types",
     "Stream": "types",
+    "SuitePart": "types",
+    "SuiteSpec": "types",
     "TextSource": "types",
     "TextSpec": "types",
     "UsageError": "errors",
@@ -40,7 +47,10 @@ _HOME = {
     "answer_probe": "probes",
     "document_probe": "probes",
     "bench": "api",
+    "clean": "text",
     "hookimpl": "hookspecs",
+    "mean_band": "figures",
+    "pack": "packing",
     "text_example": "probes",
 }
 
@@ -64,19 +74,26 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from seqmem.api import BenchResult as BenchResult
     from seqmem.api import bench as bench
+    from seqmem.errors import NotApplicable as NotApplicable
     from seqmem.errors import PluginError as PluginError
     from seqmem.errors import SeqmemError as SeqmemError
     from seqmem.errors import UsageError as UsageError
+    from seqmem.figures import COLOURS as COLOURS
+    from seqmem.figures import mean_band as mean_band
     from seqmem.hookspecs import hookimpl as hookimpl
+    from seqmem.leaderboard import Row as Row
     from seqmem.learner import Learner as Learner
+    from seqmem.packing import pack as pack
     from seqmem.probes import answer_probe as answer_probe
     from seqmem.probes import document_probe as document_probe
     from seqmem.probes import text_example as text_example
     from seqmem.record import RunRecord as RunRecord
     from seqmem.strategy import Strategy as Strategy
+    from seqmem.text import clean as clean
     from seqmem.types import API_VERSION as API_VERSION
     from seqmem.types import Batch as Batch
     from seqmem.types import BuildContext as BuildContext
+    from seqmem.types import Decoding as Decoding
     from seqmem.types import Example as Example
     from seqmem.types import Experience as Experience
     from seqmem.types import Measure as Measure
@@ -86,9 +103,12 @@ if TYPE_CHECKING:
     from seqmem.types import Outline as Outline
     from seqmem.types import Probe as Probe
     from seqmem.types import ProbePoint as ProbePoint
+    from seqmem.types import Relation as Relation
     from seqmem.types import ScenarioSpec as ScenarioSpec
     from seqmem.types import StrategySpec as StrategySpec
     from seqmem.types import Stream as Stream
+    from seqmem.types import SuitePart as SuitePart
+    from seqmem.types import SuiteSpec as SuiteSpec
     from seqmem.types import TextSource as TextSource
     from seqmem.types import TextSpec as TextSpec
     from seqmem.types import Value as Value

@@ -124,7 +124,7 @@ def bench(
     scenario: str | Sequence[str],
     strategy: str | Sequence[str],
     *,
-    model: str | Sequence[str] = "tiny",
+    model: str | Sequence[str] = (),
     set: Mapping[str, Any] | Sequence[str] = (),
     out: str | Path = "runs",
     workers: int | None = None,
@@ -141,7 +141,7 @@ def bench(
     Args:
         scenario: scenario names, one or several.
         strategy: strategy names, one or several.
-        model: model names, one or several.
+        model: model names, one or several; the scenario proposes one.
         set: options as ``{"scenario.loops": 4}`` or ``["scenario.loops=4"]``.
         out: output folder; finished runs in it are reused.
         workers: processes, one run each at a time; by default one per core, on a GPU one.
@@ -160,6 +160,8 @@ def bench(
     registry = Registry.from_environment(disabled)
     if "seeds" in request and not isinstance(request["seeds"], str):
         request["seeds"] = ",".join(str(seed) for seed in request["seeds"])
+    if isinstance(request.get("sweep"), str):
+        request["sweep"] = (request["sweep"],)
     asked = Request(
         scenario=_names(scenario),
         strategy=_names(strategy),
@@ -249,7 +251,7 @@ def write_board(
     folder: Path, name: str, scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
 ) -> Board:
     """Score the rows, write tables and figures."""
-    from seqmem.figures import draw_curves, draw_sweep
+    from seqmem.figures import draw_curves, draw_metric, draw_sweep, has_curves
 
     table, broken = score(scenario, primary, rows, metrics)
     folder.mkdir(parents=True, exist_ok=True)
@@ -262,8 +264,15 @@ def write_board(
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for row in rows:
-        if any(len(record.probes) for record in row.runs.values()):
+        # of a sweep over learning rates or stream sizes the metrics' own figures tell more
+        surface = any(not option.startswith("strategy.") for option in row.swept)
+        if not surface and has_curves(row):
             draw_curves(row, figures / file_name(f"curves {row.label}"))
+    for metric in metrics:
+        try:
+            draw_metric(metric, rows, figures / file_name(metric.name))
+        except Exception as error:  # a plugin's figure must not cost the table
+            broken.append(f"figure of metric {metric.name!r}: {type(error).__name__}: {error}")
     if any(row.swept for row in rows):
         for metric in metrics:
             measure = metric.measures[0]
@@ -347,6 +356,7 @@ def _job(
         recipe=run.recipe,
         asked=planned.request.asked(),
         folder=str(store.record_folder(run).absolute()),
+        scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),
         checkpoint_every=checkpoint_every,

@@ -4,7 +4,8 @@ SeqmemError
 ├── UsageError       a wrong name, option, value or file: exit 2, nothing written
 ├── PluginError      a plugin that cannot be loaded or breaks the interface: names the distribution
 ├── CheckpointError  a checkpoint that cannot be read
-└── RunFailed        a run that started and could not finish: recorded, the other runs go on
+├── RunFailed        a run that started and could not finish: recorded, the other runs go on
+└── NotApplicable    raised by a metric where a scenario has nothing for it to measure
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class CheckpointError(SeqmemError):
 
 class RunFailed(SeqmemError):
     """Training started and cannot go on (NaN loss, out of memory)."""
+
+
+class NotApplicable(SeqmemError):
+    """A metric's own answer to a record of a scenario that has nothing for it; it is left out of the table."""
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:

@@ -1,15 +1,15 @@
 """Everything a plugin can offer, on one screen.
 
 A plugin is a module named by an entry point in the group of its kind (`seqmem.scenario`,
-`seqmem.strategy`, `seqmem.metric`, `seqmem.model`, `seqmem.text`), the entry point's name being the name
-users type. The module states `seqmem_api = ">=1,<2"` and implements the hook of its kind.
+`seqmem.strategy`, `seqmem.metric`, `seqmem.model`, `seqmem.text`, `seqmem.suite`), the entry point's name
+being the name users type. The module states `seqmem_api = ">=1,<2"` and implements the hook of its kind.
 """
 
 from __future__ import annotations
 
 import pluggy
 
-from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, StrategySpec, TextSpec
+from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, StrategySpec, SuiteSpec, TextSpec
 
 hookspec = pluggy.HookspecMarker("seqmem")
 hookimpl = pluggy.HookimplMarker("seqmem")
@@ -38,3 +38,8 @@ def seqmem_model() -> list[ModelSpec]:  # type: ignore[empty-body]
 @hookspec
 def seqmem_text() -> list[TextSpec]:  # type: ignore[empty-body]
     """Sources of background text."""
+
+
+@hookspec
+def seqmem_suite() -> list[SuiteSpec]:  # type: ignore[empty-body]
+    """Experiments that belong together."""

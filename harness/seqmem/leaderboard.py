@@ -9,11 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from seqmem.errors import PluginError, UsageError
+from seqmem.contamination import contaminated
+from seqmem.errors import NotApplicable, PluginError, UsageError
 from seqmem.record import RunRecord
 from seqmem.stats import (
     Difference,
@@ -25,9 +26,6 @@ from seqmem.stats import (
     t_interval,
 )
 from seqmem.types import Measure, MetricSpec, Value
-
-if TYPE_CHECKING:
-    pass
 
 ALPHA = 0.05
 SCORE_COLUMNS = ("row", "seed", "metric", "measure", "value", "n_items", "reason")
@@ -122,7 +120,7 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     """Every measure of every finished run: a long frame, columns as `SCORE_COLUMNS`, value NaN for None.
 
     A metric that raises, or makes a value that is not finite, costs that run's values only: they are missing
-    with a reason that begins with `FAILED`; `failures` lists them.
+    with a reason that begins with `FAILED`; `failures` lists them. A contaminated run has no values at all.
 
     Raises:
         UsageError: two rows share a label.
@@ -136,8 +134,10 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     for row in rows:
         for seed in sorted(row.runs):
             controls = {name: runs[seed] for name, runs in sorted(row.controls.items()) if seed in runs}
+            spoilt = contaminated(row.runs[seed])
             for metric in metrics:
                 for measure, value in _compute(metric, row.runs[seed], controls):
+                    value = Value(None, reason=spoilt) if spoilt else value
                     number = float("nan") if value.value is None else float(value.value)
                     scores.append(
                         (row.label, seed, metric.name, measure, number, value.n_items, value.reason)
@@ -154,6 +154,8 @@ def _compute(
             # What comes of a division by zero is not finite, and Value refuses it with a reason.
             warnings.simplefilter("ignore", RuntimeWarning)
             values = metric.compute(run, controls)
+    except NotApplicable as error:
+        return [(name, Value(None, reason=str(error))) for name in names]
     except Exception as error:
         # One odd run, such as one whose loss became NaN, must not cost what the others trained for.
         missing = Value(None, reason=f"{FAILED}{type(error).__name__}: {' '.join(str(error).split())}")

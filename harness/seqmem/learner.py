@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqmem.errors import RunFailed, unknown
+from seqmem.packing import unpack
 from seqmem.recipe import OptimizerSettings
-from seqmem.types import Example
+from seqmem.types import Example, FloatArray, IntArray
 
 MAIN = "main"
 """Name of the moment context every learner starts with."""
@@ -71,7 +73,7 @@ class ParameterState:
             if key in entry:
                 entry[key].copy_(tensor)
             else:
-                entry[key] = tensor.to(self._parameters[key].device)
+                entry[key] = tensor.to(self._parameters[key].device, copy=True)
 
 
 class Learner:
@@ -101,6 +103,7 @@ class Learner:
         self.optimizer = _optimizer(list(self.parameters.values()), settings)
         self.step = 0
         self.generator = np.random.Generator(np.random.PCG64(seed))
+        self._keeps_borders = False
         self.active_moments = MAIN
         self.add_moments(MAIN)
         self.use_moments(MAIN)
@@ -136,26 +139,127 @@ class Learner:
 
     # -- one step -------------------------------------------------------------------------------------
 
-    def loss(self, rows: Sequence[Example]) -> tuple[Tensor, int, int]:
-        """Mean cross-entropy over the rows' targets, in nats per token.
+    def train_only(self, names: Collection[str] | None) -> None:
+        """Train these parameters, or all; the others get no gradient, hence no step, and keep their moments.
+
+        Raises:
+            RunFailed: a name is no parameter's, or there is none.
+        """
+        wanted = set(self.parameters if names is None else names)
+        if not wanted or wanted - self.parameters.keys():
+            what = (
+                unknown("parameter", min(wanted - self.parameters.keys()), self.parameters) if wanted else ""
+            )
+            raise RunFailed(f"the strategy's trainable() names {what or 'no parameter at all'}")
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name in wanted)
+
+    def loss(
+        self, rows: Sequence[Example], forward: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, int, int]:
+        """Mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
         Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
+        Packed documents train as they would in rows of their own (see `_borders`).
+        `forward`, token ids (B, T) to logits (B, T, V), stands in for the model where a strategy routes; it
+        knows no borders, so it is given packed documents in rows of their own.
 
         Returns:
             The loss (0-dim, with gradient), tokens read, targets counted.
+
+        Raises:
+            RunFailed: rows are packed and the model cannot keep their documents apart.
         """
+        if forward is not None:
+            rows = [document for row in rows for document in unpack(row)]
         width = max(len(row.input_ids) for row in rows)
         ids = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.bool_)
         for line, row in enumerate(rows):
             ids[line, : len(row.input_ids)] = row.input_ids
             mask[line, : len(row.loss_mask)] = row.loss_mask
-        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
+        borders: dict[str, Tensor] = {}
         input_ids = torch.from_numpy(ids).to(self.device)
-        logits = self.model(input_ids=input_ids, use_cache=False).logits
+        if any(row.segments is not None for row in rows):
+            segments = _segments(rows, width)
+            mask[:, 1:] &= segments[:, 1:] == segments[:, :-1]
+            borders = self._borders(input_ids, segments)
+        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
+        if forward is None:
+            logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
+        else:
+            logits = forward(input_ids)
         picked = logits[:, :-1][targets_at].float()
-        loss = nn.functional.cross_entropy(picked, input_ids[:, 1:][targets_at])
+        labels = input_ids[:, 1:][targets_at]
+        if all(row.weights is None for row in rows):
+            loss = nn.functional.cross_entropy(picked, labels)
+        else:
+            weights = torch.from_numpy(_weights(rows, width)[:, 1:]).to(self.device)[targets_at]
+            losses = nn.functional.cross_entropy(picked, labels, reduction="none")
+            loss = (losses * weights).sum() / weights.sum()
         return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
+
+    def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
+        """What the model is given besides token ids so that every segment is a document of its own.
+
+        Positions restart with each segment, and an explicit mask, added to the attention scores, keeps
+        attention inside it. On the first packed batch of a run the model is shown to obey it.
+
+        Raises:
+            RunFailed: it does not, or cannot.
+        """
+        kernel = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
+        if kernel not in ("eager", "sdpa"):
+            raise RunFailed(
+                f"attention kernel {kernel!r} takes no mask that keeps packed documents apart; "
+                "use --attention sdpa or eager, or rows that are not packed"
+            )
+        starts = np.diff(segments, axis=1, prepend=segments[:, :1]) != 0
+        places = np.arange(segments.shape[1])
+        positions = places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+        causal = np.tril(np.ones((len(places), len(places)), dtype=np.bool_))
+        seen = torch.from_numpy(causal & (segments[:, :, None] == segments[:, None, :])).to(self.device)
+        dtype = next(iter(self.parameters.values())).dtype
+        hidden = torch.zeros(seen.shape, dtype=dtype, device=self.device)
+        hidden.masked_fill_(~seen, torch.finfo(dtype).min)
+        borders = {
+            "position_ids": torch.from_numpy(positions).to(self.device),
+            "attention_mask": hidden[:, None],
+        }
+        if not self._keeps_borders and segments.max() > 0:
+            self._check_borders(input_ids, segments, borders)
+            self._keeps_borders = True
+        return borders
+
+    @torch.no_grad()
+    def _check_borders(self, input_ids: Tensor, segments: IntArray, borders: Mapping[str, Tensor]) -> None:
+        """Refuse a model in which changing the first document of a packed row moves the others' logits."""
+        line = int(segments.max(axis=1).argmax())
+        first = torch.from_numpy(segments[line] == 0).to(self.device)
+        others = torch.from_numpy(segments[line] > 0).to(self.device)
+        row = input_ids[line : line + 1]
+        alone = {name: tensor[line : line + 1] for name, tensor in borders.items()}
+        training = self.model.training
+        self.model.eval()
+        try:
+            logits = self.model(input_ids=row, use_cache=False, **alone).logits
+            changed = torch.where(first, (row + 1) % logits.shape[-1], row)
+            moved = (self.model(input_ids=changed, use_cache=False, **alone).logits - logits)[0, others]
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # whatever an architecture raises
+            reason = f"cannot be told of their borders ({str(error).splitlines()[0]})"
+        else:
+            # what is hidden has weight 0 exactly, so nothing but the order of summation could differ
+            if moved.abs().max() <= 1e-4 * logits.std():
+                return
+            reason = "lets one document read another"
+        finally:
+            self.model.train(training)
+        raise RunFailed(
+            f"documents are packed into rows, and this model {reason}; use a model whose attention takes a "
+            "mask and position_ids, or rows that are not packed"
+        )
 
     def clip(self) -> float:
         """Clip the gradients to the settings' norm; returns the norm before clipping."""
@@ -184,6 +288,23 @@ class Learner:
             {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}
         )
         self.use_moments(active_moments)
+
+
+def _segments(rows: Sequence[Example], width: int) -> IntArray:
+    """(rows, width): the number of each token's document; -1 where a row is padded."""
+    segments = np.full((len(rows), width), -1, dtype=np.int32)
+    for line, row in enumerate(rows):
+        segments[line, : len(row.input_ids)] = 0 if row.segments is None else row.segments
+    return segments
+
+
+def _weights(rows: Sequence[Example], width: int) -> FloatArray:
+    """(rows, width): the weight of each token's loss."""
+    weights = np.ones((len(rows), width), dtype=np.float32)
+    for line, row in enumerate(rows):
+        if row.weights is not None:
+            weights[line, : len(row.weights)] = row.weights
+    return weights
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:

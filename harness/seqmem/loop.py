@@ -7,16 +7,17 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seqmem.checkpoint import Checkpoint, digest, save
 from seqmem.errors import RunFailed
 from seqmem.learner import MAIN, Learner
 from seqmem.recipe import Probing
-from seqmem.record import EXPERIENCES, RecordWriter, write_table
+from seqmem.record import RecordWriter
 from seqmem.scoring import Answers, ProbeSet
 from seqmem.strategy import Strategy
 from seqmem.types import Batch, Experience, ProbePoint, Stream
@@ -35,14 +36,14 @@ class Place:
         position: steps done inside it.
         entered: `before_experience` has run for it.
         content: chained SHA-256 of every experience entered so far.
-        visited: a row of the experiences table per experience entered.
+        leaks: a twin's fact id to where its answer was seen in training, the first time.
     """
 
     experience: int = 0
     position: int = 0
     entered: bool = False
     content: str = ""
-    visited: list[dict[str, Any]] = field(default_factory=list)
+    leaks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +61,13 @@ class Run:
     on_step: Callable[[Experience, float], None] = lambda experience, loss: None
     on_answers: Callable[[ProbePoint, Answers, ProbeSet], None] = lambda point, answers, probes: None
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
+    snapshots: dict[str, Checkpoint] = field(default_factory=dict)
+    twins: frozenset[str] = frozenset()
+
+    @property
+    def routed(self) -> bool:
+        """The strategy has a forward of its own."""
+        return type(self.strategy).forward is not Strategy.forward
 
 
 def train(run: Run) -> None:
@@ -75,6 +83,7 @@ def train(run: Run) -> None:
         points = probe_points(run, experience)
         if not place.entered:
             enter(run, experience)
+        learner.train_only(strategy.trainable(learner, experience))
         untouched = digest(checkpoint(run).tensors) if experience.trains == "none" else None
         while True:
             for point in points.get(place.position, ()):
@@ -83,9 +92,9 @@ def train(run: Run) -> None:
                 break
             batch = experience.batch(place.position)
             loss = (
-                step(run, experience, batch)
-                if experience.trains == "all"
-                else read_only(run, experience, batch)
+                read_only(run, experience, batch)
+                if experience.trains == "none"
+                else step(run, experience, batch)
             )
             learner.step += 1
             place.position += 1
@@ -98,6 +107,8 @@ def train(run: Run) -> None:
         if untouched is not None and digest(checkpoint(run).tensors) != untouched:
             raise RunFailed(f"{experience.name}: a rest without training changed the learner")
         strategy.after_experience(learner, experience)
+        if experience.save_as is not None:
+            run.snapshots[experience.save_as] = snapshot(run)
         place.experience, place.position, place.entered = place.experience + 1, 0, False
     run.record.flush()
 
@@ -106,20 +117,21 @@ def enter(run: Run, experience: Experience) -> None:
     """Note the experience in the record, then let host and strategy prepare for it."""
     place = run.place
     place.content = chain(place.content, experience)
-    place.visited.append(
-        {
-            "experience": experience.index,
-            "name": experience.name,
-            "phase": experience.phase,
-            "task_label": experience.task_label,
-            "first_step": run.learner.step,
-            "steps": experience.steps,
-            "trains": experience.trains,
-        }
+    run.record.add(
+        "experiences",
+        experience=[experience.index],
+        name=[experience.name],
+        phase=[experience.phase],
+        task_label=[experience.task_label],
+        first_step=[run.learner.step],
+        steps=[experience.steps],
+        trains=[experience.trains],
+        start_from=[experience.start_from],
+        save_as=[experience.save_as],
     )
-    columns = {name: [row[name] for row in place.visited] for name in EXPERIENCES.names}
-    write_table(run.record.folder / "experiences.parquet", columns, EXPERIENCES)
-    if experience.moments == "fresh" and experience.trains == "all":
+    if experience.start_from is not None:
+        return_to(run, experience.start_from)
+    if experience.moments == "fresh" and experience.trains != "none":
         run.learner.use_moments(MAIN)
         run.learner.reset_moments()
     run.strategy.before_experience(run.learner, experience)
@@ -130,7 +142,7 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     """One optimizer step; returns its loss in nats per target token."""
     learner, strategy = run.learner, run.strategy
     rehearsed = strategy.rehearse(learner, batch)
-    loss, tokens, targets = learner.loss([*batch, *rehearsed])
+    loss, tokens, targets = learner.loss([*batch, *rehearsed], forward(run, experience.task_label))
     nats = loss.item()
     if not math.isfinite(nats):
         raise RunFailed(
@@ -148,14 +160,23 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     if counts:
         done = [learner.step + 1] * len(counts)
         run.record.add("exposures", step=done, fact=list(counts), count=list(counts.values()))
+        for twin in run.twins & counts.keys():
+            run.place.leaks.setdefault(twin, f"training rows of {experience.name}")
     return nats
+
+
+def forward(run: Run, task_label: int | None) -> Callable[[Tensor], Tensor] | None:
+    """The strategy's own forward for this task label; None where it has none."""
+    if not run.routed:
+        return None
+    return lambda input_ids: run.strategy.forward(run.learner, input_ids, task_label)
 
 
 @torch.no_grad()
 def read_only(run: Run, experience: Experience, batch: Batch) -> float:
     """A step of an experience that trains nothing: the loss is read and that is all."""
     run.learner.model.eval()
-    loss, tokens, targets = run.learner.loss(batch)
+    loss, tokens, targets = run.learner.loss(batch, forward(run, experience.task_label))
     run.learner.model.train()
     log_step(run, experience, loss.item(), 0.0, 0.0, tokens, targets, 0)
     return loss.item()
@@ -179,7 +200,7 @@ def log_step(
         loss=[loss],
         penalty=[penalty],
         grad_norm=[grad_norm],
-        lr=[run.learner.settings.lr if experience.trains == "all" else 0.0],
+        lr=[0.0 if experience.trains == "none" else run.learner.settings.lr],
         tokens=[tokens],
         targets=[targets],
         rehearsed=[rehearsed],
@@ -203,9 +224,11 @@ def probe_points(run: Run, experience: Experience) -> Mapping[int, tuple[ProbePo
 def ask(run: Run, experience: Experience, point: ProbePoint) -> None:
     """Score one probe set and put the answers on record."""
     if point.probe_set not in run.probe_sets:
-        run.probe_sets[point.probe_set] = ProbeSet(run.stream.probe_sets[point.probe_set], run.learner.device)
+        run.probe_sets[point.probe_set] = ProbeSet(
+            run.stream.probe_sets[point.probe_set], run.learner.device, run.stream.decoding, run.routed
+        )
     probes = run.probe_sets[point.probe_set]
-    answers = probes.ask(run.learner.model)
+    answers = probes.ask(run.learner.model, lambda label: forward(run, label))
     count = len(probes.probes)
     run.record.add(
         "probes",
@@ -219,6 +242,8 @@ def ask(run: Run, experience: Experience, point: ProbePoint) -> None:
         correct=answers.correct,
         best_other=answers.best_other,
         choice=answers.choice,
+        closed=answers.closed,
+        sampled=answers.sampled,
     )
     run.on_answers(point, answers, probes)
 
@@ -229,28 +254,84 @@ def chain(content: str, experience: Experience) -> str:
     hasher.update(
         f"{experience.phase} {experience.task_label} {experience.repeats} {experience.trains}".encode()
     )
+    if experience.start_from is not None:
+        hasher.update(f"from {experience.start_from}".encode())
     for batch in experience.batches:
         for row in batch:
             hasher.update(row.input_ids.astype("<i4").tobytes() + row.loss_mask.tobytes())
+            if row.weights is not None:
+                hasher.update(b"weights" + row.weights.astype("<f4").tobytes())
+            if row.segments is not None:
+                hasher.update(b"segments" + row.segments.astype("<i4").tobytes())
             hasher.update(json.dumps(row.facts).encode())
     return hasher.hexdigest()
 
 
-def checkpoint(run: Run) -> Checkpoint:
-    """All that the rest of the run depends on."""
-    learner, place = run.learner, run.place
+def snapshot(run: Run) -> Checkpoint:
+    """The learner as it stands, on the CPU: weights, moments, strategy, random state; not its clock."""
+    tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in learner_tensors(run).items()}
+    # through JSON, so that what the strategy goes on changing is not what is kept
+    return Checkpoint(tensors, json.loads(json.dumps(learner_state(run))))
+
+
+def return_to(run: Run, name: str) -> None:
+    """Make the learner what it was when the snapshot was taken; the clock goes on.
+
+    Raises:
+        RunFailed: no experience has made this snapshot.
+    """
+    if name not in run.snapshots:
+        raise RunFailed(
+            f"no snapshot {name!r} to start from; made so far: {', '.join(run.snapshots) or 'none'}"
+        )
+    kept = run.snapshots[name]
+    set_learner(run, Checkpoint(kept.tensors, json.loads(json.dumps(kept.state))))
+
+
+def learner_tensors(run: Run) -> dict[str, Tensor]:
+    """Tensors of the learner and of torch's random state."""
+    learner = run.learner
     tensors = learner.tensors() | {"random:cpu": torch.get_rng_state()}
     if learner.device.type == "cuda":
         tensors["random:cuda"] = torch.cuda.get_rng_state(learner.device)
+    return tensors
+
+
+def learner_state(run: Run) -> dict[str, Any]:
+    """What the learner and the strategy are besides tensors."""
+    return {
+        "active_moments": run.learner.active_moments,
+        "generator": run.learner.generator.bit_generator.state,
+        "strategy": run.strategy.state_dict(),
+    }
+
+
+def set_learner(run: Run, saved: Checkpoint) -> None:
+    """Take back what `learner_tensors` and `learner_state` gave."""
+    learner = run.learner
+    learner.restore(saved.tensors, saved.state["active_moments"])
+    learner.generator.bit_generator.state = saved.state["generator"]
+    run.strategy.load_state_dict(saved.state["strategy"])
+    torch.set_rng_state(saved.tensors["random:cpu"])
+    if "random:cuda" in saved.tensors:
+        torch.cuda.set_rng_state(saved.tensors["random:cuda"], learner.device)
+
+
+def checkpoint(run: Run) -> Checkpoint:
+    """All that the rest of the run depends on."""
+    branches = {
+        f"snapshot {name}:{key}": tensor
+        for name, kept in run.snapshots.items()
+        for key, tensor in kept.tensors.items()
+    }
     return Checkpoint(
-        tensors,
+        learner_tensors(run) | branches,
         {
-            "step": learner.step,
-            "active_moments": learner.active_moments,
-            "generator": learner.generator.bit_generator.state,
-            "strategy": run.strategy.state_dict(),
+            **learner_state(run),
+            "step": run.learner.step,
             "parts": run.record.parts,
-            "place": vars(place),
+            "place": vars(run.place),
+            "snapshots": {name: kept.state for name, kept in run.snapshots.items()},
         },
     )
 
@@ -263,13 +344,13 @@ def write_checkpoint(run: Run) -> None:
 
 def restore(run: Run, saved: Checkpoint) -> None:
     """Continue from a checkpoint; record parts it does not know are deleted."""
-    learner = run.learner
-    learner.restore(saved.tensors, saved.state["active_moments"])
-    learner.step = saved.state["step"]
-    learner.generator.bit_generator.state = saved.state["generator"]
-    run.strategy.load_state_dict(saved.state["strategy"])
-    run.place = Place(**saved.state["place"])
+    set_learner(run, saved)
+    run.learner.step = saved.state["step"]
+    for name, state in saved.state["snapshots"].items():
+        front = f"snapshot {name}:"
+        tensors = {k.removeprefix(front): t for k, t in saved.tensors.items() if k.startswith(front)}
+        run.snapshots[name] = Checkpoint(tensors, state)
+    saved_place = Place(**saved.state["place"])
+    run.place.leaks.update(saved_place.leaks)  # the text source goes on adding to this very mapping
+    run.place = replace(saved_place, leaks=run.place.leaks)
     run.record.drop_parts_after(saved.state["parts"])
-    torch.set_rng_state(saved.tensors["random:cpu"])
-    if "random:cuda" in saved.tensors:
-        torch.cuda.set_rng_state(saved.tensors["random:cuda"], learner.device)

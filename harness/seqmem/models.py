@@ -421,8 +421,16 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def load_model(folder: Path, choice: ModelChoice, device: str | torch.device = "cpu") -> PreTrainedModel:
+def load_model(
+    folder: Path,
+    choice: ModelChoice,
+    device: str | torch.device = "cpu",
+    *,
+    random_weights: int | None = None,
+) -> PreTrainedModel:
     """The model in `choice.dtype` on `device`, in evaluation mode as transformers returns it.
+
+    With `random_weights`, a seed, the architecture alone is taken and its weights are drawn anew.
 
     Raises:
         UsageError: the architecture or kernel is not available, weights are missing from the files
@@ -432,6 +440,8 @@ def load_model(folder: Path, choice: ModelChoice, device: str | torch.device = "
     from transformers import AutoModelForCausalLM
 
     where = f"model {choice.name!r}"
+    if random_weights is not None:
+        return _untrained(folder, choice, random_weights).to(device)
     with _quiet():
         try:
             model, loaded = AutoModelForCausalLM.from_pretrained(
@@ -459,6 +469,26 @@ def load_model(folder: Path, choice: ModelChoice, device: str | torch.device = "
         )
     model.to(device)
     _check_causal(model, where)
+    return model
+
+
+def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
+    """The architecture of `folder` with the weights its own initialisation draws; drawn on the CPU."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    trust = choice.trust_remote_code
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config,
+            dtype=getattr(torch, choice.dtype),
+            attn_implementation=choice.attention,
+            trust_remote_code=trust,
+        )
+    model.eval()
+    _check_causal(model, f"model {choice.name!r}")
     return model
 
 

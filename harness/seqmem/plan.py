@@ -17,7 +17,7 @@ from seqmem.models import Attention, Dtype, LocatedModel, ModelChoice, resolve
 from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
 from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
 from seqmem.registry import Registry
-from seqmem.types import Outline, ScenarioSpec, StrategySpec
+from seqmem.types import Options, Outline, ScenarioSpec, StrategySpec, TextSpec
 
 # A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
 # 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
@@ -30,15 +30,18 @@ CLOCK_BYTES = 4
 
 @dataclass(frozen=True)
 class Request:
-    """A bench as the user asks for it; every field is a command-line option of the same name."""
+    """A bench as the user asks for it; every field is a command-line option of the same name.
+
+    No `model` means the one each scenario proposes; no `sweep` means what the scenario's preset sweeps.
+    """
 
     scenario: tuple[str, ...]
     strategy: tuple[str, ...]
-    model: tuple[str, ...] = ("tiny",)
+    model: tuple[str, ...] = ()
     preset: str = "default"
     seeds: str = "0-2"
     set: tuple[str, ...] = ()
-    sweep: str | None = None
+    sweep: tuple[str, ...] = ()
     text: str = "world"
     optimizer: str | None = None
     lr: float | None = None
@@ -66,12 +69,14 @@ class PlannedRun:
     """One run of the grid.
 
     Attributes:
-        name: for people and for the record's folder: scenario, strategy, seed, control.
+        name: for people and for the record's folder: scenario, strategy, model, seed, control.
+        scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
         extra_bytes: what the strategy will keep in moment contexts beyond the learner's own.
     """
 
     recipe: Recipe
     name: str
+    scenario_options: Mapping[str, Any]
     text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
@@ -86,8 +91,10 @@ class PlannedRun:
 
     @property
     def memory_bytes(self) -> int:
-        """Weights, gradients, moments and the strategy's contexts; activations come on top."""
-        return self.parameter_bytes * (2 + len(self.recipe.optimizer.moments)) + self.extra_bytes
+        """Weights, gradients, moments, a snapshot of them, the strategy's contexts; activations come on top."""
+        moments = len(self.recipe.optimizer.moments)
+        snapshot = 1 + moments if self.outline.branches else 0
+        return self.parameter_bytes * (2 + moments + snapshot) + self.extra_bytes
 
     @property
     def folder(self) -> str:
@@ -168,21 +175,17 @@ def plan(request: Request, registry: Registry) -> Plan:
     """
     seeds = parse_seeds(request.seeds)
     given = parse_assignments(request.set)
-    sweep = parse_sweep(request.sweep) if request.sweep else None
     device = choose_device(request.device)
     _check_choices(request)
     text, text_options = _text(request, given["text"], registry)
-    models = [resolve(_model_choice(request, name), registry) for name in _distinct(request.model, "--model")]
-    shown = [located.model.name for located in models]
-    for name in shown:
-        if shown.count(name) > 1:
-            raise UsageError(f"two models would both be shown as {name!r} in the table; rename one folder")
+    asked_models = _models(request, request.model, registry) if request.model else []
     left_out: list[str] = []
     runs: dict[str, PlannedRun] = {}
     boards = []
     for scenario_name in _distinct(request.scenario, "--scenario"):
         scenario = registry.load("scenario", scenario_name)
-        arms = _arms(request, scenario, given, sweep, registry, left_out)
+        models = asked_models or _models(request, [scenario.model], registry)
+        arms = _arms(request, scenario, given, _sweeps(request, scenario, given), registry, left_out)
         rows = []
         for located, arm in itertools.product(models, arms):
             row_runs: dict[str | None, dict[int, str]] = {}
@@ -202,7 +205,6 @@ def plan(request: Request, registry: Registry) -> Plan:
                         text_options,
                         device,
                         seed,
-                        len(models) > 1,
                     )
                     runs.setdefault(run.recipe.id, run)
                     primary = run.outline.primary
@@ -226,6 +228,38 @@ def plan(request: Request, registry: Registry) -> Plan:
             )
         boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
     return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)))
+
+
+def _models(request: Request, names: Sequence[str], registry: Registry) -> list[LocatedModel]:
+    models = [resolve(_model_choice(request, name), registry) for name in _distinct(names, "--model")]
+    shown = [located.model.name for located in models]
+    for name in shown:
+        if shown.count(name) > 1:
+            raise UsageError(f"two models would both be shown as {name!r} in the table; rename one folder")
+    return models
+
+
+def _sweeps(
+    request: Request, scenario: ScenarioSpec, given: Mapping[Any, Mapping[str, Any]]
+) -> tuple[Sweep, ...]:
+    """The options swept, all combinations of which are run: the user's, else what the preset sweeps.
+
+    What the preset sweeps and the user sets to one value is not swept.
+
+    Raises:
+        UsageError: an option is swept twice, or is one of the text.
+    """
+    if not request.sweep:
+        proposed = map(parse_sweep, scenario.sweep.get(request.preset, ()))
+        fixed = {**given, "optimizer": {**_overrides(request), **given["optimizer"]}}
+        return tuple(sweep for sweep in proposed if sweep.name not in fixed[sweep.scope])
+    sweeps = tuple(parse_sweep(text) for text in request.sweep)
+    for sweep in sweeps:
+        if sweep.scope == "text":
+            raise UsageError("--sweep takes options of scenario, strategy or optimizer, not of text")
+        if sum((other.scope, other.name) == (sweep.scope, sweep.name) for other in sweeps) > 1:
+            raise UsageError(f"--sweep {sweep.scope}.{sweep.name} is given twice")
+    return sweeps
 
 
 def choose_device(asked: str) -> str:
@@ -297,19 +331,22 @@ def _text(
             name, options = "dataset", {"id": request.text, **options}
     spec = registry.load("text", name)
     values = validate(spec.options, options, f"text {name}")
+    return _choice(spec, values), values.model_dump(mode="json")
+
+
+def _choice(spec: TextSpec | ScenarioSpec, values: Options) -> PluginChoice:
+    """A plugin with its options as recipes keep them: of a path its last part, and a hash of what is there."""
     options = values.model_dump(mode="json")
     shown = {key: Path(value).name if key in spec.local else value for key, value in options.items()}
-    choice = PluginChoice(
-        name=spec.name, version=spec.version, options=shown, content=spec.fingerprint(values)
-    )
-    return choice, options
+    content = spec.fingerprint(values) if spec.fingerprint is not None else ""
+    return PluginChoice(name=spec.name, version=spec.version, options=shown, content=content)
 
 
 def _arms(
     request: Request,
     scenario: ScenarioSpec,
     given: Mapping[Any, Mapping[str, Any]],
-    sweep: Sweep | None,
+    sweeps: Sequence[Sweep],
     registry: Registry,
     left_out: list[str],
 ) -> list[_Arm]:
@@ -330,27 +367,24 @@ def _arms(
             left_out.append(str(error))
     proposed = scenario.optimizer.get(request.preset, scenario.optimizer["default"])
     arms: list[_Arm] = []
-    points: Sequence[Any] = sweep.values if sweep else (None,)
     for spec in specs.values():
         takes = set(spec.options.model_fields)
         own = {key: value for key, value in given["strategy"].items() if key in takes}
-        for point in points:
+        # a strategy without a swept option has one row for all of its values
+        applicable = [s for s in sweeps if s.scope != "strategy" or s.name in takes]
+        for points in itertools.product(*(sweep.values for sweep in applicable)):
             values: dict[str, dict[str, Any]] = {
                 "scenario": {**scenario.presets[request.preset], **given["scenario"]},
                 "strategy": dict(own),
                 "optimizer": {**_overrides(request), **given["optimizer"]},
             }
             swept: dict[str, Any] = {}
-            if sweep is not None and (sweep.scope != "strategy" or sweep.name in takes):
-                if sweep.scope == "text":
-                    raise UsageError("--sweep takes options of scenario, strategy or optimizer, not of text")
+            for sweep, point in zip(applicable, points, strict=True):
                 values[sweep.scope][sweep.name] = point
-                swept = {f"{sweep.scope}.{sweep.name}": point}
-            elif sweep is not None and point != points[0]:
-                continue  # this strategy has no such option: one row stands for all values
+                swept[f"{sweep.scope}.{sweep.name}"] = point
             values["optimizer"] = _optimizer(proposed, values["optimizer"])
             arms.append(_arm(scenario, spec, values, swept, own))
-    for scope, unused in _unused(given, sweep, specs):
+    for scope, unused in _unused(given, sweeps, specs):
         raise UsageError(
             unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields})
         )
@@ -371,10 +405,10 @@ def _refer(arms: Sequence[_Arm], reference: str) -> None:
 
 
 def _unused(
-    given: Mapping[Any, Mapping[str, Any]], sweep: Sweep | None, specs: Mapping[str, StrategySpec]
+    given: Mapping[Any, Mapping[str, Any]], sweeps: Sequence[Sweep], specs: Mapping[str, StrategySpec]
 ) -> list[tuple[str, str]]:
     """Strategy options that no strategy of the bench has."""
-    asked = set(given["strategy"]) | ({sweep.name} if sweep and sweep.scope == "strategy" else set())
+    asked = set(given["strategy"]) | {sweep.name for sweep in sweeps if sweep.scope == "strategy"}
     known = {key for spec in specs.values() for key in spec.options.model_fields}
     return [(f"strategy {' or '.join(specs)}", name) for name in sorted(asked - known)]
 
@@ -445,20 +479,22 @@ def _run(
     text_options: Mapping[str, Any],
     device: str,
     seed: int,
-    name_model: bool,
 ) -> PlannedRun:
     model = located.model
     options = validate(arm.scenario.options, scenario_options, f"scenario {arm.scenario.name}")
     outline = arm.scenario.outline(options)
+    if outline.branches and arm.strategy.transform_stream is not None:
+        raise UsageError(
+            f"strategy {arm.strategy.name} mixes the whole stream, scenario {arm.scenario.name} returns to snapshots "
+            "within it: the two cannot go together"
+        )
     if outline.longest_row > model.max_positions:
         raise UsageError(
             f"scenario {arm.scenario.name} needs rows of {outline.longest_row} tokens, model {model.name} reads "
             f"{model.max_positions}; shorten the rows (see `seqmem describe {arm.scenario.name}`) or take another model"
         )
     recipe = Recipe(
-        scenario=PluginChoice(
-            name=arm.scenario.name, version=arm.scenario.version, options=options.model_dump(mode="json")
-        ),
+        scenario=_choice(arm.scenario, options),
         strategy=PluginChoice(
             name=arm.strategy.name, version=arm.strategy.version, options=dict(arm.strategy_options)
         ),
@@ -489,13 +525,14 @@ def _run(
     names = [
         arm.scenario.name,
         arm.label,
-        *([model.name] if name_model else []),
+        model.name,
         f"s{seed}",
         *([control] if control else []),
     ]
     return PlannedRun(
         recipe=recipe,
         name=" ".join(names),
+        scenario_options=options.model_dump(mode="json"),
         text_options=text_options,
         model_folder=located.folder,
         outline=outline,

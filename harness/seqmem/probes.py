@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def answer_probe(
     chance: float | None = None,
     task_label: int | None = None,
     twin_of: str | None = None,
+    **further: Any,
 ) -> Probe:
     """A probe for `answer` after `prompt`.
 
@@ -85,6 +87,7 @@ def answer_probe(
         chance: probability of the answer under uniform guessing.
         task_label: loop or task of the fact.
         twin_of: id of the trained fact this never-trained twin mirrors.
+        **further: any further field of `Probe`: subject, group, position, context, task_known.
 
     Raises:
         UsageError: see `continuation`.
@@ -104,13 +107,23 @@ def answer_probe(
         chance=chance,
         task_label=task_label,
         twin_of=twin_of,
+        **further,
     )
 
 
 def document_probe(
-    encode: Encode, text: str, *, id: str, fact: str, length: int | None = None, task_label: int | None = None
+    encode: Encode,
+    text: str,
+    *,
+    id: str,
+    fact: str,
+    length: int | None = None,
+    task_label: int | None = None,
+    **further: Any,
 ) -> Probe:
     """A probe of a whole document: the log-probability of every token after the first.
+
+    `further` is any further field of `Probe`, such as its position.
 
     Raises:
         UsageError: the document has fewer than two tokens.
@@ -127,4 +140,5 @@ def document_probe(
         fact=fact,
         relation="general",
         task_label=task_label,
+        **further,
     )

@@ -80,7 +80,7 @@ class Job(Options):
 
     Attributes:
         asked: the configuration as the user gave it, for the record.
-        text_options: the text source's options with the paths of this machine, which the recipe leaves out.
+        scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
         folder: the record's folder.
         model_folder: where the model's files lie on this machine.
         checkpoint_every: steps between checkpoints.
@@ -91,6 +91,7 @@ class Job(Options):
 
     recipe: Recipe
     asked: dict[str, Any]
+    scenario_options: dict[str, Any]
     text_options: dict[str, Any]
     folder: str
     model_folder: str

@@ -2,13 +2,13 @@
 
 A record is a folder::
 
-    run.json                 recipe, versions, hardware, status
-    items.parquet            one row per probe: what is asked
-    experiences.parquet      one row per experience started
-    probes/part-*.parquet    one row per probe asked
-    steps/part-*.parquet     one row per optimizer step
-    exposures/part-*.parquet one row per fact stated in a trained step
-    checkpoints/             only while the run is unfinished, or when kept
+    run.json                    recipe, versions, hardware, status
+    items.parquet               one row per probe: what is asked
+    experiences/part-*.parquet  one row per experience started
+    probes/part-*.parquet       one row per probe asked
+    steps/part-*.parquet        one row per optimizer step
+    exposures/part-*.parquet    one row per fact stated in a trained step
+    checkpoints/                only while the run is unfinished, or when kept
 
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
@@ -34,7 +34,7 @@ from seqmem.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
-FORMAT = 1
+FORMAT = 2
 
 TABLES: Mapping[str, pa.Schema] = {
     "probes": pa.schema(
@@ -49,6 +49,8 @@ TABLES: Mapping[str, pa.Schema] = {
             ("correct", pa.bool_()),  # greedy decoding gives exactly the answer
             ("best_other", pa.float64()),  # highest log-probability among the other choices, nats, or null
             ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
+            ("closed", pa.float64()),  # log-probability renormalised over the choices, nats, or null
+            ("sampled", pa.float64()),  # probability that one sampled answer is exactly the answer, or null
         ]
     ),
     "steps": pa.schema(
@@ -65,6 +67,19 @@ TABLES: Mapping[str, pa.Schema] = {
         ]
     ),
     "exposures": pa.schema([("step", pa.int32()), ("fact", pa.string()), ("count", pa.int32())]),
+    "experiences": pa.schema(
+        [
+            ("experience", pa.int32()),
+            ("name", pa.string()),
+            ("phase", pa.string()),
+            ("task_label", pa.int32()),
+            ("first_step", pa.int32()),  # steps done before it
+            ("steps", pa.int32()),
+            ("trains", pa.string()),
+            ("start_from", pa.string()),  # snapshot the learner returned to, or null
+            ("save_as", pa.string()),  # snapshot made of the learner afterwards, or null
+        ]
+    ),
 }
 
 ITEMS = pa.schema(
@@ -79,18 +94,10 @@ ITEMS = pa.schema(
         ("answer", pa.string()),
         ("chance", pa.float64()),
         ("choices", pa.list_(pa.string())),
-    ]
-)
-
-EXPERIENCES = pa.schema(
-    [
-        ("experience", pa.int32()),
-        ("name", pa.string()),
-        ("phase", pa.string()),
-        ("task_label", pa.int32()),
-        ("first_step", pa.int32()),  # steps done before it
-        ("steps", pa.int32()),
-        ("trains", pa.string()),
+        ("group", pa.string()),  # arm of the scenario's design, or empty
+        ("position", pa.int32()),  # place along the scenario's axis, or null
+        ("context", pa.int32()),  # sentences or turns kept in front of the prompt
+        ("task_known", pa.bool_()),  # the learner is told the task label
     ]
 )
 
@@ -211,11 +218,11 @@ class RunRecord:
 
     @cached_property
     def experiences(self) -> pd.DataFrame:
-        """Experiences in the order they ran; columns as `EXPERIENCES`, plus `visit`.
+        """Experiences in the order they ran; columns as `TABLES["experiences"]`, plus `visit`.
 
         `visit` counts earlier experiences of the same phase and task label, from 0.
         """
-        table: pd.DataFrame = pq.read_table(self.folder / "experiences.parquet").to_pandas()
+        table = self._parts("experiences")
         table["visit"] = table.groupby(["phase", "task_label"], dropna=False).cumcount()
         return table
 
@@ -241,14 +248,19 @@ class RunRecord:
         relation: str | None = None,
         cue: str = "none",
         twins: bool = False,
+        context: int | None = 0,
+        task_known: bool = False,
     ) -> pd.DataFrame:
         """Rows of `probes` for one schedule, rung and cue, of the trained facts or of their twins.
 
-        `relation` None means the scenario's primary rung, as stated in the record.
+        `relation` None means the scenario's primary rung, as stated in the record; `context` None means
+        whatever stands in front of the prompt.
         """
         rows = self.probes
         wanted = (rows["relation"] == (relation or self.info["primary_relation"])) & (rows["cue"] == cue)
-        wanted &= rows["twin_of"].notna() == twins
+        wanted &= (rows["twin_of"].notna() == twins) & (rows["task_known"] == task_known)
+        if context is not None:
+            wanted &= rows["context"] == context
         if schedule is not None:
             asking = {names: schedule in names.split("+") for names in rows["schedule"].unique()}
             wanted &= rows["schedule"].map(asking).astype(bool)

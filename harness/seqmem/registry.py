@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from seqmem.errors import PluginError, SeqmemError, UsageError, unknown
 
 if TYPE_CHECKING:
-    from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, StrategySpec, TextSpec
+    from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, StrategySpec, SuiteSpec, TextSpec
 
-    Spec = ScenarioSpec | StrategySpec | MetricSpec | ModelSpec | TextSpec
+    Spec = ScenarioSpec | StrategySpec | MetricSpec | ModelSpec | TextSpec | SuiteSpec
 
-Kind = Literal["scenario", "strategy", "metric", "model", "text"]
-KINDS: tuple[Kind, ...] = ("scenario", "strategy", "metric", "model", "text")
+Kind = Literal["scenario", "strategy", "metric", "model", "text", "suite"]
+KINDS: tuple[Kind, ...] = ("scenario", "strategy", "metric", "model", "text", "suite")
 
 HOST = "seqmem"
 """The distribution the host itself comes in."""
@@ -162,6 +162,8 @@ class Registry:
     def load(self, kind: Literal["model"], name: str) -> ModelSpec: ...
     @overload
     def load(self, kind: Literal["text"], name: str) -> TextSpec: ...
+    @overload
+    def load(self, kind: Literal["suite"], name: str) -> SuiteSpec: ...
     @overload
     def load(self, kind: Kind, name: str) -> Spec: ...
 

@@ -19,6 +19,7 @@ import torch
 
 from seqmem import __version__
 from seqmem.checkpoint import digest, load_last
+from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
@@ -100,7 +101,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
     for spec, choice in ((scenario, recipe.scenario), (strategy, recipe.strategy), (text, recipe.text)):
         if spec.version != choice.version:
             raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
-    scenario_options = validate(scenario.options, recipe.scenario.options, f"scenario {scenario.name}")
+    scenario_options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     strategy_options = validate(strategy.options, recipe.strategy.options, f"strategy {strategy.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     model = ModelChoice(
@@ -111,30 +112,35 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         trust_remote_code=recipe.model.trust_remote_code,
     )
     outline = scenario.outline(scenario_options)
+    place = Place()
+    watch = Watch(text.open(text_options, recipe.seed, outline.documents), place.leaks)
     context = BuildContext(
         seed=recipe.seed,
         encode=encoder(load_tokenizer(model_folder, model)),
         max_positions=recipe.model.max_positions,
-        text=text.open(text_options, recipe.seed, outline.documents),
+        text=watch.text,
     )
     stream = scenario.build(scenario_options, context)
+    twins = watch.begin(stream)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     device = torch.device(recipe.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
-    learner = Learner(
-        load_model(model_folder, model, device), recipe.optimizer, device, _strategy_seed(recipe)
+    weights = load_model(
+        model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
     )
+    learner = Learner(weights, recipe.optimizer, device, _strategy_seed(recipe))
     torch.manual_seed(recipe.seed)
     run = Run(
         learner=learner,
         strategy=strategy.build(strategy_options),
         stream=stream,
         record=RecordWriter(Path(job.folder)),
-        place=Place(),
+        place=place,
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
+        twins=twins,
     )
     run.strategy.setup(learner)
     return run, outline
@@ -145,6 +151,7 @@ def _results(run: Run) -> dict[str, Any]:
     on_gpu = run.learner.device.type == "cuda"
     return {
         "content": run.place.content,
+        "contamination": dict(sorted(run.place.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
         "extra_state_bytes": run.learner.state.bytes()
@@ -187,6 +194,10 @@ def _write_items(folder: Path, stream: Stream) -> None:
         "answer": [p.answer for p in probes],
         "chance": [p.chance for p in probes],
         "choices": [list(p.choice_names) for p in probes],
+        "group": [p.group for p in probes],
+        "position": [p.position for p in probes],
+        "context": [p.context for p in probes],
+        "task_known": [p.task_known for p in probes],
     }
     write_table(folder / "items.parquet", columns, ITEMS)
 
@@ -287,7 +298,8 @@ def _reporters(
         recall: dict[str, list[bool]] = {}
         for probe, correct in zip(probes.probes, answers.correct, strict=True):
             if probe.relation == relation != "general" and probe.cue == "none":
-                label = "twins" if probe.twin_of else f"loop {probe.task_label}"
+                own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
+                label = "twins" if probe.twin_of else own
                 recall.setdefault(label, []).append(correct)
         if recall:
             report(

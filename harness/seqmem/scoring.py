@@ -8,14 +8,14 @@ for free. Rows are padded on the right: causal attention never looks there, so n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqmem.types import Probe
+from seqmem.types import Decoding, Probe
 
 ROW_TOKENS = 4096
 """Tokens per forward, padding included: bounds the memory a forward takes."""
@@ -34,12 +34,32 @@ class Answers:
         correct: greedy decoding gives exactly the answer.
         best_other: highest log-probability among the other choices, None without choices.
         choice: index of the most probable choice, None without choices.
+        closed: log-probability of the answer renormalised over its choices, nats; None where it is not
+            among them.
+        sampled: probability, 0 to 1, that one sampled answer is exactly the answer, None without decoding.
+            Sampling draws a token at a time, so it is the product over the answer's tokens, each given the
+            true ones before it: n samples hit with probability 1 - (1 - sampled)^n, without drawing any.
     """
 
     logprob: list[float]
     correct: list[bool]
     best_other: list[float | None]
     choice: list[int | None]
+    closed: list[float | None]
+    sampled: list[float | None]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row to be scored: its tokens, where the answer starts, the task label told, one-token rivals.
+
+    `rivals` maps a token that competes with a one-token answer to the number its score is kept under.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    told: int | None
+    rivals: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,9 @@ class _Rows:
 
     `ids` (R, T); for each read position its `row`, its `position` (the token before the target) and its
     `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
-    row, ascending, and `place` is where a read position stands in them.
+    row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
+    are the same for one-token rivals: which read position, which token, which score. All rows are told the
+    same task label.
     """
 
     ids: Tensor
@@ -58,91 +80,153 @@ class _Rows:
     owner: Tensor
     kept: Tensor
     place: Tensor
+    rival_at: Tensor
+    rival: Tensor
+    rival_owner: Tensor
+    told: int | None
+
+
+Forward = Callable[[Tensor], Tensor]
 
 
 class ProbeSet:
     """Probes laid out once as padded blocks, asked many times."""
 
-    def __init__(self, probes: Sequence[Probe], device: torch.device) -> None:
-        """Lay out the answers, and the choices where a probe has any."""
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        device: torch.device,
+        decoding: Decoding | None = None,
+        routed: bool = False,
+    ) -> None:
+        """Lay out the answers, and the choices where a probe has any.
+
+        Args:
+            probes: what is asked.
+            device: where the model lies.
+            decoding: sampled decoding whose success probability is wanted too.
+            routed: the learner has a forward that a task label may change.
+        """
         self.probes = tuple(probes)
-        # (input ids, answer start) of every row; a choice equal to the answer shares the answer's row
-        rows = [(probe.input_ids, probe.answer_start) for probe in self.probes]
-        self._choice_rows: list[list[int]] = []
+        self._decoding = decoding
+        told = [probe.task_label if routed and probe.task_known else None for probe in self.probes]
+        lines = [
+            _Line(p.input_ids, p.answer_start, label) for p, label in zip(self.probes, told, strict=True)
+        ]
+        scores = len(lines)  # a choice equal to the answer shares the answer's score
+        self._choice_scores: list[list[int]] = []
+        rows = list(enumerate(lines))
         for index, probe in enumerate(self.probes):
             prefix, answer = probe.input_ids[: probe.answer_start], probe.input_ids[probe.answer_start :]
+            single = len(answer) == 1  # all one-token choices are read off the answer's own row
             own: list[int] = []
             for choice in probe.choices:
                 if choice == answer:
                     own.append(index)
+                    continue
+                own.append(scores)
+                if single and len(choice) == 1:
+                    lines[index].rivals[choice[0]] = scores
                 else:
-                    own.append(len(rows))
-                    rows.append((prefix + choice, probe.answer_start))
-            self._choice_rows.append(own)
-        self._rows = len(rows)
-        self.tokens = sum(len(ids) for ids, _ in rows)
+                    rows.append((scores, _Line(prefix + choice, probe.answer_start, told[index])))
+                scores += 1
+            self._choice_scores.append(own)
+        self._scores = scores
+        self.tokens = sum(len(line.ids) for _, line in rows)
         self._blocks = [_lay_out(block, device) for block in _blocks(rows)]
 
     @torch.no_grad()
-    def ask(self, model: nn.Module) -> Answers:
-        """Score every probe; the model, its mode and the random state are left as they were."""
+    def ask(
+        self, model: nn.Module, forward: Callable[[int | None], Forward | None] = lambda label: None
+    ) -> Answers:
+        """Score every probe; the model, its mode and the random state are left as they were.
+
+        `forward` gives, for a task label told or None, what stands in for the model's forward, if anything.
+        """
         training = model.training
         model.eval()
         keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        logprob = torch.zeros(self._rows, dtype=torch.float64)
-        wrong = torch.zeros(self._rows, dtype=torch.int64)
+        logprob = torch.zeros(self._scores, dtype=torch.float64)
+        sampled = torch.zeros(self._scores, dtype=torch.float64)
+        wrong = torch.zeros(self._scores, dtype=torch.int64)
         for block in self._blocks:
-            if keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
+            own_forward = forward(block.told)
+            if own_forward is not None:
+                logits = own_forward(block.ids)[block.row, block.position].float()
+            elif keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
                 output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept)
                 logits = output.logits[block.row, block.place].float()
             else:
                 output = model(input_ids=block.ids, use_cache=False)
                 logits = output.logits[block.row, block.position].float()
-            picked = logits.gather(1, block.target[:, None])[:, 0] - logits.logsumexp(1)
+            total = logits.logsumexp(1)
+            picked = logits.gather(1, block.target[:, None])[:, 0] - total
             logprob.index_add_(0, block.owner, picked.double().cpu())
             wrong.index_add_(0, block.owner, (logits.argmax(1) != block.target).long().cpu())
+            if len(block.rival):
+                rivals = logits[block.rival_at, block.rival] - total[block.rival_at]
+                logprob.index_add_(0, block.rival_owner, rivals.double().cpu())
+            if self._decoding is not None:
+                drawn = _sampling_logprob(logits, block.target, self._decoding)
+                sampled.index_add_(0, block.owner, drawn.double().cpu())
         model.train(training)
         scores = logprob.numpy()
         best_other: list[float | None] = []
         choice: list[int | None] = []
-        for index, own in enumerate(self._choice_rows):
+        closed: list[float | None] = []
+        for index, own in enumerate(self._choice_scores):
             others = [scores[row] for row in own if row != index]
             best_other.append(float(max(others)) if others else None)
             choice.append(int(np.argmax(scores[own])) if own else None)
+            closed.append(float(scores[index] - np.logaddexp.reduce(scores[own])) if index in own else None)
         count = len(self.probes)
         return Answers(
             logprob=scores[:count].tolist(),
             correct=(wrong[:count] == 0).tolist(),
             best_other=best_other,
             choice=choice,
+            closed=closed,
+            sampled=sampled[:count].exp().tolist() if self._decoding is not None else [None] * count,
         )
 
 
-def _blocks(rows: Sequence[tuple[tuple[int, ...], int]]) -> list[list[tuple[int, tuple[int, ...], int]]]:
+def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probability of sampling the target token: temperature first, then the `top_k` most probable."""
+    scaled = logits / decoding.temperature
+    if decoding.top_k is not None and decoding.top_k < logits.shape[1]:
+        least = scaled.topk(decoding.top_k, dim=1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    return scaled.gather(1, target[:, None])[:, 0] - scaled.logsumexp(1)
+
+
+def _blocks(rows: Sequence[tuple[int, _Line]]) -> list[list[tuple[int, _Line]]]:
     """Group rows of like length, each group at most ROW_TOKENS with its padding, and little of that."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
-    blocks: list[list[tuple[int, tuple[int, ...], int]]] = []
-    for index in order:
-        ids, start = rows[index]
-        count = len(blocks[-1]) if blocks else 0
-        enough = count * len(ids) >= EVEN_TOKENS and len(ids) > EVEN * len(blocks[-1][0][1])
-        if not count or enough or (count + 1) * len(ids) > ROW_TOKENS:
+    order = sorted(rows, key=lambda row: (row[1].told is not None, row[1].told or 0, len(row[1].ids)))
+    blocks: list[list[tuple[int, _Line]]] = []
+    for number, line in order:
+        ids, last = line.ids, blocks[-1] if blocks else []
+        enough = len(last) * len(ids) >= EVEN_TOKENS and len(ids) > EVEN * len(last[0][1].ids)
+        if not last or last[0][1].told != line.told or enough or (len(last) + 1) * len(ids) > ROW_TOKENS:
             blocks.append([])
-        blocks[-1].append((index, ids, start))
+        blocks[-1].append((number, line))
     return blocks
 
 
-def _lay_out(block: Sequence[tuple[int, tuple[int, ...], int]], device: torch.device) -> _Rows:
-    width = max(len(ids) for _, ids, _ in block)
+def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
+    width = max(len(line.ids) for _, line in block)
     padded = np.zeros((len(block), width), dtype=np.int64)
-    row, position, target, owner = [], [], [], []
-    for line, (index, ids, start) in enumerate(block):
-        padded[line, : len(ids)] = ids
-        for place in range(start, len(ids)):
-            row.append(line)
+    row: list[int] = []
+    position, target, owner = [], [], []
+    rivals: list[tuple[int, int, int]] = []
+    for place_in_block, (number, line) in enumerate(block):
+        padded[place_in_block, : len(line.ids)] = line.ids
+        rivals += [(len(row), token, score) for token, score in line.rivals.items()]
+        for place in range(line.start, len(line.ids)):
+            row.append(place_in_block)
             position.append(place - 1)
-            target.append(ids[place])
-            owner.append(index)
+            target.append(line.ids[place])
+            owner.append(number)
+    rival_at, rival, rival_owner = np.array(rivals, dtype=np.int64).reshape(-1, 3).T.copy()
     kept, place_of = np.unique(position, return_inverse=True)
     return _Rows(
         ids=torch.from_numpy(padded).to(device),
@@ -152,4 +236,8 @@ def _lay_out(block: Sequence[tuple[int, tuple[int, ...], int]], device: torch.de
         owner=torch.tensor(owner),
         kept=torch.from_numpy(kept).to(device),
         place=torch.from_numpy(place_of).to(device),
+        rival_at=torch.from_numpy(rival_at).to(device),
+        rival=torch.from_numpy(rival).to(device),
+        rival_owner=torch.from_numpy(rival_owner),
+        told=block[0][1].told,
     )

@@ -12,6 +12,9 @@ LEVEL = 0.95
 MIN_SEEDS_FOR_P = 6
 """A sign-flip test of n seeds cannot go under 2 / 2**n: .0625 with five, .031 with six."""
 
+MIN_SIZES_FOR_INTERVAL = 3
+MIN_SIZES_FOR_P = 5
+
 _EXACT_UP_TO = 12
 _RESAMPLES = 9999
 
@@ -44,6 +47,26 @@ class Difference:
 
     interval: Interval
     p: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How a measure changes with model size; the unit is the model.
+
+    Attributes:
+        slope: change of the measure per tenfold parameters, in the measure's unit; None below two sizes.
+        low, high: 95 % interval of the slope; None below three sizes.
+        p: two-sided, of a slope of 0; None below five sizes.
+        sizes: different parameter counts.
+        reason: why there is no slope, interval or p-value.
+    """
+
+    slope: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    sizes: int
     reason: str = ""
 
 
@@ -112,3 +135,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[int(index)] = running
     return adjusted
+
+
+def size_trend(points: Sequence[tuple[float, float]]) -> Trend:
+    """Ordinary least squares of a measure on log10(parameters), one point per model.
+
+    The interval is slope +- t(.975, models - 2) times its standard error; p comes from the t test of slope 0
+    with the same degrees of freedom. A few points on a line by chance look like a law: no interval below three
+    sizes, no p-value below five.
+
+    Args:
+        points: (parameters, mean over seeds) per model, parameters above 0.
+    """
+    sizes = len({parameters for parameters, _ in points})
+    if sizes < 2:
+        return Trend(None, None, None, None, sizes, f"{sizes} size{'s' * (sizes != 1)}: a slope needs 2")
+    x, y = np.asarray(points, dtype=float).T
+    if np.ptp(y) == 0:
+        reason = "every model has the same value: no spread to make an interval of"
+        return Trend(0.0, None, None, None, sizes, reason)
+    fit = stats.linregress(np.log10(x), y)
+    slope = float(fit.slope)
+    if sizes < MIN_SIZES_FOR_INTERVAL:
+        reason = f"{sizes} sizes: an interval needs {MIN_SIZES_FOR_INTERVAL}"
+        return Trend(slope, None, None, None, sizes, reason)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(points) - 2) * fit.stderr)
+    if sizes < MIN_SIZES_FOR_P:
+        reason = f"{sizes} sizes: a p-value needs {MIN_SIZES_FOR_P}"
+        return Trend(slope, slope - half, slope + half, None, sizes, reason)
+    return Trend(slope, slope - half, slope + half, float(fit.pvalue), sizes)

@@ -7,13 +7,15 @@ optimizer, after_step. A strategy is given experiences, never probes.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqmem.errors import PluginError
 from seqmem.types import Batch, Example, Experience
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from seqmem.learner import Learner
 
 
@@ -39,6 +41,24 @@ class Strategy:
 
     def before_experience(self, learner: Learner, experience: Experience) -> None:
         """Before an experience's first step."""
+
+    def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
+        """Names of the parameters to train in this experience; None for all.
+
+        The others get no gradient and no optimizer step, and their moments stay. Asked after
+        `before_experience` and again when a run is resumed: a pure function of what it is given.
+        `experience.trains` says what the protocol wants.
+        """
+        return None
+
+    def forward(self, learner: Learner, input_ids: Tensor, task_label: int | None) -> Tensor:
+        """Logits (B, T, V) of token ids (B, T), in training and when probed.
+
+        Override it to route. `task_label` is the experience's in training; when probed it is the fact's
+        where the probe tells it, else None. No gradient is kept when probed.
+        """
+        logits: Tensor = learner.model(input_ids=input_ids, use_cache=False).logits
+        return logits
 
     def rehearse(self, learner: Learner, batch: Batch) -> Sequence[Example]:
         """Rows to train together with `batch`; the loss is averaged over all targets alike."""

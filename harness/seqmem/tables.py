@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 SEED_NOTE = (
-    "A seed varies data and training; the pretrained checkpoint is one, so claims concern that checkpoint. "
+    "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
+    "checkpoint is one, so claims concern that checkpoint. "
     "Brackets are 95 % t intervals over seeds; differences are paired by seed; p is a two-sided sign-flip "
     f"test, given from {MIN_SEEDS_FOR_P} common seeds up and Holm-adjusted over the rows compared with the "
     "reference on the primary measure. ↑: higher is better, ↓: lower is better."
@@ -114,13 +115,14 @@ def _blocks(board: Board, notes: _Notes) -> list[_Block]:
             )
             title = f"All measures, {against}, paired by seed"
             blocks.append(_Block(title, ("measure", "unit", *(row.label for row in compared)), body))
-    missing = tuple(
-        (m.name, " / ".join(dict.fromkeys(board.cells[row.label, m.name].reason for row in board.rows)))
-        for m in board.measures
-        if m not in had
-    )
+    missing: dict[str, list[str]] = {}
+    for m in board.measures:
+        if m not in had:
+            why = " / ".join(dict.fromkeys(board.cells[row.label, m.name].reason for row in board.rows))
+            missing.setdefault(why, []).append(m.name)
     if missing:
-        blocks.append(_Block("Without a value in any row", ("measure", "why"), missing))
+        listed = tuple((", ".join(names), why) for why, names in missing.items())
+        blocks.append(_Block("Without a value in any row", ("measures", "why"), listed))
     return blocks
 
 

@@ -5,7 +5,7 @@ No torch in this file: listing, planning and scoring must stay light.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from seqmem.leaderboard import Row
     from seqmem.record import RunRecord
     from seqmem.strategy import Strategy
 
@@ -22,11 +25,13 @@ API_VERSION = "1.0"
 """The plugin API this host offers; a plugin states the range it was written for in `seqmem_api`."""
 
 IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 Phase = Literal["inject", "loop", "task", "general", "rest"]
 Relation = Literal["last_token", "last_word", "verbatim", "paraphrase", "question", "general"]
 Cue = Literal["none", "own", "other"]
+Trains = Literal["all", "component", "others", "none"]
 
 
 class Options(BaseModel):
@@ -43,12 +48,18 @@ class Example:
         input_ids: (T,) int32 token ids.
         loss_mask: (T,) True where the token is a target, predicted from the tokens before it;
             position 0 has nothing before it and never counts.
-        facts: ids of the facts this row states; exposures are counted from it.
+        facts: ids of the facts this row states, one entry per statement; exposures are counted from it.
+        weights: (T,) float32 weight of each target in the loss, above 0; None for 1 everywhere. The loss is
+            the weighted sum over all targets of a batch divided by the sum of their weights.
+        segments: (T,) number of the document each token belongs to, ascending from 0, where the row packs
+            several; attention, positions and loss then stay inside a document. None for one document.
     """
 
     input_ids: IntArray
     loss_mask: BoolArray
     facts: tuple[str, ...] = ()
+    weights: FloatArray | None = None
+    segments: IntArray | None = None
 
 
 Batch = tuple[Example, ...]
@@ -65,7 +76,12 @@ class Experience:
         task_label: which loop or task is trained, or None.
         batches: one optimizer step each; rows may differ in length, the host pads on the right.
         repeats: every batch is trained this many times in a row.
-        trains: ``all`` parameters, or ``none``: the steps are counted but nothing is trained.
+        trains: what the protocol wants trained: ``all`` parameters; only the component of this task
+            (``component``); all but that component (``others``); ``none``: the steps are counted but
+            nothing is trained. Which parameters make up a component is the
+            strategy's business (`Strategy.trainable`); one that has none trains all of them.
+        start_from: name of a snapshot the learner returns to before this experience.
+        save_as: name under which the learner's state after this experience is kept as a snapshot.
         moments: ``fresh`` makes the host start this experience with zeroed optimizer state, the
             same for every strategy.
     """
@@ -76,8 +92,10 @@ class Experience:
     task_label: int | None
     batches: tuple[Batch, ...]
     repeats: int = 1
-    trains: Literal["all", "none"] = "all"
+    trains: Trains = "all"
     moments: Literal["carry", "fresh"] = "carry"
+    start_from: str | None = None
+    save_as: str | None = None
 
     @property
     def steps(self) -> int:
@@ -107,6 +125,12 @@ class Probe:
         cue: text put before the prompt: none, from the fact's own loop, from another loop.
         task_label: loop or task the fact belongs to, or None.
         twin_of: for a never-trained twin, the id of the trained fact it mirrors.
+        subject: whom or what the fact is about, as text; a background document that holds the subject of
+            a twin together with its answer is reported as contamination.
+        group: arm of the scenario's design the fact belongs to, e.g. ``duplicate``.
+        position: place of the fact along the scenario's axis, e.g. its place in the stream, or turns back.
+        context: sentences or turns of context kept in front of the prompt.
+        task_known: the learner is told the fact's task label when asked.
     """
 
     id: str
@@ -122,6 +146,24 @@ class Probe:
     chance: float | None = None
     task_label: int | None = None
     twin_of: str | None = None
+    subject: str = ""
+    group: str = ""
+    position: int | None = None
+    context: int = 0
+    task_known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Sampled decoding whose exact success probability is put on record beside greedy's right or wrong.
+
+    Attributes:
+        temperature: divides the logits, above 0.
+        top_k: only so many most probable tokens may be sampled; None for all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +187,16 @@ class Stream:
 
     Experience i is a pure function of (options, seed, i): nothing before it has to be made first.
     Probe points are kept apart from experiences because a strategy is given experiences only.
+
+    Attributes:
+        decoding: where sampled decoding is asked for besides greedy.
     """
 
     length: int
     experience: Callable[[int], Experience]
     probe_points: Callable[[int], tuple[ProbePoint, ...]]
     probe_sets: Mapping[str, tuple[Probe, ...]]
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +243,8 @@ class Outline:
         documents: background documents needed from the text source, (train, heldout).
         primary: name of the measure rows are ranked by.
         primary_relation: the rung of the distance ladder that metrics read unless they say otherwise.
+        branches: experiences return to snapshots; strategies that mix the whole stream cannot run it.
+        from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
     """
 
     steps: int
@@ -208,6 +256,8 @@ class Outline:
     documents: tuple[int, int]
     primary: str
     primary_relation: Relation
+    branches: bool = False
+    from_scratch: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,6 +269,11 @@ class ScenarioSpec:
         optimizer: optimizer settings a preset proposes, by preset name; ``default`` is the fallback.
         controls: name of a control to the option values that make it, run beside every strategy.
         reference: name of the strategy every row is compared with.
+        model: what is trained unless the user names a model.
+        sweep: options swept unless the user sweeps others, by preset name, as typed after ``--sweep``.
+        fingerprint: options to a string that changes with the content of files they name, for the run's id;
+            raises UsageError when one is missing or unreadable.
+        local: options that say where files lie on this machine; recipes keep only their last part.
     """
 
     name: str
@@ -231,6 +286,10 @@ class ScenarioSpec:
     build: Callable[[Any, BuildContext], Stream]
     reference: str = "naive"
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model: str = "tiny"
+    sweep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fingerprint: Callable[[Any], str] | None = None
+    local: tuple[str, ...] = ()
     citation: str = ""
 
 
@@ -306,7 +365,8 @@ class MetricSpec:
         measures: the numbers it gives; the first carries the metric's name.
         compute: (run, its controls by name) to a Value per measure name. The controls are runs of the
             same strategy and seed under the scenario's control options; a missing one gives None with
-            a reason, not an error.
+            a reason, not an error. Raises NotApplicable where the scenario has nothing to measure.
+        draw: the figure that shows it, from the rows of a table; None where these rows have nothing to draw.
     """
 
     name: str
@@ -314,6 +374,7 @@ class MetricSpec:
     summary: str
     measures: tuple[Measure, ...]
     compute: Callable[[RunRecord, Mapping[str, RunRecord]], Mapping[str, Value]]
+    draw: Callable[[Sequence[Row]], Figure | None] | None = None
     citation: str = ""
 
 
@@ -352,3 +413,36 @@ class TextSpec:
     fingerprint: Callable[[Any], str]
     options: type[Options] = Options
     local: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SuitePart:
+    """One experiment of a suite: a bench of one scenario.
+
+    Attributes:
+        title: heading of its section on the page.
+        question: what it answers, in a sentence.
+        measures: measures shown against model size, the most telling first.
+    """
+
+    title: str
+    question: str
+    scenario: str
+    preset: str
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SuiteSpec:
+    """Several experiments that belong together, run over a list of models and put on one page.
+
+    Attributes:
+        models: lists of models by a short name that users may type.
+    """
+
+    name: str
+    version: str
+    summary: str
+    parts: tuple[SuitePart, ...]
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    citation: str = ""

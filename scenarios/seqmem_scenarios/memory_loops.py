@@ -19,7 +19,7 @@ With `facts_per_loop` 0 and background documents as loops this is the cyclic tra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -42,6 +42,19 @@ from seqmem import (
     hookimpl,
     text_example,
 )
+from seqmem_scenarios.common import (
+    GENERAL_DOCUMENTS,
+    PROBE_TOKENS,
+    RUNGS,
+    apart,
+    check_lengths,
+    general_probes,
+    joined,
+    last_token,
+    log_spaced,
+    rung_texts,
+    trained_wordings,
+)
 from seqmem_scenarios.world import (
     ATTRIBUTE_BY_NAME,
     Draw,
@@ -53,18 +66,12 @@ from seqmem_scenarios.world import (
     qa,
     question_prompt,
     statement,
-    statement_prompt,
 )
 
 seqmem_api = ">=1,<2"
 
-GENERAL_DOCUMENTS = 8
 CHOICES = 4
 """Answers scored per probe where the margin is wanted, the right one included."""
-SHORT_DOCUMENT = 64
-"""Tokens that a background document is taken to have at least."""
-PROBE_TOKENS = 40
-"""Generous bound on a bare prompt with its answer, for the outline."""
 
 
 class MemoryLoopsOptions(Options):
@@ -139,6 +146,11 @@ class MemoryLoopsOptions(Options):
         """Loops, the new one included."""
         return self.loops + (1 if self.new_loop else 0)
 
+    @property
+    def visits(self) -> int:
+        """Visits to all loops, the new one included."""
+        return self.cycles * self.loops + self.new_loop
+
     def known(self, loop: int) -> int:
         """Loops whose questions a visit may state: the new loop's only in its own visits."""
         return self.all_loops if loop == self.loops else self.loops
@@ -147,11 +159,6 @@ class MemoryLoopsOptions(Options):
         """Batches of the memory in one visit to a loop."""
         rows = self.facts_per_loop * (self.known(loop) if self.variant == "conflict" else 1)
         return self.exposures * -(-rows // self.batch_size)
-
-    @property
-    def joined(self) -> int:
-        """Background documents joined, then cut, so that they fill a row: they may be short."""
-        return -(-self.row_tokens // SHORT_DOCUMENT)
 
     @property
     def rests(self) -> tuple[str, ...]:
@@ -191,22 +198,21 @@ class _Loops:
 
     # -- what is where --------------------------------------------------------------------------------
 
-    @cached_property
-    def visits(self) -> list[tuple[int, int]]:
-        """(loop, cycle) of every visit in the order they run."""
+    def visit(self, index: int) -> tuple[int, int]:
+        """(loop, cycle) of a visit, by its place in the order they run."""
         o = self.options
-        draw = Draw("loop order", self.context.seed)
-        order: list[tuple[int, int]] = []
-        for cycle in range(o.cycles):
-            loops = list(range(o.loops)) if o.order == "cyclic" else draw.shuffled(range(o.loops))
-            order += [(loop, cycle) for loop in loops]
-        # the new loop's visits always hold its memory, whatever insert_at_cycle says of the others
-        return order + [(o.loops, o.insert_at_cycle + visit) for visit in range(o.new_loop)]
+        cycle, place = divmod(index, o.loops)
+        if cycle >= o.cycles:
+            # the new loop's visits always hold its memory, whatever insert_at_cycle says of the others
+            return o.loops, o.insert_at_cycle + index - o.cycles * o.loops
+        if o.order == "cyclic":
+            return place, cycle
+        return Draw("loop order", self.context.seed, cycle).shuffled(range(o.loops))[place], cycle
 
     @property
     def length(self) -> int:
         """Experiences of the stream."""
-        return len(self.visits) + len(self.options.rests)
+        return self.options.visits + len(self.options.rests)
 
     @cached_property
     def memories(self) -> list[_Memory]:
@@ -219,16 +225,9 @@ class _Loops:
             for place, (fact, twin) in enumerate(own):
                 truths = self._truths(loop, place, fact, by_loop)
                 stated_at = len(memories) if o.variant == "conflict" else place
-                memories.append(_Memory(loop, fact, self._apart(twin, truths), truths, stated_at))
+                wrong = (truth.value for truth in truths.values())
+                memories.append(_Memory(loop, fact, apart(twin, wrong, self.context.seed), truths, stated_at))
         return memories
-
-    def _apart(self, twin: Fact, truths: Mapping[int, Fact]) -> Fact:
-        """The twin with a value that no loop states of its fact, be it as a wrong answer."""
-        stated = {truth.value for truth in truths.values()}
-        if twin.value not in stated:
-            return twin
-        free = [value for value in ATTRIBUTE_BY_NAME[twin.attribute].values if value not in stated]
-        return replace(twin, value=Draw("twin apart", self.context.seed, twin.id).pick(free))
 
     def _truths(
         self, loop: int, place: int, fact: Fact, by_loop: Sequence[Sequence[tuple[Fact, Fact]]]
@@ -250,10 +249,11 @@ class _Loops:
             index %= documents  # more settings are asked for than there are documents when a memory is large
         changed = round(o.jitter * documents)
         # each cycle replaces the next `changed` documents in turn
-        edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if documents else 0
+        edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if changed else 0
         if o.loop_text == "background":
-            first = self._rest_documents + o.joined * ((edition * o.all_loops + loop) * documents + index)
-            return "\n".join(self.context.text.train(first + i) for i in range(o.joined))
+            count = joined(o.row_tokens)
+            first = self._rest_documents + count * ((edition * o.all_loops + loop) * documents + index)
+            return "\n".join(self.context.text.train(first + i) for i in range(count))
         return place_prose(self.context.seed, loop, edition * 100_000 + index)
 
     @property
@@ -273,7 +273,7 @@ class _Loops:
         turn = cycle * o.exposures + exposure + memory.stated_at
         asked = o.train_on == "questions" or (o.train_on == "both" and turn % 2 == 1)
         wording = turn // 2 if o.train_on == "both" else turn
-        return asked, wording % (_questions(memory.fact) if asked else _trained_wordings(memory.fact))
+        return asked, wording % (_questions(memory.fact) if asked else trained_wordings(memory.fact))
 
     def _memory_row(self, memory: _Memory, loop: int, cycle: int, exposure: int) -> Example:
         """One fact in the wording of this exposure."""
@@ -298,8 +298,8 @@ class _Loops:
 
     def _experience(self, index: int) -> Experience:
         o = self.options
-        if index < len(self.visits):
-            loop, cycle = self.visits[index]
+        if index < o.visits:
+            loop, cycle = self.visit(index)
             prose = [self._prose_batch(loop, cycle, step) for step in range(o.prose_steps)]
             memory = self._memory_batches(loop, cycle) if cycle >= o.insert_at_cycle else []
             new = ", new" if loop == o.loops else ""
@@ -311,7 +311,7 @@ class _Loops:
                 batches=(*prose[: o.insert_at], *memory, *prose[o.insert_at :]),
                 repeats=o.repeats,
             )
-        place = index - len(self.visits)
+        place = index - o.visits
         kind = o.rests[place]
         make = self._unrelated_batch if kind == "unrelated" else self._memoryless_batch
         return Experience(
@@ -342,8 +342,8 @@ class _Loops:
         primary = "primary" if o.facts_per_loop else "documents"
         last = index == self.length - 1
         whole = ("ladder", "general") if o.facts_per_loop else ("general",)
-        if index < len(self.visits):
-            loop, cycle = self.visits[index]
+        if index < o.visits:
+            loop, cycle = self.visit(index)
             points = [ProbePoint(0, primary, "boundary")]
             if index == 0:
                 points += [ProbePoint(0, name, name) for name in whole]
@@ -357,9 +357,7 @@ class _Loops:
                 ]
             return tuple(points)
         even = set(range(0, o.rest_steps + 1, o.even_every))
-        log = {0, o.rest_steps} | {
-            2**power for power in range(o.rest_steps.bit_length()) if 2**power < o.rest_steps
-        }
+        log = set(log_spaced(o.rest_steps))
         points = []
         for after in sorted(even | log):
             names = [name for name, places in (("even", even), ("log", log)) if after in places]
@@ -367,23 +365,14 @@ class _Loops:
                 names.insert(0, "boundary")
             probe_set = "margin" if after in even and o.facts_per_loop else primary
             points.append(ProbePoint(after, probe_set, "+".join(names)))
-            if (index == len(self.visits) and after == 0) or (last and after == o.rest_steps):
+            if (index == o.visits and after == 0) or (last and after == o.rest_steps):
                 points += [ProbePoint(after, name, name) for name in whole]
         return tuple(points)
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set."""
         o, context = self.options, self.context
-        general = tuple(
-            document_probe(
-                context.encode,
-                context.text.heldout(i),
-                id=f"general-{i}",
-                fact=f"heldout-{i}",
-                length=o.row_tokens,
-            )
-            for i in range(GENERAL_DOCUMENTS)
-        )
+        general = general_probes(context, o.row_tokens)
         if not o.facts_per_loop:
             documents = tuple(
                 document_probe(
@@ -408,15 +397,8 @@ class _Loops:
             }
             if o.variant == "conflict":
                 sets["primary"] = sets["margin"]
-        self._check_lengths(sets)
+        check_lengths(context, sets)
         return sets
-
-    def _check_lengths(self, sets: Mapping[str, Sequence[Probe]]) -> None:
-        length, longest = max((_longest_row(p), p.id) for probes in sets.values() for p in probes)
-        if length > self.context.max_positions:
-            raise UsageError(
-                f"probe {longest} has {length} tokens, the model reads {self.context.max_positions}"
-            )
 
     def check_rows(self) -> None:
         """Refuse facts that do not fit a row before anything is trained.
@@ -426,7 +408,7 @@ class _Loops:
         """
         for memory in self.memories:
             fact = max(memory.truths.values(), key=lambda truth: len(truth.value))
-            texts = [statement(fact, wording) for wording in range(_trained_wordings(fact))]
+            texts = [statement(fact, wording) for wording in range(trained_wordings(fact))]
             asked = [qa(fact, wording) for wording in range(_questions(fact))]
             for text in {"statements": texts, "questions": asked}.get(self.options.train_on, texts + asked):
                 self._row(text, [fact.id])
@@ -442,7 +424,7 @@ class _Loops:
             for cue, place in (("own", memory.loop), ("other", other))
             for twin in (False, True)
         ]
-        return self._bare(memory, ("last_token", "last_word", "verbatim", "paraphrase", "question")) + cued
+        return self._bare(memory, RUNGS) + cued
 
     def _margin(self, memory: _Memory) -> Probe:
         """The primary rung with competing answers: every loop's in `conflict`, else ones of like facts."""
@@ -470,18 +452,12 @@ class _Loops:
         choices: Sequence[tuple[str, str]] = (),
     ) -> Probe:
         fact = memory.twin if twin else memory.truths[memory.loop]
-        attribute = ATTRIBUTE_BY_NAME[fact.attribute]
-        words = fact.value.split(" ")
         asked, wording = self._wording(memory, self.options.insert_at_cycle, 0)  # as first trained
-        prompt = question_prompt(fact, wording) if asked else statement_prompt(fact, wording)
-        right, chance = answer(fact), 1 / len(attribute.values)
-        if relation == "question":
-            prompt = question_prompt(fact, 0)
-        elif relation == "paraphrase":
-            prompt = statement_prompt(fact, _trained_wordings(fact))
-        elif relation == "last_word":
-            prompt, right = " ".join([prompt, *words[:-1]]), f" {words[-1]}"
-            chance = 1 / len({value.split(" ")[-1] for value in attribute.values})
+        prompt, right, chance = rung_texts(fact, relation, wording)
+        if asked and relation in ("last_token", "verbatim"):
+            prompt = question_prompt(fact, wording)
+        elif asked and relation == "last_word":
+            prompt = " ".join([question_prompt(fact, wording), *fact.value.split(" ")[:-1]])
         if cue != "none":
             prompt = f"{self._cut(self.prose(place, self.options.cycles - 1, 0))} {prompt}"
         suffix = "-margin" if choices else ""
@@ -497,8 +473,9 @@ class _Loops:
             chance=chance,
             task_label=memory.loop,
             twin_of=memory.fact.id if twin else None,
+            subject=fact.person.name,
         )
-        return _last_token(probe, self.context) if relation == "last_token" else probe
+        return last_token(probe) if relation == "last_token" else probe
 
     def _cut(self, text: str) -> str:
         """As much of the text as fits a training row."""
@@ -510,21 +487,6 @@ class _Loops:
             else:
                 beyond = middle
         return text[:fits]
-
-
-def _longest_row(probe: Probe) -> int:
-    """Tokens of the longest row that scoring a probe takes."""
-    return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))
-
-
-def _last_token(probe: Probe, context: BuildContext) -> Probe:
-    """Only the answer's last token is asked for; its chance is not known in a tokenizer's terms."""
-    return replace(probe, answer_start=len(probe.input_ids) - 1, chance=None)
-
-
-def _trained_wordings(fact: Fact) -> int:
-    """Wordings that may be trained; the last one is kept for the paraphrase rung."""
-    return len(ATTRIBUTE_BY_NAME[fact.attribute].statements) - 1
 
 
 def _questions(fact: Fact) -> int:
@@ -551,18 +513,18 @@ def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
 def outline(options: MemoryLoopsOptions) -> Outline:
     """Steps, tokens and probes, counted without making a document."""
     o = options
-    visits = [(loop, cycle) for cycle in range(o.cycles) for loop in range(o.loops)]
-    visits += [(o.loops, o.insert_at_cycle + visit) for visit in range(o.new_loop)]
-    steps = sum(o.visit_steps(loop, cycle) for loop, cycle in visits) + len(o.rests) * o.rest_steps
+    steps = o.loops * sum(o.visit_steps(0, cycle) for cycle in range(o.cycles))
+    steps += o.new_loop * o.visit_steps(o.loops, o.insert_at_cycle) + len(o.rests) * o.rest_steps
     prose = o.prose_steps * o.batch_size
-    editions = 1 + max(cycle for _, cycle in visits) if o.jitter else 1
-    documents = prose * o.joined * o.all_loops * editions if o.loop_text == "background" else 0
+    last_cycle = max(o.cycles - 1, o.insert_at_cycle + o.new_loop - 1)
+    editions = 1 + last_cycle if o.jitter else 1
+    documents = prose * joined(o.row_tokens) * o.all_loops * editions if o.loop_text == "background" else 0
     documents += o.rest_steps * o.batch_size if "unrelated" in o.rests else 0
     # probes: a sweep asks every fact and twin, or every document; rivals are rows of their own
     facts = o.all_loops * o.facts_per_loop
     per_sweep = 2 * facts or o.all_loops * prose
     even = len(o.rests) * (1 + o.rest_steps // o.even_every)
-    sweeps = 2 * len(visits) + 1 + even + len(o.rests) * (2 + o.rest_steps.bit_length())
+    sweeps = 2 * o.visits + 1 + even + len(o.rests) * (2 + o.rest_steps.bit_length())
     conflict = o.variant == "conflict"
     rivals = facts * (sweeps * (o.all_loops - 1) if conflict else even * (CHOICES - 1))
     bare = sweeps * per_sweep + rivals + (3 * 5 * per_sweep if facts else 0)
@@ -629,7 +591,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="memory_loops",
-            version="1",
+            version="2",
             summary="Loops of documents, each with a memory, visited in cycles; then rest.",
             options=MemoryLoopsOptions,
             presets=PRESETS,

@@ -1,4 +1,4 @@
-"""The embedded models by short name: `tiny` comes with the package, `small` and `base` are made on demand."""
+"""The embedded models by short name: `nano` and `tiny` come with the package, `small` and `base` are made on demand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from seqmem import ModelSpec, hookimpl
 seqmem_api = ">=1,<2"
 
 SUMMARIES = {
+    "nano": "GPT-NeoX of about 50k parameters with random weights, to be trained from scratch; comes with the package.",
     "tiny": "GPT-NeoX of about 1M parameters, pretrained on the synthetic world; comes with the package.",
     "small": "GPT-NeoX of about 8M parameters, made by `seqmem pretrain small`.",
     "base": "GPT-NeoX of about 50M parameters, made by `seqmem pretrain base`.",
@@ -46,7 +47,7 @@ def _spec(rung: str) -> ModelSpec:
         version="1",
         summary=SUMMARIES[rung],
         locate=lambda: locate(rung),
-        pretrain=lambda out, **arguments: _pretrain(rung, out, **arguments),
+        pretrain=None if rung == "nano" else lambda out, **arguments: _pretrain(rung, out, **arguments),
     )
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import bench, boards, doctor, explore, pretrain
+from seqmem.cli import bench, boards, doctor, explore, pretrain, suite
 from seqmem.cli.app import run
 
-__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain"]
+__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain", "suite"]
 
 
 def main() -> None:

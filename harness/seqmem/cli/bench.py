@@ -18,7 +18,11 @@ Scenario = Annotated[list[str], typer.Option("--scenario", help="Scenario to run
 Strategy = Annotated[list[str], typer.Option("--strategy", help="Strategy to compare; may be repeated.")]
 Model = Annotated[
     list[str],
-    typer.Option("--model", help="tiny, small, base, a local folder or a Hugging Face id; may be repeated."),
+    typer.Option(
+        "--model",
+        help="A model that is listed, a local folder or a Hugging Face id; may be repeated. By default the one "
+        "the scenario proposes, which is tiny for most.",
+    ),
 ]
 Preset = Annotated[str, typer.Option(help="Size of the scenario: smoke, default, paper, or one of its own.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, e.g. 0-4 or 0,3,7.")]
@@ -27,8 +31,12 @@ Set = Annotated[
     typer.Option("--set", help="Option of scenario, strategy, optimizer or text, e.g. scenario.loops=4."),
 ]
 Sweep = Annotated[
-    str | None,
-    typer.Option(help="A run per value of one option and a figure against it: strategy.init=average,zero."),
+    list[str],
+    typer.Option(
+        "--sweep",
+        help="A row per value of an option and a figure against it: strategy.init=average,zero. May be repeated "
+        "for all combinations; by default what the preset sweeps.",
+    ),
 ]
 TextSource = Annotated[
     str, typer.Option("--text", help="Background text: world, a text file, or a dataset id.")
@@ -54,11 +62,11 @@ def bench(
     ctx: typer.Context,
     scenario: Scenario,
     strategy: Strategy,
-    model: Model = ["tiny"],  # noqa: B006
+    model: Model = [],  # noqa: B006
     preset: Preset = "default",
     seeds: Seeds = "0-2",
     settings: Set = [],  # noqa: B006
-    sweep: Sweep = None,
+    sweep: Sweep = [],  # noqa: B006
     text: TextSource = "world",
     optimizer: Optimizer = None,
     lr: Rate = None,
@@ -106,7 +114,7 @@ def bench(
         **_request(
             preset=preset,
             seeds=seeds,
-            sweep=sweep,
+            sweep=tuple(sweep),
             text=text,
             optimizer=optimizer,
             lr=lr,
@@ -132,11 +140,11 @@ def plan_verb(
     ctx: typer.Context,
     scenario: Scenario,
     strategy: Strategy,
-    model: Model = ["tiny"],  # noqa: B006
+    model: Model = [],  # noqa: B006
     preset: Preset = "default",
     seeds: Seeds = "0-2",
     settings: Set = [],  # noqa: B006
-    sweep: Sweep = None,
+    sweep: Sweep = [],  # noqa: B006
     text: TextSource = "world",
     optimizer: Optimizer = None,
     lr: Rate = None,
@@ -162,7 +170,7 @@ def plan_verb(
         **_request(
             preset=preset,
             seeds=seeds,
-            sweep=sweep,
+            sweep=tuple(sweep),
             text=text,
             optimizer=optimizer,
             lr=lr,
@@ -178,7 +186,7 @@ def plan_verb(
     )
     planned = plan(request, Registry.from_environment(disabled_plugins(ctx)))
     if as_json:
-        print_json(_plan_records(planned))
+        print_json(plan_records(planned))
         return
     show_plan(planned)
 
@@ -204,7 +212,8 @@ def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
     return given
 
 
-def _plan_records(planned: Plan) -> list[dict[str, Any]]:
+def plan_records(planned: Plan) -> list[dict[str, Any]]:
+    """What each run takes, as JSON values."""
     from seqmem.plan import RATES
 
     return [
@@ -230,7 +239,7 @@ def show_plan(planned: Plan) -> None:
     """Print the runs and what they cost."""
     from seqmem.api import default_workers
 
-    records = _plan_records(planned)
+    records = plan_records(planned)
     rows = [
         [
             r["run"],

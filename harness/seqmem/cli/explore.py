@@ -60,7 +60,7 @@ def describe(
 ) -> None:
     """Say what a name stands for, and its options.
 
-    The name may be a scenario, a strategy, a metric, a model or a text; options come with their types,
+    The name may be a scenario, a strategy, a metric, a model, a text or a suite; options come with their types,
     defaults and meaning.
     """
     plugins = registry(ctx)
@@ -117,14 +117,16 @@ def _option(row: OptionRow) -> dict[str, str]:
 
 def _particulars(spec: Spec) -> dict[str, Any]:
     """What only one kind of plugin has to say."""
-    from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec
+    from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, SuiteSpec
 
     if isinstance(spec, ScenarioSpec):
         return {
             "presets": {name: dict(values) for name, values in spec.presets.items()},
             "optimizer": {name: dict(values) for name, values in spec.optimizer.items()},
             "controls": {name: dict(values) for name, values in spec.controls.items()},
+            "sweep": {name: list(swept) for name, swept in spec.sweep.items()},
             "reference": spec.reference,
+            "model": spec.model,
         }
     if isinstance(spec, MetricSpec):
         return {
@@ -136,6 +138,20 @@ def _particulars(spec: Spec) -> dict[str, Any]:
     if isinstance(spec, ModelSpec):
         folder = spec.locate()
         return {"folder": str(folder) if folder else None, "can_be_pretrained": spec.pretrain is not None}
+    if isinstance(spec, SuiteSpec):
+        return {
+            "parts": [
+                {
+                    "title": part.title,
+                    "question": part.question,
+                    "scenario": part.scenario,
+                    "preset": part.preset,
+                    "measures": list(part.measures),
+                }
+                for part in spec.parts
+            ],
+            "models": {name: list(models) for name, models in spec.models.items()},
+        }
     return {}
 
 
@@ -154,6 +170,16 @@ def _print_description(found: dict[str, Any]) -> None:
         say()
         measures = [(m["name"], m["unit"], _BETTER[m["direction"]], m["summary"]) for m in found["measures"]]
         print_table(("measure", "unit", "direction", "meaning"), measures)
+    if "parts" in found:
+        say()
+        parts = [
+            (p["title"], p["question"], p["scenario"], p["preset"], ", ".join(p["measures"]))
+            for p in found["parts"]
+        ]
+        print_table(("part", "question", "scenario", "preset", "measures"), parts)
+        say()
+        print_table(("list of models", "models"), [(n, ", ".join(m)) for n, m in found["models"].items()])
+        say(f"Run it with: seqmem suite {found['name']}")
     if "folder" in found:
         made = found["folder"] or (
             f"not made yet: seqmem pretrain {found['name']}" if found["can_be_pretrained"] else "not there"
@@ -177,4 +203,7 @@ def _print_description(found: dict[str, Any]) -> None:
             print_table((title, "values"), rows)
     if "reference" in found:
         say()
+        for preset, swept in found["sweep"].items():
+            say(f"Preset {preset} sweeps {' and '.join(swept)}, unless --sweep or --set says otherwise.")
         say(f"Every strategy is compared with {found['reference']}.")
+        say(f"The model is {found['model']} unless --model names one.")

@@ -30,9 +30,9 @@ def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
 
 
 def loop_visits(run: RunRecord) -> pd.DataFrame:
-    """Visits to loops in the order they ran: loop, visit (from 0, per loop), start, end (steps done), name."""
+    """Visits to loops, or tasks, in their order: loop, visit (from 0, per loop), start, end (steps done), name."""
     table = run.experiences
-    rows = table[(table["phase"] == "loop") & table["task_label"].notna()]
+    rows = table[table["phase"].isin(["loop", "task"]) & table["task_label"].notna()]
     if rows.empty:
         raise Missing("no loop is visited on its own in this stream")
     return pd.DataFrame(

@@ -40,7 +40,10 @@ def recall_in_rest(run: RunRecord) -> tuple[pd.Series, int]:
     start, end = loops_end(run), stream_end(run)
     boundary = questions(run, "boundary")
     rows = pd.concat([boundary[boundary["step"].isin([start, end])], questions(run, "log")])
-    rows = rows[(rows["step"] >= start) & rows["task_label"].notna()].drop_duplicates(["step", "probe"])
+    trained = rows["fact"].isin(run.exposures["fact"].unique())  # some facts are asked and never injected
+    rows = rows[(rows["step"] >= start) & trained].drop_duplicates(["step", "probe"])
+    if rows.empty:
+        raise Missing("no fact that was trained is asked in the rest")
     curve = rows.groupby("step")["correct"].mean()
     curve.index = curve.index - start
     return curve, int(rows["fact"].nunique())

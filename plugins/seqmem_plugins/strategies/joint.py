@@ -44,7 +44,7 @@ def shuffle_stream(stream: Stream, seed: int) -> Stream:
         original = stream.experience(index)
         if original.trains == "none":
             return original
-        mixed = replace(original, batches=dealt()[index], repeats=1)
+        mixed = replace(original, batches=dealt()[index], repeats=1, trains="all")
         if original.phase == "rest":
             return mixed
         return replace(mixed, name=f"joint {index}", phase="general", task_label=None)

@@ -1,0 +1,178 @@
+"""What the scenarios share: background rows, probes of the world's facts on every rung, and when to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from seqmem import (
+    BuildContext,
+    Example,
+    Probe,
+    Relation,
+    UsageError,
+    answer_probe,
+    document_probe,
+    text_example,
+)
+from seqmem_scenarios.world import (
+    ATTRIBUTE_BY_NAME,
+    Draw,
+    Fact,
+    answer,
+    question_prompt,
+    statement_prompt,
+)
+
+GENERAL_DOCUMENTS = 8
+"""Held-out background documents whose loss tells what general ability is left."""
+SHORT_DOCUMENT = 64
+"""Tokens that a background document is taken to have at least."""
+PROBE_TOKENS = 40
+"""Generous bound on a bare prompt with its answer, for outlines."""
+
+RUNGS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "paraphrase", "question")
+"""The distance ladder, from the text that was trained outwards."""
+
+
+def joined(row_tokens: int) -> int:
+    """Background documents joined, then cut, so that they fill a row: they may be short."""
+    return -(-row_tokens // SHORT_DOCUMENT)
+
+
+def background_text(context: BuildContext, index: int, row_tokens: int) -> str:
+    """Background row number `index` as text: as many documents as fill a row, each used in one row only."""
+    count = joined(row_tokens)
+    return "\n".join(context.text.train(index * count + i) for i in range(count))
+
+
+def background_row(context: BuildContext, index: int, row_tokens: int) -> Example:
+    """Background row number `index`, at most `row_tokens` tokens."""
+    return text_example(context.encode, background_text(context, index, row_tokens), length=row_tokens)
+
+
+def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
+    """Held-out background documents."""
+    return tuple(
+        document_probe(
+            context.encode,
+            context.text.heldout(i),
+            id=f"general-{i}",
+            fact=f"heldout-{i}",
+            length=row_tokens,
+        )
+        for i in range(GENERAL_DOCUMENTS)
+    )
+
+
+def trained_wordings(fact: Fact) -> int:
+    """Wordings of a statement that may be trained; the last one is kept for the paraphrase rung."""
+    return len(ATTRIBUTE_BY_NAME[fact.attribute].statements) - 1
+
+
+def rung_texts(fact: Fact, relation: Relation, wording: int = 0) -> tuple[str, str, float | None]:
+    """Prompt, answer and chance of a world fact on one rung.
+
+    Args:
+        fact: what is asked for.
+        relation: rung of the distance ladder.
+        wording: the statement as first trained: the near rungs continue it.
+    """
+    values = ATTRIBUTE_BY_NAME[fact.attribute].values
+    prompt, right, chance = statement_prompt(fact, wording), answer(fact), 1 / len(values)
+    if relation == "question":
+        prompt = question_prompt(fact, 0)
+    elif relation == "paraphrase":
+        prompt = statement_prompt(fact, trained_wordings(fact))
+    elif relation == "last_word":
+        words = fact.value.split(" ")
+        prompt, right = " ".join([prompt, *words[:-1]]), f" {words[-1]}"
+        chance = 1 / len({value.split(" ")[-1] for value in values})
+    return prompt, right, None if relation == "last_token" else chance
+
+
+def last_token(probe: Probe) -> Probe:
+    """Only the answer's last token is asked for; its chance is not known in a tokenizer's terms."""
+    return replace(probe, answer_start=len(probe.input_ids) - 1, chance=None)
+
+
+def fact_probe(
+    context: BuildContext,
+    fact: Fact,
+    relation: Relation,
+    *,
+    twin_of: Fact | None = None,
+    wording: int = 0,
+    before: str = "",
+    kept: int = 0,
+    position: int | None = None,
+    group: str = "",
+    task_label: int | None = None,
+    choices: Sequence[tuple[str, str]] = (),
+    suffix: str = "",
+) -> Probe:
+    """A probe of a world fact, or of its twin, on one rung.
+
+    Args:
+        context: of the scenario's build.
+        fact: the fact, or the twin, that is asked for.
+        relation: rung of the distance ladder.
+        twin_of: the trained fact, where `fact` is its twin.
+        wording: the statement as first trained.
+        before: text put in front of the prompt, without a blank at its end.
+        kept: how many sentences or turns of context `before` holds.
+        position: place of the fact along the scenario's axis.
+        group: arm of the scenario's design.
+        task_label: loop or task of the fact.
+        choices: competing answers, the right one included.
+        suffix: tells probes apart that ask for one fact on one rung.
+    """
+    prompt, right, chance = rung_texts(fact, relation, wording)
+    probe = answer_probe(
+        context.encode,
+        id=f"{fact.id}-{relation}{suffix}",
+        prompt=f"{before} {prompt}" if before else prompt,
+        answer=right,
+        fact=fact.id,
+        relation=relation,
+        choices=choices,
+        chance=chance,
+        task_label=task_label,
+        twin_of=twin_of.id if twin_of else None,
+        subject=fact.person.name,
+        group=group,
+        position=position,
+        context=kept,
+    )
+    return last_token(probe) if relation == "last_token" else probe
+
+
+def apart(twin: Fact, stated: Iterable[str], *key: str | int) -> Fact:
+    """The twin with a value that is none of `stated`, drawn with `key` where it has to change."""
+    taken = set(stated)
+    if twin.value not in taken:
+        return twin
+    free = [value for value in ATTRIBUTE_BY_NAME[twin.attribute].values if value not in taken]
+    return replace(twin, value=Draw("twin apart", *key, twin.id).pick(free))
+
+
+def check_lengths(context: BuildContext, probe_sets: Mapping[str, Sequence[Probe]]) -> None:
+    """Refuse probes that the model cannot read.
+
+    Raises:
+        UsageError: naming the longest probe.
+    """
+    rows = [(_longest_row(probe), probe.id) for probes in probe_sets.values() for probe in probes]
+    length, longest = max(rows, default=(0, ""))
+    if length > context.max_positions:
+        raise UsageError(f"probe {longest} has {length} tokens, the model reads {context.max_positions}")
+
+
+def _longest_row(probe: Probe) -> int:
+    """Tokens of the longest row that scoring a probe takes."""
+    return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))
+
+
+def log_spaced(steps: int) -> tuple[int, ...]:
+    """0, the powers of two below `steps`, and `steps`."""
+    return tuple(sorted({0, steps, *(2**power for power in range(steps.bit_length()) if 2**power < steps)}))

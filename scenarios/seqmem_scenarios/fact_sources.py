@@ -1,0 +1,258 @@
+"""Where injected facts come from: the synthetic world, a JSONL file, or the published fictional knowledge.
+
+A file is one of two forms, told apart by its first sign:
+
+* JSON lines (``{`` first), one fact a line: ``text`` is what is trained, ``prompt`` and ``answer`` ask for it.
+  Optional: ``paraphrases`` (other wordings of the text), ``controls`` (never-trained questions of the same
+  kind, each with ``prompt`` and ``answer``) and ``id``.
+* The published *fictional knowledge* (``[`` first; Chang et al. 2024, arXiv 2406.11813), a list of items with
+  ``train_context``, ``paraphrases`` and three lists of prompts with their targets: ``mem_`` continues the
+  text word for word (rung ``verbatim``), ``gen_`` rewords the prompt (``paraphrase``), ``hard_gen_`` asks for
+  something that follows from the text (``question``).
+
+Everything wrong with a file is one line that names the item and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqmem import Relation, UsageError
+from seqmem_scenarios.common import RUNGS, rung_texts, trained_wordings
+from seqmem_scenarios.world import WORLD_VERSION, Fact, make_facts, statement
+
+WORLD = "world"
+"""The value of the option `facts` that names the synthetic world; anything else is a path."""
+
+_PUBLISHED: Mapping[str, Relation] = {"mem": "verbatim", "gen": "paraphrase", "hard_gen": "question"}
+_LINE_KEYS = ("text", "prompt", "answer", "paraphrases", "controls", "id")
+_OPENING = re.compile(r"(?:^|\s)[\"'(\[“‘«]$")
+"""A prompt that ends in an opening quote or bracket: its answer follows without a blank."""
+_PUNCTUATION = ".,;:!?\"'’”)]»"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One way to ask for a fact.
+
+    Attributes:
+        relation: rung of the distance ladder.
+        prompt: everything before the answer, without a blank at its end.
+        answer: with the blank it starts with, where it has one.
+        chance: probability of the answer under uniform guessing in its closed set; None for open text.
+    """
+
+    relation: Relation
+    prompt: str
+    answer: str
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class SourceFact:
+    """A fact as it is trained and asked.
+
+    Attributes:
+        id: unique in its source.
+        texts: wordings that may be trained, the one that the rung `verbatim` continues first; none for a twin.
+        questions: how it is asked, any number per rung.
+        subject: whom it is about; empty where the source does not say.
+        twins: never-trained counterparts of the same kind.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    questions: tuple[Question, ...]
+    subject: str = ""
+    twins: tuple[SourceFact, ...] = ()
+
+
+def fingerprint(source: str) -> str:
+    """What changes when the facts do: the world's version, or the SHA-256 of the file.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if source == WORLD:
+        return f"{WORLD}-{WORLD_VERSION}"
+    return hashlib.sha256(_content(source)).hexdigest()
+
+
+def take(source: str, count: int, seed: int) -> list[SourceFact]:
+    """The first `count` facts of a source; those of the world are other people in every seed.
+
+    Raises:
+        UsageError: the file cannot be read, an item of it is wrong, or it holds too few.
+    """
+    if source == WORLD:
+        return [_of_world(number, *pair) for number, pair in enumerate(make_facts(seed, count))]
+    found = _read(source)
+    if len(found) < count:
+        raise UsageError(
+            f"facts {source!r} holds {len(found)} item{'s' * (len(found) != 1)}, but {count} are needed; "
+            "lower scenario.facts_count, scenario.never_count or scenario.groups, or add items"
+        )
+    return found[:count]
+
+
+# -- the world --------------------------------------------------------------------------------------------
+
+
+def _of_world(number: int, fact: Fact, twin: Fact) -> SourceFact:
+    """A fact of the world; facts start with different wordings, so that none stands for a single template."""
+    wordings = trained_wordings(fact)
+    first = number % wordings
+    texts = tuple(statement(fact, (first + turn) % wordings) for turn in range(wordings))
+    never = SourceFact(twin.id, (), _world_questions(twin, first), twin.person.name)
+    return SourceFact(fact.id, texts, _world_questions(fact, first), fact.person.name, (never,))
+
+
+def _world_questions(fact: Fact, wording: int) -> tuple[Question, ...]:
+    return tuple(Question(relation, *rung_texts(fact, relation, wording)) for relation in RUNGS)
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"facts {path!r} cannot be read: {error.strerror or error}; give {WORLD!r} or a JSON or JSONL file "
+            "with --set scenario.facts=..."
+        ) from None
+
+
+def _read(path: str) -> list[SourceFact]:
+    """Every fact of a file, in its order."""
+    where = f"facts {path!r}"
+    try:
+        text = _content(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is not UTF-8 (byte {error.start}); convert it") from None
+    found = _items(text, where) if text.lstrip().startswith("[") else _lines(text, where)
+    seen: dict[str, str] = {}
+    for at, fact in found:
+        for name in (fact.id, *(twin.id for twin in fact.twins)):
+            if name in seen:
+                raise UsageError(
+                    f"{at} has the id {name!r} of {seen[name]}; give every fact an id of its own"
+                )
+            seen[name] = at.removeprefix(f"{where} ")
+    return [fact for _, fact in found]
+
+
+def _lines(text: str, where: str) -> list[tuple[str, SourceFact]]:
+    """Facts of a JSONL file, each with its place for messages."""
+    found = []
+    # Not splitlines: JSON strings may hold other line separators, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        at = f"{where} line {number}"
+        try:
+            item = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{at} is not JSON: {error}; write one fact per line") from None
+        if not isinstance(item, dict):
+            raise UsageError(f"{at} is not a JSON object; write one fact per line")
+        extra = sorted(set(item) - set(_LINE_KEYS))
+        if extra:
+            raise UsageError(f"{at} has an unknown key {extra[0]!r}; allowed: {', '.join(_LINE_KEYS)}")
+        found.append((at, _of_line(item, at, str(number))))
+    if not found:
+        raise UsageError(f"{where} holds no fact")
+    return found
+
+
+def _of_line(item: Mapping[str, Any], at: str, number: str) -> SourceFact:
+    name = item.get("id", number)
+    if not isinstance(name, str | int) or isinstance(name, bool) or not str(name).strip():
+        raise UsageError(f"{at}: 'id' must be a text or a whole number, not {json.dumps(name)}")
+    texts = (_text(item, "text", at), *_texts(item, "paraphrases", at))
+    controls = item.get("controls", [])
+    if not isinstance(controls, list) or not all(isinstance(control, dict) for control in controls):
+        raise UsageError(f"{at}: 'controls' must be a list of objects with 'prompt' and 'answer'")
+    twins = tuple(
+        SourceFact(f"{name}-control-{turn}", (), _near(_pair(control, f"{at} control {turn + 1}")))
+        for turn, control in enumerate(controls)
+    )
+    return SourceFact(str(name), texts, _near(_pair(item, at)), twins=twins)
+
+
+def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
+    """Facts of a file in the published form, each with its place for messages."""
+    try:
+        items = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{where} is not JSON: {error}") from None
+    found = []
+    for number, item in enumerate(items):
+        at = f"{where} item {number}"
+        if not isinstance(item, dict):
+            raise UsageError(f"{at} is not a JSON object with 'train_context' and the prompts and targets")
+        texts = (_text(item, "train_context", at), *_texts(item, "paraphrases", at))
+        questions: list[Question] = []
+        for depth, relation in _PUBLISHED.items():
+            prompts = _texts(item, f"{depth}_input", at, needed=True)
+            targets = _texts(item, f"{depth}_target", at, needed=True)
+            if len(prompts) != len(targets):
+                raise UsageError(
+                    f"{at} has {len(prompts)} {depth}_input and {len(targets)} {depth}_target; "
+                    "every prompt needs its target"
+                )
+            for asked in zip(prompts, targets, strict=True):
+                question = Question(relation, *_joined(*asked))
+                questions += _near(question) if relation == "verbatim" else [question]
+        found.append((at, SourceFact(str(number), texts, tuple(questions))))
+    if not found:
+        raise UsageError(f"{where} holds no fact")
+    return found
+
+
+def _text(item: Mapping[str, Any], key: str, at: str) -> str:
+    """A text that must be there."""
+    if key not in item:
+        raise UsageError(f"{at} has no {key!r}")
+    value = item[key]
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{at}: {key!r} must be a text that is not empty, not {json.dumps(value)[:40]}")
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise UsageError(f"{at}: {key!r} holds half of a surrogate pair, which is not text")
+    return value.strip()
+
+
+def _texts(item: Mapping[str, Any], key: str, at: str, *, needed: bool = False) -> tuple[str, ...]:
+    """A list of texts, which may be missing or empty unless it is needed."""
+    values = item.get(key, [])
+    if needed and not values:
+        raise UsageError(f"{at} has no {key!r}")
+    if not isinstance(values, list):
+        raise UsageError(f"{at}: {key!r} must be a list of texts")
+    return tuple(_text({key: value}, key, f"{at} {key} {turn + 1}") for turn, value in enumerate(values))
+
+
+def _pair(item: Mapping[str, Any], at: str) -> Question:
+    return Question("verbatim", *_joined(_text(item, "prompt", at), _text(item, "answer", at)))
+
+
+def _joined(prompt: str, answer: str) -> tuple[str, str]:
+    """Prompt and answer as they are read in one: with a blank between, except after an opening quote."""
+    return prompt, answer if _OPENING.search(prompt) else f" {answer}"
+
+
+def _near(question: Question) -> tuple[Question, ...]:
+    """The rungs nearest the trained text, punctuation excluded, and the answer itself as the last of them."""
+    bare = question.answer.rstrip(_PUNCTUATION)
+    if not bare.strip():
+        return (question,)
+    before, blank, last = bare.rpartition(" ")
+    word = Question("last_word", question.prompt + before, blank + last)
+    return Question("last_token", question.prompt, bare), word, question

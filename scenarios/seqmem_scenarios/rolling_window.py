@@ -1,0 +1,376 @@
+"""`rolling_window`: a stream is trained once; then a window of it is trained again. Where does the loss fall?
+
+The base pass trains positions 0..N-1 of a stream once, in order; what the learner is then is kept as the
+snapshot ``base``. Every window [a, b) starts from that snapshot and trains positions a..b-1 again. The change
+of loss D(p) = loss after the window - loss at the base tells, at every position p of the stream, what the
+second look at the window brought back: inside it, just behind it, just ahead of it, or nowhere else. A
+snapshot retrained elsewhere, read at the same positions, is the control; so windows serve as each other's
+controls where they lie apart, and further control windows can be trained that are nothing but that.
+
+After a scored window the learner rests on unrelated text, the same for every window. What is asked, and when:
+
+* ``positions``: the loss of every `stride`-th position, after the base pass and after every window;
+* ``log``: over a rest, at log-spaced steps, the positions in and beside the scored windows and a few of the
+  others;
+* ``general``: held-out background text, at the start and wherever ``positions`` are asked or a rest ends.
+
+In the control ``shuffled`` the base pass trains the same documents in random order, everything else being
+the same: neighbours of a window that gain for their content alone gain there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from seqmem import (
+    Batch,
+    BuildContext,
+    Example,
+    Experience,
+    Options,
+    Outline,
+    Probe,
+    ProbePoint,
+    ScenarioSpec,
+    Stream,
+    document_probe,
+    hookimpl,
+)
+from seqmem_scenarios.common import (
+    GENERAL_DOCUMENTS,
+    background_row,
+    background_text,
+    check_lengths,
+    general_probes,
+    joined,
+    log_spaced,
+)
+from seqmem_scenarios.world import Draw
+
+seqmem_api = ">=1,<2"
+
+Window = tuple[int, int]
+
+
+class RollingWindowOptions(Options):
+    """Options of `rolling_window`."""
+
+    positions: int = Field(400, ge=4, description="positions of the stream; each is one background row")
+    windows: tuple[Window, ...] = Field(
+        ((120, 160), (150, 160), (40, 60), (56, 60), (320, 340)),
+        min_length=1,
+        description="scored windows, first position and the one after the last, e.g. [[120,160],[320,340]]",
+    )
+    control_windows: tuple[Window, ...] = Field(
+        ((200, 220), (248, 268), (372, 392)),
+        description="windows that only serve as controls: trained and probed, neither scored nor rested on",
+    )
+    zone: int = Field(10, ge=1, description="positions just behind, and just ahead of, a window")
+    passes: int = Field(2, ge=1, description="times a window is trained again, in order")
+    order: Literal["stream", "shuffled"] = Field(
+        "stream", description="order of the base pass: that of the stream, or a random one"
+    )
+    stride: int = Field(1, ge=1, description="every so many positions one is probed; 1 for high resolution")
+    rest_steps: int = Field(16, ge=0, description="steps on unrelated text after each scored window")
+    rest_stride: int = Field(
+        5, ge=1, description="of the probed positions away from scored windows, one in so many during a rest"
+    )
+    batch_size: int = Field(10, ge=1, description="positions per step, one after the other")
+    row_tokens: int = Field(64, ge=8, description="longest row in tokens")
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> RollingWindowOptions:
+        for place, (start, end) in enumerate(self.all_windows):
+            name = f"window [{start}, {end}]"
+            if not 0 <= start < self.positions or end > self.positions:
+                raise ValueError(
+                    f"{name} lies outside the stream: it must lie within 0 and positions ({self.positions})"
+                )
+            if start >= end:
+                raise ValueError(f"{name} is empty: its end must be above its start")
+            if (start, end) in self.all_windows[:place]:
+                raise ValueError(f"{name} is given twice")
+            if not self.probed(start, end):
+                raise ValueError(f"no probed position lies in {name}: stride ({self.stride}) must be smaller")
+        return self
+
+    @model_validator(mode="after")
+    def _controls_exist(self) -> RollingWindowOptions:
+        for start, end in self.windows:
+            if not any(self.apart((start, end), other) for other in self.all_windows):
+                raise ValueError(
+                    f"window [{start}, {end}] has no control: no other window lies twice the zone ({self.zone}) or "
+                    "more away from it; add one to control_windows, or make the zone smaller"
+                )
+        if not self.far:
+            raise ValueError(
+                "windows and their zones leave no position far from all of them; use fewer or shorter windows, "
+                "or a smaller zone"
+            )
+        return self
+
+    @property
+    def all_windows(self) -> tuple[Window, ...]:
+        """Scored windows, then those that are only controls; a window's place here is its task label."""
+        return (*self.windows, *self.control_windows)
+
+    def probed(self, start: int, end: int) -> range:
+        """Probed positions from `start` to before `end`, cut at the ends of the stream."""
+        first = -(-max(start, 0) // self.stride) * self.stride
+        return range(first, min(end, self.positions), self.stride)
+
+    def span(self, window: Window) -> Window:
+        """A window with its zones."""
+        return window[0] - self.zone, window[1] + self.zone
+
+    def apart(self, one: Window, other: Window) -> bool:
+        """Whether two windows share no position, zones included."""
+        (start, end), (first, last) = self.span(one), self.span(other)
+        return end <= first or last <= start
+
+    @property
+    def far(self) -> list[int]:
+        """Probed positions in no window and no zone."""
+        return self._outside(self.all_windows)
+
+    @property
+    def rest_probed(self) -> list[int]:
+        """Positions probed during a rest: in the spans of scored windows all, of the others a few."""
+        outside = self._outside(self.windows)
+        left_out = {position for n, position in enumerate(outside) if n % self.rest_stride}
+        return [position for position in self.probed(0, self.positions) if position not in left_out]
+
+    def _outside(self, windows: tuple[Window, ...]) -> list[int]:
+        near = {position for window in windows for position in self.probed(*self.span(window))}
+        return [position for position in self.probed(0, self.positions) if position not in near]
+
+    def steps(self, window: Window) -> int:
+        """Optimizer steps of retraining a window."""
+        return self.passes * -(-(window[1] - window[0]) // self.batch_size)
+
+
+class _Windows:
+    """The stream of one seed: the base pass, control windows, then each scored window with its rest."""
+
+    def __init__(self, options: RollingWindowOptions, context: BuildContext) -> None:
+        self.options = options
+        self.context = context
+        self.labels = _labels(options)
+        self.first = Draw("stream start", context.seed).below(options.positions)
+
+    @property
+    def length(self) -> int:
+        """Experiences of the stream."""
+        return 1 + len(self.labels)
+
+    def _source(self, position: int) -> int:
+        """Background row at a position: the stream starts at a row of the seed's and runs round the source once.
+
+        A text that is the same for every seed, such as a file, would make every seed the same run otherwise.
+        """
+        return (self.first + position) % self.options.positions
+
+    # -- what is trained ------------------------------------------------------------------------------
+
+    def experience(self, index: int) -> Experience:
+        """One experience, made without those before it."""
+        o = self.options
+        if index == 0:
+            order = list(range(o.positions))
+            if o.order == "shuffled":
+                order = Draw("base order", self.context.seed).shuffled(order)
+            return Experience(
+                index=0,
+                name="base pass",
+                phase="general",
+                task_label=None,
+                batches=self._batches(order),
+                save_as="base",
+            )
+        label = self.labels[index - 1]
+        if label is None:
+            return Experience(
+                index=index,
+                name=f"rest after {self._name(index - 1)}",
+                phase="rest",
+                task_label=None,
+                batches=tuple(self._rest_batch(step) for step in range(o.rest_steps)),
+                moments="fresh",
+            )
+        return Experience(
+            index=index,
+            name=self._name(index),
+            phase="inject",
+            task_label=label,
+            batches=o.passes * self._batches(list(range(*o.all_windows[label]))),
+            start_from="base",
+        )
+
+    def _name(self, index: int) -> str:
+        """Name of a window's experience."""
+        label = self.labels[index - 1]
+        assert label is not None
+        start, end = self.options.all_windows[label]
+        return f"{'control ' if label >= len(self.options.windows) else ''}window {start}-{end}"
+
+    def _batches(self, positions: list[int]) -> tuple[Batch, ...]:
+        size = self.options.batch_size
+        rows = [self._row(position) for position in positions]
+        return tuple(tuple(rows[start : start + size]) for start in range(0, len(rows), size))
+
+    def _row(self, position: int) -> Example:
+        """A position's row; it names the position, so that its exposures are counted."""
+        row = background_row(self.context, self._source(position), self.options.row_tokens)
+        return replace(row, facts=(_fact(position),))
+
+    def _rest_batch(self, step: int) -> Batch:
+        """Rows that lie behind the stream in the source; no window's rest has rows of its own."""
+        o = self.options
+        first = o.positions + step * o.batch_size
+        return tuple(background_row(self.context, first + i, o.row_tokens) for i in range(o.batch_size))
+
+    # -- what is asked --------------------------------------------------------------------------------
+
+    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
+        """When what is asked; see the top of this file."""
+        o = self.options
+        if index == 0:
+            end = -(-o.positions // o.batch_size)
+            return (ProbePoint(0, "general", "general"), *_after(end))
+        label = self.labels[index - 1]
+        if label is not None:
+            return _after(o.steps(o.all_windows[label]))
+        # step 0 of a rest is the end of its window, where all positions have just been asked
+        rest = [ProbePoint(after, "rest", "log") for after in log_spaced(o.rest_steps) if after]
+        return (*rest, ProbePoint(o.rest_steps, "general", "general"))
+
+    def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
+        """All probes by set."""
+        o = self.options
+        positions = {position: self._probe(position) for position in o.probed(0, o.positions)}
+        sets = {
+            "general": general_probes(self.context, o.row_tokens),
+            "positions": tuple(positions.values()),
+            "rest": tuple(positions[position] for position in o.rest_probed),
+        }
+        check_lengths(self.context, sets)
+        return sets
+
+    def _probe(self, position: int) -> Probe:
+        return document_probe(
+            self.context.encode,
+            background_text(self.context, self._source(position), self.options.row_tokens),
+            id=_fact(position),
+            fact=_fact(position),
+            length=self.options.row_tokens,
+            position=position,
+        )
+
+
+def _labels(options: RollingWindowOptions) -> list[int | None]:
+    """Task label of each experience after the base pass; None for a rest.
+
+    Control windows come first, so that the stream ends with a scored window and its rest.
+    """
+    scored = len(options.windows)
+    labels: list[int | None] = list(range(scored, len(options.all_windows)))
+    for label in range(scored):
+        labels += [label, None] if options.rest_steps else [label]
+    return labels
+
+
+def _fact(position: int) -> str:
+    return f"position-{position}"
+
+
+def _after(step: int) -> tuple[ProbePoint, ...]:
+    """All positions and held-out text after `step` steps."""
+    return ProbePoint(step, "positions", "positions"), ProbePoint(step, "general", "general")
+
+
+def build(options: RollingWindowOptions, context: BuildContext) -> Stream:
+    """The stream of one seed."""
+    windows = _Windows(options, context)
+    return Stream(windows.length, windows.experience, windows.probe_points, windows.probe_sets())
+
+
+def outline(options: RollingWindowOptions) -> Outline:
+    """Steps, tokens and probes, counted without making a document."""
+    o = options
+    rests = len(o.windows) if o.rest_steps else 0
+    base, rested = -(-o.positions // o.batch_size), rests * o.rest_steps
+    rows = o.positions + rested * o.batch_size
+    rows += o.passes * sum(end - start for start, end in o.all_windows)
+    sweeps = 1 + len(o.all_windows)
+    probe_rows = sweeps * len(o.probed(0, o.positions))
+    probe_rows += rests * (len(log_spaced(o.rest_steps)) - 1) * len(o.rest_probed)
+    probe_rows += (1 + sweeps + rests) * GENERAL_DOCUMENTS
+    documents = o.positions + (o.rest_steps * o.batch_size if rests else 0)
+    return Outline(
+        steps=base + sum(map(o.steps, o.all_windows)) + rested,
+        train_tokens=rows * o.row_tokens,
+        probe_rows=probe_rows,
+        probe_tokens=probe_rows * o.row_tokens,
+        loops=len(o.all_windows),
+        longest_row=o.row_tokens,
+        documents=(documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        primary="memory_signal",
+        primary_relation="general",
+        branches=True,
+    )
+
+
+NOTES_WINDOWS: tuple[Window, ...] = ((3000, 4000), (3750, 4000), (1000, 1500), (1400, 1500), (8000, 8500))
+"""Windows of the research notes, in a stream of about 10000 positions."""
+
+# The last control window keeps the far positions off the end of the stream: there the moments carried over from
+# the base pass pull the loss down in every snapshot, and the more the longer its window is.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "positions": 48,
+        "windows": ((8, 16), (32, 40)),
+        "control_windows": ((20, 28),),
+        "zone": 2,
+        "rest_steps": 2,
+        "batch_size": 8,
+    },
+    "default": {},
+    "paper": {
+        "positions": 10_000,
+        "windows": NOTES_WINDOWS,
+        "control_windows": ((5000, 5500), (6200, 6700), (9300, 9800)),
+        "zone": 250,
+        "passes": 1,
+        "rest_steps": 500,
+        "batch_size": 16,
+        "row_tokens": 128,
+    },
+}
+
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "paper": {"name": "adamw", "lr": 5e-5},
+}
+
+
+@hookimpl
+def seqmem_scenario() -> list[ScenarioSpec]:
+    """Declare the scenario."""
+    return [
+        ScenarioSpec(
+            name="rolling_window",
+            version="1",
+            summary="A stream is trained once, then windows of it again; where does the loss fall?",
+            options=RollingWindowOptions,
+            presets=PRESETS,
+            optimizer=OPTIMIZER,
+            outline=outline,
+            build=build,
+            # nothing is read from the control after its windows: it needs no rest
+            controls={"shuffled": {"order": "shuffled", "rest_steps": 0}},
+        )
+    ]
