@@ -105,13 +105,15 @@ def scenario_page(plugins: Registry, name: str) -> str:
         )
     spec = plugins.load("scenario", name)
     lines = [f"<!-- options: {name} -->", NOTE, "", *options_table(spec.options)]
-    lines += ["| preset | options that differ from the defaults | optimizer | sweep |", "|---|---|---|---|"]
+    lines += ["| preset | options that differ from the defaults | optimizer | sweep | model |"]
+    lines += ["|---|---|---|---|---|"]
     for preset, values in spec.presets.items():
         settings = spec.optimizer.get(preset, spec.optimizer["default"])
         cells = (
             ", ".join(f"`{key}={value}`" for key, value in values.items()),
             ", ".join(f"{key} {value}" for key, value in settings.items()),
             ", ".join(f"`{sweep}`" for sweep in spec.sweep.get(preset, ())),
+            f"`{spec.models.get(preset, spec.model)}`",
         )
         lines.append(f"| `{preset}` | " + " | ".join(cell(text) for text in cells) + " |")
     made = "\n".join([*lines, "", "<!-- /options -->"])

@@ -259,6 +259,7 @@ def write_record(
                 step=[step for step in states for _ in mine],
                 fact=mine * len(states),
                 count=[1] * len(mine) * len(states),
+                rehearsed=[int(loop is None)] * len(mine) * len(states),
             )
     last = len(names) - 1
     ask(end, last, names[last][2], "boundary", rungs=plain, twins=True)

@@ -92,7 +92,13 @@ def record(
         writer.add("probes", **{**probes, **{k: v for k, v in changes.items() if k in probes}})
     stated = [f"stated {number}" for number in range(trained)] or facts
     for step in (5, 10, 15, 20):
-        writer.add("exposures", step=[step] * len(stated), fact=stated, count=[each // 2] * len(stated))
+        writer.add(
+            "exposures",
+            step=[step] * len(stated),
+            fact=stated,
+            count=[each // 2] * len(stated),
+            rehearsed=[0] * len(stated),
+        )
     writer.flush()
     info = {
         "format": FORMAT,

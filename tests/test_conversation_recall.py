@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from reading import TOKENIZER, Letters
 from small_runs import finish, installed, small_model
 from tokenizers import Tokenizer
 
@@ -27,13 +27,14 @@ from seqmem.packing import unpack
 from seqmem.plan import Request, plan
 from seqmem_scenarios.conversation_recall import (
     CUES,
+    MOST_READ,
     PRESETS,
     SAYINGS,
     ConversationRecallOptions,
     build,
+    longest_document,
     outline,
 )
-from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, background
 
 BASE: dict[str, Any] = {
@@ -51,25 +52,6 @@ BASE: dict[str, Any] = {
     "batch_size": 4,
 }
 """Options of these tests where they say nothing. Unpacked, so that a row is a document."""
-
-
-def shipped_tokenizer() -> Tokenizer:
-    folder = locate("tiny")
-    assert folder is not None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-TOKENIZER = shipped_tokenizer()
-
-
-class Letters:
-    """One token per byte after a first one: the same for ever, whatever becomes of the shipped tokenizer."""
-
-    def encode(self, text: str) -> SimpleNamespace:
-        return SimpleNamespace(ids=[256, *text.encode()])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(token for token in ids if token < 256).decode()
 
 
 @dataclass
@@ -588,9 +570,9 @@ def content(built: Built) -> str:
 
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
-    "smoke": ({**ConversationRecallOptions().model_dump(), **PRESETS["smoke"]}, "043a34cf6c511444"),
-    "turns back, crossing": ({"cue": "turns_back", "packing": "crossing", "weight": 2.5}, "45ef3c7d1e5cf78b"),
-    "dialogue only": ({"loss": "ar", "window": 1}, "8d150333d9c444aa"),
+    "smoke": ({**ConversationRecallOptions().model_dump(), **PRESETS["smoke"]}, "e59695127bb63fa7"),
+    "turns back, crossing": ({"cue": "turns_back", "packing": "crossing", "weight": 2.5}, "57a8986b2e4b89e0"),
+    "dialogue only": ({"loss": "ar", "window": 1}, "e4eccddb9d7cacdb"),
 }
 
 
@@ -641,6 +623,64 @@ def test_wrong_options_are_one_clear_line(options: dict[str, Any], message: str)
         made(**options)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+TIGHT: dict[str, Any] = {
+    "blocks": 40,
+    "probed_blocks": 1,
+    "window": 4,
+    "turns": 8,
+    "conversations": 1,
+    "small_talk": 0.25,
+    "background_tokens": 32,
+    "packing": "separate",
+}
+"""Only the first block is asked about."""
+
+
+def test_a_row_that_a_later_block_does_not_fit_is_refused_before_training() -> None:
+    with pytest.raises(UsageError, match="'0-18-4' has 122 tokens, more than the row's 116; raise"):
+        made(**TIGHT, row_tokens=116)
+    assert len(made(**TIGHT, row_tokens=160).rows) > 0  # makes every experience
+
+
+def test_rows_of_more_conversations_than_are_read_are_bounded() -> None:
+    options = {**TIGHT, "blocks": MOST_READ + 1, "text": lambda index: "A document."}
+    with pytest.raises(UsageError, match=r"up to (\d+) tokens, more than the row's 120; set") as refused:
+        made(**options, row_tokens=120)
+    most = int(str(refused.value).split("scenario.row_tokens=")[1].split()[0])
+    with pytest.raises(UsageError, match="too many to read"):
+        made(**options, row_tokens=most - 1)
+    assert made(**options, row_tokens=most).stream.experience(MOST_READ).steps > 0
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, Letters()], ids=["words", "letters"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "ar", "window": 1, "turns": 12},
+        {"loss": "ar", "window": 12, "turns": 12, "small_talk": 1.0},
+        {"loss": "seq2seq", "turns": 12, "small_talk": 1.0},
+        {"loss": "seq2seq", "turns": 12, "small_talk": 0.0, "cue": "turns_back"},
+    ],
+)
+def test_no_document_is_longer_than_the_bound_and_some_come_near(
+    tokenizer: Tokenizer | Letters, options: dict[str, Any]
+) -> None:
+    built = made(2, tokenizer, blocks=16, steps_per_turn=1, max_positions=4096, row_tokens=2000, **options)
+    bound = longest_document(built.options, lambda text: list(tokenizer.encode(text).ids))
+    longest = max(len(row.input_ids) for row in built.rows if row.facts)
+    assert 0.7 * bound < longest <= bound
+
+
+def test_people_beyond_the_plain_names_are_in_the_bound() -> None:
+    def bound(blocks: int) -> int:
+        options = {**BASE, "blocks": blocks, "probed_blocks": 1, "loss": "seq2seq"}
+        return longest_document(
+            validate(ConversationRecallOptions, options, "scenario"), lambda text: list(text.encode())
+        )
+
+    assert bound(10_000) == bound(10) + len(" B.")
 
 
 def test_more_context_than_the_model_reads_is_refused() -> None:

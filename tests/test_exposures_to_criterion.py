@@ -17,6 +17,7 @@ from seqmem.figures import draw_metric
 from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
 from seqmem_plugins.metrics.exposures_to_criterion import (
     Trial,
+    cell_of,
     draw,
     first_run,
     restricted_mean,
@@ -127,7 +128,13 @@ def record(
                 best_other=[None, log(fact.spill) if fact.spill else -50.0 - done],
             )
         at = list(range(step + 1, step + LIMIT + 1))
-        writer.add("exposures", step=at, fact=[f"f{number}"] * LIMIT, count=[fact.count] * LIMIT)
+        writer.add(
+            "exposures",
+            step=at,
+            fact=[f"f{number}"] * LIMIT,
+            count=[fact.count] * LIMIT,
+            rehearsed=[0] * LIMIT,
+        )
         step += LIMIT
         general(step, 1 + 2 * number, fact.loss)
         visit(2 + 2 * number, "general", None, step, AFTER)
@@ -194,8 +201,8 @@ def test_exposures_are_those_before_the_first_of_the_right_answers_in_a_row(tmp_
     ]
     for criterion, expected in (
         (1, [(2, True), (0, True), (10, True), (3, True)]),
-        (2, [(4, True), (0, True), (10, False), (10, False)]),
-        (3, [(4, True), (10, False), (10, False), (10, False)]),
+        (2, [(4, True), (0, True), (9, False), (9, False)]),
+        (3, [(4, True), (8, False), (8, False), (8, False)]),
     ):
         found = trials(record(tmp_path / str(criterion), facts, criterion=criterion))
         assert [(trial.exposures, trial.reached) for trial in found] == expected
@@ -240,7 +247,7 @@ def test_the_measures_of_a_planted_record(tmp_path: Path) -> None:
     values = score(record(tmp_path / "run", facts, criterion=2))
     assert list(values) == [measure.name for measure in SPEC.measures]
     assert {name.removeprefix(NAME): number(value) for name, value in values.items()} == {
-        "": pytest.approx((2 + 3 + 5 + 10) / 4),
+        "": pytest.approx((2 + 3 + 5 + 9) / 4),  # a run of two begins at 9 exposures or before
         ".median": 3,
         ".reached": 0.75,
         ".survived": pytest.approx(2 / 3),  # of those that reached it
@@ -268,6 +275,23 @@ def test_censoring_is_stated_where_the_criterion_is_never_reached(tmp_path: Path
     assert never[NAME] == Value(10.0, 2) and never[f"{NAME}.reached"] == Value(0.0, 2)
     for name in ("survived", "spill"):
         assert never[f"{NAME}.{name}"].reason == "no fact reached the criterion"
+
+
+@pytest.mark.parametrize("criterion", [1, 2, 4])
+def test_a_fact_is_censored_at_the_last_exposure_from_which_it_could_have_been_recalled(
+    criterion: int, tmp_path: Path
+) -> None:
+    """A fact right from just there has its exposures; one right an exposure later is known to need more."""
+    limit = LIMIT - criterion + 1
+    late, later = always_from(limit), always_from(limit + 1)
+    run = record(tmp_path / "run", [late, later], criterion=criterion)
+    assert [(trial.exposures, trial.reached) for trial in trials(run)] == [(limit, True), (limit, False)]
+    missed = record(tmp_path / "missed", [later] * 2, criterion=criterion)
+    values = score(missed)
+    assert values[NAME] == Value(float(limit), 2)
+    assert values[f"{NAME}.median"].reason == f"2 of 2 facts were not recalled within {limit} exposures"
+    cell = cell_of(Row("naive", {}, {0: missed}))
+    assert cell is not None and cell.text == f"> {limit}\n0 of 2"
 
 
 def test_what_was_not_asked_is_missing_with_a_reason(tmp_path: Path) -> None:

@@ -258,18 +258,29 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     broken.write_text("[{")
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes('{"text": "é"}'.encode("latin-1"))
+    deep, deep_line = tmp_path / "deep.json", tmp_path / "deep.jsonl"
+    deep.write_text("[" * 100_000)
+    deep_line.write_text('{"text": ' + "[" * 100_000)
+    long = tmp_path / "long.jsonl"
+    long.write_text('{"id": ' + "1" * 5000 + "}")
     for path, message in (
         (tmp_path / "gone.json", "cannot be read: No such file or directory; give 'world' or a JSON"),
         (tmp_path, "cannot be read: Is a directory"),
         (broken, "is not JSON"),
         (latin, "is not UTF-8 (byte 10); convert it"),
+        (deep, "deep.json' is not JSON: too many brackets in one another"),
+        (deep_line, "line 1 is not JSON: too many brackets in one another; write one fact per line"),
+        (long, "line 1 is not JSON: Exceeds the limit"),
+        ("~nosuch/x.jsonl", "'~nosuch/x.jsonl' cannot be read: Could not determine home directory; give"),
+        ("x\0.jsonl", "cannot be read: "),
     ):
         with pytest.raises(UsageError) as refused:
             take(str(path), 1, seed=0)
         assert message in str(refused.value)
         assert "\n" not in str(refused.value)
-    with pytest.raises(UsageError, match="cannot be read"):
-        fingerprint(str(tmp_path / "gone.json"))
+    for path in (str(tmp_path / "gone.json"), "~nosuch/x.jsonl"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            fingerprint(path)
 
 
 def test_line_separators_inside_texts_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:

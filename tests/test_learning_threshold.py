@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from reading import TOKENIZER, Letters
 from small_runs import finish, small_model
 from tokenizers import Tokenizer
 
@@ -22,7 +23,6 @@ from seqmem.recipe import OptimizerSettings
 from seqmem.record import ITEMS, RecordWriter, RunRecord, write_table
 from seqmem.registry import Registry
 from seqmem_scenarios.learning_threshold import PRESETS, SWEEP, LearningThresholdOptions, build, outline
-from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.world import background
 
 BASE: dict[str, Any] = {
@@ -35,22 +35,6 @@ BASE: dict[str, Any] = {
     "background_rows": 4,
     "row_tokens": 64,
 }
-
-
-def shipped_tokenizer() -> Tokenizer:
-    folder = locate("tiny")
-    assert folder is not None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-TOKENIZER = shipped_tokenizer()
-
-
-class Letters:
-    """One token per byte: the same for ever, whatever becomes of the shipped tokenizer."""
-
-    def encode(self, text: str) -> SimpleNamespace:
-        return SimpleNamespace(ids=[256, *text.encode()])
 
 
 @dataclass

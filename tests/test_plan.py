@@ -58,6 +58,33 @@ def test_without_a_model_the_scenario_s_own_is_taken(model: Path) -> None:
     assert run.recipe.model.name == model.name
 
 
+def test_a_preset_may_propose_a_model_and_its_revision(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def resolve(choice: Any, registry: Any) -> Any:
+        asked.append((choice.name, choice.revision))
+        return located
+
+    from seqmem.models import ModelChoice
+    from seqmem.models import resolve as truly
+
+    located = truly(ModelChoice(name=str(model)), installed())
+    monkeypatch.setattr("seqmem.plan.resolve", resolve)
+    changes = {"models": {"smoke": "big/model@step3000"}}
+    made(changes)
+    made(changes, revision="step1")
+    made(changes, model=("other/model",))
+    made({"models": {"paper": "big/model@step3000"}})
+    assert asked == [
+        ("big/model", "step3000"),
+        ("big/model", "step1"),
+        ("other/model", None),
+        ("tiny", None),
+    ]
+
+
 SWEEP = {"smoke": ("scenario.loops=2,3", "optimizer.lr=0.001,0.01")}
 
 

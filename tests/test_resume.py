@@ -28,6 +28,7 @@ from small_runs import (
     InlineWorkers,
     carry_out,
     finish,
+    installed,
     job_of,
     planned,
     results,
@@ -38,7 +39,7 @@ from small_runs import (
 
 from seqmem.cli.app import run as command_line
 from seqmem.launch import Workers
-from seqmem.plan import PlannedRun
+from seqmem.plan import PlannedRun, Request, plan
 from seqmem.recipe import Job
 from seqmem.record import RunRecord
 
@@ -86,6 +87,35 @@ def test_a_run_stopped_after_every_single_step_ends_as_if_it_never_was(
         assert events[0] == {"event": "started", "step": len(ends), "steps": run.outline.steps}
         ends.append(events[-1]["event"])
     assert ends == ["stopped"] * run.outline.steps + ["finished"]
+    assert results(RunRecord.open(folder)) == results(reference)
+    same_rows(folder, reference.folder)
+
+
+@pytest.mark.parametrize("scenario", ["conversation_recall", "rolling_window", "freeze_loops"])
+def test_a_run_of_another_scenario_stopped_now_and_then_ends_as_if_it_never_was(
+    scenario: str, model: Path, tmp_path: Path
+) -> None:
+    """Packed and weighted rows in a rehearsal buffer, snapshots, components: all of it survives."""
+    changes = {"conversation_recall": ("scenario.loss=both", "scenario.weight=4")}.get(scenario, ())
+    asked = Request(
+        scenario=(scenario,),
+        strategy=("freeze_component" if scenario == "freeze_loops" else "replay",),
+        model=(str(model),),
+        preset="smoke",
+        seeds="0",
+        set=(*changes, *(("strategy.components=1",) if scenario == "freeze_loops" else ())),
+        reference=False,
+        controls=False,
+        device="cpu",
+    )
+    (run,) = plan(asked, installed()).runs.values()
+    reference, folder = finish(run, tmp_path / "reference"), tmp_path / "stopped"
+    stops = 0
+    event = carry_out(run, folder, should_stop=stop_after(5))[-1]["event"]
+    while event == "stopped":
+        stops += 1
+        event = carry_out(run, folder, should_stop=stop_after(5), resume=True)[-1]["event"]
+    assert stops >= 2 and event == "finished"
     assert results(RunRecord.open(folder)) == results(reference)
     same_rows(folder, reference.folder)
 

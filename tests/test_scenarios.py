@@ -15,27 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import TOKENIZER
 from small_runs import installed, small_model
-from tokenizers import Tokenizer
 
 from seqmem import BuildContext, Experience, Outline, Probe, Stream, TextSource
+from seqmem.api import load_metrics
+from seqmem.figures import draw_metric
+from seqmem.leaderboard import Row, failures, score_rows
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
 from seqmem.record import RunRecord
-from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.world import background
 
 SCENARIOS = [listed.name for listed in installed().names("scenario")]
-
-
-def tokenizer() -> Tokenizer:
-    folder = locate("tiny")
-    assert folder is not None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-TOKENIZER = tokenizer()
 
 
 @dataclass
@@ -84,8 +77,27 @@ def content(stream: Stream) -> str:
 
 def asked(stream: Stream) -> str:
     """A hash of everything that is asked, and when."""
-    points = [stream.probe_points(index) for index in range(stream.length)]
-    return hashlib.sha256(repr((points, sorted(stream.probe_sets.items()))).encode()).hexdigest()
+    points = [
+        [(point.after, point.probe_set, point.schedule) for point in stream.probe_points(index)]
+        for index in range(stream.length)
+    ]
+    told = (
+        "id",
+        "input_ids",
+        "answer_start",
+        "choices",
+        "chance",
+        "fact",
+        "relation",
+        "cue",
+        "twin_of",
+        "context",
+    )
+    sets = {
+        name: [[getattr(probe, field) for field in (*told, "task_known")] for probe in probes]
+        for name, probes in stream.probe_sets.items()
+    }
+    return hashlib.sha256(json.dumps([points, sets], sort_keys=True).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -95,6 +107,26 @@ def test_an_experience_is_the_same_whatever_was_made_before_it(name: str) -> Non
     for index in reversed(range(other.length)):
         assert chain("", other.experience(index)) == whole[index]
         assert other.experience(index).index == index
+
+
+PINNED = {
+    "conversation_recall": ("26e71faefded9df6", "4bfbaddbdda8d6ea"),
+    "fact_injection": ("f20d64b5273e1d35", "75f72dffaa745fec"),
+    "freeze_loops": ("cc946c95dce3db8c", "e038d3c316fca157"),
+    "learning_threshold": ("24943243d73b9f85", "e8a190252bbb87ff"),
+    "memory_loops": ("bd5c4e884caeac99", "63f2f22389b5eb44"),
+    "rolling_window": ("d9f50b0610a6ef49", "900a6570df2cb1b2"),
+    "saturation": ("3a0d70d04582a7cd", "07c0373ab6f1ead1"),
+    "sequential_sentences": ("ed789d50e5915d75", "d2e1746acdf4424b"),
+}
+"""What is trained and what is asked, and when, at `smoke` with seed 0, the world's text and the tokenizer of `tiny`."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_one_version_of_a_scenario_always_feeds_the_same_rows_and_asks_the_same(name: str) -> None:
+    """A change of these hashes is a new version of the scenario: raise it in its spec, then pin the new one."""
+    stream = built(name).stream
+    assert (content(stream)[:16], asked(stream)[:16]) == PINNED[name]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -189,7 +221,9 @@ def test_content_does_not_depend_on_hash_randomisation() -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_run_records_the_exposures_that_its_stream_holds(name: str, tmp_path: Path) -> None:
+def test_a_run_records_the_exposures_its_stream_holds_and_every_metric_can_read_it(
+    name: str, tmp_path: Path
+) -> None:
     from small_runs import carry_out
 
     model = small_model(tmp_path / "model")
@@ -217,6 +251,12 @@ def test_a_run_records_the_exposures_that_its_stream_holds(name: str, tmp_path: 
     recorded = record.exposures.groupby("fact")["count"].sum()
     assert dict(recorded) == dict(expected)
     assert record.info["contamination"] == {}
+    metrics, unreadable = load_metrics(installed())
+    assert not unreadable
+    row = Row("naive", {"scenario": name, "strategy": "naive", "model": "random"}, {0: record})
+    assert not failures(score_rows([row], metrics))
+    for metric in metrics:
+        draw_metric(metric, [row], tmp_path / "figures" / metric.name)
     assert len(record.experiences) == made.stream.length
 
 
@@ -232,6 +272,7 @@ LONG: dict[str, dict[str, Any]] = {
         "local_window": 2,
     },
     "memory_loops": {"cycles": 50_000},
+    "saturation": {"exposures": 100_000},
     "sequential_sentences": {"arrivals": 100_000, "probed": 8},
 }
 """Options that make a stream of at least 100,000 experiences, where a scenario can have one."""

@@ -222,6 +222,19 @@ def test_one_token_choices_score_as_rows_of_their_own(folders: dict[Kind, Path])
     assert ProbeSet(probes, CPU).tokens == sum(len(p.input_ids) for p in probes)
 
 
+def test_a_choice_given_twice_counts_once_more_and_never_as_certain(folders: dict[Kind, Path]) -> None:
+    model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
+    (probe,) = questions(encode, 1)
+    start = len(probe.input_ids) - 1
+    twice = replace(probe, answer_start=start, choices=(probe.input_ids[start:], (21,), (21,)))
+    answers = ProbeSet([twice], CPU).ask(model)
+    rival = by_hand(model, probe.input_ids[:start], (21,))
+    assert answers.best_other[0] == pytest.approx(rival, abs=1e-4)
+    assert answers.closed[0] == pytest.approx(
+        answers.logprob[0] - np.logaddexp.reduce([answers.logprob[0], rival, rival]), abs=1e-4
+    )
+
+
 def test_an_answer_that_is_none_of_the_choices_has_no_closed_score(folders: dict[Kind, Path]) -> None:
     model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
     (probe,) = questions(encode, 1)

@@ -17,14 +17,14 @@ from helpers_records import Answer, Ask, Layout, write_record
 from scipy import stats
 from small_runs import InlineWorkers, installed, small_model
 
-from seqmem import PluginError, SuitePart, SuiteSpec, UsageError
+from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
 from seqmem.figures import _last_exposures, _since_trained, draw_retention, draw_size_trend, short_count
-from seqmem.leaderboard import Row
+from seqmem.leaderboard import Row, format_p
 from seqmem.registry import Entry, Registry, _installed
-from seqmem.stats import Interval, size_trend
+from seqmem.stats import Interval, Trend, size_trend
 from seqmem.suite import _expand, plan_suite
-from seqmem.suite_page import SizeCurve, SizePoint
+from seqmem.suite_page import SizeCurve, SizePoint, adjust
 from seqmem.types import Measure
 
 ODD = "odd|*model*"
@@ -198,6 +198,26 @@ def test_the_interval_covers_a_known_slope_and_the_test_keeps_its_level() -> Non
         fired.append(null.p < 0.05)
     assert 0.93 <= np.mean(covered) <= 0.97
     assert 0.03 <= np.mean(fired) <= 0.07
+
+
+def test_the_slopes_of_a_page_are_one_family_of_tests() -> None:
+    def curve(*values: float) -> SizeCurve:
+        points = tuple(SizePoint("m", 10**i, Interval(v, None, None, 1)) for i, v in enumerate(values, 6))
+        trend = size_trend([(point.parameters, point.interval.mean) for point in points])
+        return SizeCurve(Measure("a", "fraction", "higher", ""), "naive", points, trend)
+
+    steep, mild, flat = curve(1, 2, 3, 4, 5.1), curve(1, 2, 2, 3, 3), curve(1, 3, 2, 1, 3)
+    few = curve(1, 2, 3)
+    first, second = adjust([[mild, few], [flat, steep]])
+    raw = [one.trend.p or 0 for one in (steep, mild, flat)]
+    assert raw == sorted(raw) and few.trend.p is None
+    assert first[1].p is None
+    assert [first[0].p, second[0].p, second[1].p] == [
+        pytest.approx(2 * raw[1]),
+        pytest.approx(raw[2]),
+        pytest.approx(3 * raw[0]),
+    ]
+    assert adjust([[], []]) == [[], []]
 
 
 # -- recall over time since training ----------------------------------------------------------------------
@@ -473,6 +493,54 @@ def test_running_again_trains_nothing_and_a_missing_model_is_left_out_and_named(
         == json.loads(before.pop(page / "page.json"))["parts"]
     )
     assert after == before, "the same figures"
+
+
+def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
+    models: list[str],
+    tmp_path: Path,
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With tests planted for the three models there are: the page multiplies them, across its parts."""
+    planted = Trend(0.1, 0.05, 0.15, 0.004, 5)
+    monkeypatch.setattr("seqmem.suite_page.size_trend", lambda points: planted)
+    assert command_line(arguments(tmp_path, models)) == 0
+    (page,) = tmp_path.glob("suites/*")
+    parts = json.loads((page / "page.json").read_text("utf-8"))["parts"]
+    trends = [trend for part in parts for trend in part["size_trend"]]
+    assert [bool(part["size_trend"]) for part in parts] == [True, True]
+    assert {(trend["p"], trend["p_unadjusted"]) for trend in trends} == {
+        (pytest.approx(0.004 * len(trends)), 0.004)
+    }
+    text = (page / "page.md").read_text("utf-8")
+    assert f"P-values are Holm-adjusted over all {len(trends)} size trends of this page" in text
+    assert text.count(f"| {format_p(0.004 * len(trends))} |") == len(trends)
+
+
+def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Row] = []
+
+    def spoilt(run: RunRecord) -> str:
+        odd = run.recipe["model"]["name"] == models[0] and run.seed == 1
+        return "contaminated: planted" if odd else ""
+
+    def draw(rows: list[Row], title: str, stem: Path) -> None:
+        drawn.extend(rows)
+
+    monkeypatch.setattr("seqmem.leaderboard.contaminated", spoilt)
+    monkeypatch.setattr("seqmem.suite_page.draw_retention", draw)
+    assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
+    assert [(row.facts["model"], list(row.runs)) for row in drawn] == [(models[0], [0]), (models[1], [0, 1])]
+    (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
+    seeds = {
+        (point["model"], point["seeds"])
+        for trend in data["parts"][0]["size_trend"]
+        for point in trend["points"]
+    }
+    assert seeds == {(models[0], 1), (models[1], 2)}
 
 
 @pytest.fixture

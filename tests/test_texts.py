@@ -51,11 +51,15 @@ def write_rows(path: Path, rows: list[Any]) -> Path:
     return path
 
 
+PLAIN = [(row, "") for row in ROWS]
+"""The rows without domains."""
+
+
 # ---- which document is which
 
 
 def test_every_tenth_document_is_held_out() -> None:
-    text = source(ROWS, (54, 6), "text")
+    text = source(PLAIN, (54, 6), "text")
     assert [text.heldout(index) for index in range(6)] == ROWS[9::10]
     assert [text.train(index) for index in range(54)] == [row for row in ROWS if row not in ROWS[9::10]]
 
@@ -67,11 +71,11 @@ def test_reads_no_further_than_needed(needed: tuple[int, int]) -> None:
     def documents() -> Any:
         for row in ROWS:
             taken.append(row)
-            yield row
+            yield row, ""
 
     text = source(documents(), needed, "text")
     train, heldout = needed
-    whole = source(ROWS, (54, 6), "text")
+    whole = source(PLAIN, (54, 6), "text")
     assert [text.train(index) for index in range(train)] == [whole.train(index) for index in range(train)]
     assert [text.heldout(index) for index in range(heldout)] == [
         whole.heldout(index) for index in range(heldout)
@@ -80,8 +84,35 @@ def test_reads_no_further_than_needed(needed: tuple[int, int]) -> None:
     assert taken[-1] in (text.train(train - 1) if train else "", text.heldout(heldout - 1) if heldout else "")
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_documents_are_visited_domain_by_domain_where_a_field_names_it(suffix: str, tmp_path: Path) -> None:
+    domains = ["news", "code", "law"]
+    rows = [
+        {"text": f"row {n}", "meta": {"set": domains[n * n % 3]}} for n in range(60)
+    ]  # news, code, code, ...
+    path = write_rows(tmp_path / f"rows{suffix}", rows)
+    mixed = opened(path, (27, 3))
+    assert [mixed.train(n) for n in range(3)] == ["row 0", "row 1", "row 2"]
+    text = opened(path, (27, 3), domain="meta.set")
+    order = [f"row {n}" for n in range(30) if n % 3 == 0] + [f"row {n}" for n in range(30) if n % 3]
+    assert [text.heldout(n) for n in range(3)] == order[9::10]
+    assert [text.train(n) for n in range(27)] == [row for row in order if row not in order[9::10]]
+
+
+def test_a_domain_that_is_no_field_is_refused_with_the_fields_there_are(tmp_path: Path) -> None:
+    for suffix in (".jsonl", ".parquet"):
+        path = write_rows(tmp_path / f"rows{suffix}", [{"text": "a", "kind": "b"}])
+        assert (
+            "has no field 'set'; its fields are: text, kind. Choose one with --set text.domain=NAME"
+            in refused(path, domain="set")
+        )
+    plain = tmp_path / "a.txt"
+    plain.write_text("Some text.")
+    assert "is plain text and has no field 'set' for a domain" in refused(plain, domain="set")
+
+
 def test_a_document_that_was_not_asked_for() -> None:
-    text = source(ROWS, (5, 1), "text")
+    text = source(PLAIN, (5, 1), "text")
     with pytest.raises(IndexError, match="document 9 of text was not asked for"):
         text.train(9)
     with pytest.raises(IndexError):

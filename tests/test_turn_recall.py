@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,15 @@ def test_the_figure_has_a_line_per_row_and_one_for_its_twins(tmp_path: Path) -> 
     drawn = [line for line in gain.lines if line.get_label() in ("naive", "replay")]
     assert all(np.asarray(line.get_ydata()) == pytest.approx([2.5, 2, 1.5, 1]) for line in drawn)
     assert "nats per token" in gain.get_ylabel()
+
+
+def test_labels_in_the_figure_are_clean(tmp_path: Path) -> None:
+    assert SPEC.draw is not None
+    (odd,) = [replace(row(tmp_path, "naive", 1), label="na\u202eive\tx\0")]
+    figure = SPEC.draw([odd])
+    assert figure is not None
+    drawn = [str(line.get_label()) for axis in figure.axes for line in axis.lines]
+    assert [label for label in drawn if not label.startswith("_")] == ["naive x", "naive x, twins", "naive x"]
 
 
 def test_rows_that_have_no_turns_are_not_drawn(tmp_path: Path) -> None:

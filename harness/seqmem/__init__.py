@@ -23,6 +23,7 @@ _HOME = {
     "Learner": "learner",
     "Measure": "types",
     "MetricSpec": "types",
+    "NEVER": "types",
     "NotApplicable": "errors",
     "ModelSpec": "types",
     "Options": "types",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from seqmem.strategy import Strategy as Strategy
     from seqmem.text import clean as clean
     from seqmem.types import API_VERSION as API_VERSION
+    from seqmem.types import NEVER as NEVER
     from seqmem.types import Batch as Batch
     from seqmem.types import BuildContext as BuildContext
     from seqmem.types import Decoding as Decoding

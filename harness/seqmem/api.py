@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seqmem.display import DisplayName, choose
 from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.launch import Workers
-from seqmem.leaderboard import Row, Table, failures, score_rows, tabulate
+from seqmem.leaderboard import Row, Table, failures, score_rows, sound, tabulate
 from seqmem.plan import Plan, PlannedBoard, PlannedRun, Request, file_name, plan
 from seqmem.recipe import Job
 from seqmem.registry import Registry
@@ -263,14 +263,15 @@ def write_board(
         (folder / file).write_text(text, encoding="utf-8")
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    for row in rows:
+    drawn = sound(rows)
+    for row in drawn:
         # of a sweep over learning rates or stream sizes the metrics' own figures tell more
         surface = any(not option.startswith("strategy.") for option in row.swept)
         if not surface and has_curves(row):
             draw_curves(row, figures / file_name(f"curves {row.label}"))
     for metric in metrics:
         try:
-            draw_metric(metric, rows, figures / file_name(metric.name))
+            draw_metric(metric, drawn, figures / file_name(metric.name))
         except Exception as error:  # a plugin's figure must not cost the table
             broken.append(f"figure of metric {metric.name!r}: {type(error).__name__}: {error}")
     if any(row.swept for row in rows):

@@ -35,6 +35,7 @@ Array = npt.NDArray[np.float64]
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8C6D31")
 _TWINS = "#666666"
 _REST = "#999999"
+_TRAINED = "training, in its curve's colour"
 _NEVER = "never trained"
 _STYLE = {
     "svg.hashsalt": "seqmem",
@@ -233,19 +234,18 @@ def _shade(axis: Axes, runs: Sequence[RunRecord], colours: Mapping[int, Any]) ->
     same = all(table.equals(tables[0]) for table in tables)
     for phase, label, first, steps in tables[0].itertuples(index=False):
         if phase == "rest":
-            axis.axvspan(first, first + steps, color=_REST, alpha=0.15, linewidth=0, zorder=0)
+            axis.axvspan(first, first + steps, color=_REST, alpha=0.15, linewidth=0, zorder=0, label="rest")
         elif phase != "general" and same and label in colours:
-            axis.axvspan(first, first + steps, color=colours[int(label)], alpha=0.1, linewidth=0, zorder=0)
+            own = colours[int(label)]
+            axis.axvspan(first, first + steps, color=own, alpha=0.1, linewidth=0, zorder=0, label=_TRAINED)
 
 
 def _legend(figure: Figure, axis: Axes) -> None:
-    """One legend beside the panels."""
-    from matplotlib.patches import Patch
-
+    """One legend beside the panels: lines first, then each kind of shade once."""
     handles, labels = axis.get_legend_handles_labels()
-    handles += [Patch(facecolor=_REST, alpha=0.3), Patch(facecolor=COLOURS[0], alpha=0.2)]
-    labels += ["rest", "training, in its curve's colour"]
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    listed = dict(reversed(list(zip(labels, handles, strict=True))))  # the first of equal labels
+    order = sorted(listed, key=lambda label: (label in ("rest", _TRAINED), labels.index(label)))
+    figure.legend([listed[label] for label in order], order, loc="outside right upper", frameon=False)
 
 
 def _title(row: Row, seeds: int, remark: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -134,6 +134,7 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     for row in rows:
         for seed in sorted(row.runs):
             controls = {name: runs[seed] for name, runs in sorted(row.controls.items()) if seed in runs}
+            controls = {name: run for name, run in controls.items() if not contaminated(run)}
             spoilt = contaminated(row.runs[seed])
             for metric in metrics:
                 for measure, value in _compute(metric, row.runs[seed], controls):
@@ -143,6 +144,22 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
                         (row.label, seed, metric.name, measure, number, value.n_items, value.reason)
                     )
     return pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
+
+
+def sound(rows: Sequence[Row]) -> list[Row]:
+    """The rows without their contaminated runs and controls: what may be drawn."""
+
+    def clean_runs(runs: Mapping[int, RunRecord]) -> dict[int, RunRecord]:
+        return {seed: run for seed, run in runs.items() if not contaminated(run)}
+
+    return [
+        replace(
+            row,
+            runs=clean_runs(row.runs),
+            controls={name: clean_runs(runs) for name, runs in row.controls.items()},
+        )
+        for row in rows
+    ]
 
 
 def _compute(

@@ -7,13 +7,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqmem.checkpoint import Checkpoint, digest, save
+from seqmem.contamination import Watch
 from seqmem.errors import RunFailed
 from seqmem.learner import MAIN, Learner
 from seqmem.recipe import Probing
@@ -36,7 +37,7 @@ class Place:
         position: steps done inside it.
         entered: `before_experience` has run for it.
         content: chained SHA-256 of every experience entered so far.
-        leaks: a twin's fact id to where its answer was seen in training, the first time.
+        leaks: a control's fact id to the experience whose rows trained its answer first.
     """
 
     experience: int = 0
@@ -62,7 +63,7 @@ class Run:
     on_answers: Callable[[ProbePoint, Answers, ProbeSet], None] = lambda point, answers, probes: None
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
-    twins: frozenset[str] = frozenset()
+    watch: Watch | None = None
 
     @property
     def routed(self) -> bool:
@@ -158,10 +159,16 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     log_step(run, experience, nats, penalty, grad_norm, tokens, targets, len(rehearsed))
     counts = Counter(fact for row in [*batch, *rehearsed] for fact in row.facts)
     if counts:
-        done = [learner.step + 1] * len(counts)
-        run.record.add("exposures", step=done, fact=list(counts), count=list(counts.values()))
-        for twin in run.twins & counts.keys():
-            run.place.leaks.setdefault(twin, f"training rows of {experience.name}")
+        again = Counter(fact for row in rehearsed for fact in row.facts)
+        run.record.add(
+            "exposures",
+            step=[learner.step + 1] * len(counts),
+            fact=list(counts),
+            count=list(counts.values()),
+            rehearsed=[again[fact] for fact in counts],
+        )
+    for control in run.watch.look([*batch, *rehearsed]) if run.watch is not None else ():
+        run.place.leaks.setdefault(control, experience.name)
     return nats
 
 
@@ -254,6 +261,8 @@ def chain(content: str, experience: Experience) -> str:
     hasher.update(
         f"{experience.phase} {experience.task_label} {experience.repeats} {experience.trains}".encode()
     )
+    if experience.moments == "fresh":
+        hasher.update(b"fresh moments")
     if experience.start_from is not None:
         hasher.update(f"from {experience.start_from}".encode())
     for batch in experience.batches:
@@ -320,9 +329,9 @@ def set_learner(run: Run, saved: Checkpoint) -> None:
 def checkpoint(run: Run) -> Checkpoint:
     """All that the rest of the run depends on."""
     branches = {
-        f"snapshot {name}:{key}": tensor
-        for name, kept in run.snapshots.items()
-        for key, tensor in kept.tensors.items()
+        f"snapshot {number}:{key}": tensor
+        for number, name in enumerate(sorted(run.snapshots))
+        for key, tensor in run.snapshots[name].tensors.items()
     }
     return Checkpoint(
         learner_tensors(run) | branches,
@@ -346,11 +355,9 @@ def restore(run: Run, saved: Checkpoint) -> None:
     """Continue from a checkpoint; record parts it does not know are deleted."""
     set_learner(run, saved)
     run.learner.step = saved.state["step"]
-    for name, state in saved.state["snapshots"].items():
-        front = f"snapshot {name}:"
+    for number, name in enumerate(sorted(saved.state["snapshots"])):
+        front = f"snapshot {number}:"
         tensors = {k.removeprefix(front): t for k, t in saved.tensors.items() if k.startswith(front)}
-        run.snapshots[name] = Checkpoint(tensors, state)
-    saved_place = Place(**saved.state["place"])
-    run.place.leaks.update(saved_place.leaks)  # the text source goes on adding to this very mapping
-    run.place = replace(saved_place, leaks=run.place.leaks)
+        run.snapshots[name] = Checkpoint(tensors, saved.state["snapshots"][name])
+    run.place = Place(**saved.state["place"])
     run.record.drop_parts_after(saved.state["parts"])

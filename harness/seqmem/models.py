@@ -557,6 +557,13 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     return encode
 
 
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """Token ids to text as it stands, special tokens left out."""
+    return lambda ids: str(
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings, reports or progress bars of transformers; settings are put back afterwards."""

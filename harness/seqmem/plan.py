@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +21,9 @@ from seqmem.types import Options, Outline, ScenarioSpec, StrategySpec, TextSpec
 
 # A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
 # 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
-# the estimate that `plan` prints.
+# the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
 RATES = {"cpu": 8e10, "cuda": 2e13}
+STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 CLOCK_BYTES = 4
 """A moment context keeps its age as one float32 per parameter tensor."""
@@ -88,6 +89,12 @@ class PlannedRun:
         """Estimated floating-point operations."""
         parameters = self.recipe.model.parameters
         return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
+
+    @property
+    def seconds(self) -> float:
+        """Rough time of the run alone on its device."""
+        kind = self.recipe.device.split(":")[0]
+        return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
 
     @property
     def memory_bytes(self) -> int:
@@ -184,7 +191,10 @@ def plan(request: Request, registry: Registry) -> Plan:
     boards = []
     for scenario_name in _distinct(request.scenario, "--scenario"):
         scenario = registry.load("scenario", scenario_name)
-        models = asked_models or _models(request, [scenario.model], registry)
+        proposed, _, revision = scenario.models.get(request.preset, scenario.model).partition("@")
+        models = asked_models or _models(
+            replace(request, revision=request.revision or revision or None), [proposed], registry
+        )
         arms = _arms(request, scenario, given, _sweeps(request, scenario, given), registry, left_out)
         rows = []
         for located, arm in itertools.product(models, arms):

@@ -66,7 +66,14 @@ TABLES: Mapping[str, pa.Schema] = {
             ("rehearsed", pa.int32()),  # rehearsed rows among them
         ]
     ),
-    "exposures": pa.schema([("step", pa.int32()), ("fact", pa.string()), ("count", pa.int32())]),
+    "exposures": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after the one that trained it
+            ("fact", pa.string()),
+            ("count", pa.int32()),  # statements in the step's rows
+            ("rehearsed", pa.int32()),  # of them in rows the strategy rehearsed, not the protocol's own
+        ]
+    ),
     "experiences": pa.schema(
         [
             ("experience", pa.int32()),

@@ -23,7 +23,7 @@ from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
-from seqmem.models import ModelChoice, encoder, load_model, load_tokenizer
+from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer
 from seqmem.options import validate
 from seqmem.recipe import Job, Recipe
 from seqmem.record import FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
@@ -112,16 +112,14 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         trust_remote_code=recipe.model.trust_remote_code,
     )
     outline = scenario.outline(scenario_options)
-    place = Place()
-    watch = Watch(text.open(text_options, recipe.seed, outline.documents), place.leaks)
+    tokenizer = load_tokenizer(model_folder, model)
     context = BuildContext(
         seed=recipe.seed,
-        encode=encoder(load_tokenizer(model_folder, model)),
+        encode=encoder(tokenizer),
         max_positions=recipe.model.max_positions,
-        text=watch.text,
+        text=text.open(text_options, recipe.seed, outline.documents),
     )
     stream = scenario.build(scenario_options, context)
-    twins = watch.begin(stream)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     device = torch.device(recipe.device)
@@ -137,10 +135,10 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         strategy=strategy.build(strategy_options),
         stream=stream,
         record=RecordWriter(Path(job.folder)),
-        place=place,
+        place=Place(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
-        twins=twins,
+        watch=Watch((p for probes in stream.probe_sets.values() for p in probes), decoder(tokenizer)),
     )
     run.strategy.setup(learner)
     return run, outline

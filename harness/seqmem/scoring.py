@@ -118,18 +118,20 @@ class ProbeSet:
         rows = list(enumerate(lines))
         for index, probe in enumerate(self.probes):
             prefix, answer = probe.input_ids[: probe.answer_start], probe.input_ids[probe.answer_start :]
+            rivals = lines[index].rivals
             single = len(answer) == 1  # all one-token choices are read off the answer's own row
             own: list[int] = []
             for choice in probe.choices:
                 if choice == answer:
                     own.append(index)
                     continue
-                own.append(scores)
                 if single and len(choice) == 1:
-                    lines[index].rivals[choice[0]] = scores
+                    own.append(rivals.setdefault(choice[0], scores))
                 else:
+                    own.append(scores)
                     rows.append((scores, _Line(prefix + choice, probe.answer_start, told[index])))
-                scores += 1
+                if own[-1] == scores:  # no choice given twice
+                    scores += 1
             self._choice_scores.append(own)
         self._scores = scores
         self.tokens = sum(len(line.ids) for _, line in rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from seqmem import __version__
 from seqmem.api import BenchResult, Board
 from seqmem.figures import arm_of, draw_retention, draw_size_trend, short_count
 from seqmem.leaderboard import Board as Comparison
-from seqmem.leaderboard import Cell, Row, format_interval, format_p
+from seqmem.leaderboard import Cell, Row, format_interval, format_p, sound
 from seqmem.plan import PlannedBoard, file_name
 from seqmem.record import write_json
 from seqmem.stats import (
@@ -25,6 +25,7 @@ from seqmem.stats import (
     MIN_SIZES_FOR_P,
     Interval,
     Trend,
+    holm,
     size_trend,
 )
 from seqmem.tables import SEED_NOTE, escape_markdown, to_records
@@ -74,12 +75,18 @@ class SizePoint:
 
 @dataclass(frozen=True)
 class SizeCurve:
-    """A measure of one arm (strategy with its options) over models, smallest first."""
+    """A measure of one arm (strategy with its options) over models, smallest first.
+
+    Attributes:
+        p: of the trend, Holm-adjusted over all size trends of the page; None where it has no p-value, and until
+            `adjust` has seen the page.
+    """
 
     measure: Measure
     arm: str
     points: tuple[SizePoint, ...]
     trend: Trend
+    p: float | None = None
 
 
 def size_curves(board: Board, measures: Sequence[str], parameters: Mapping[str, int]) -> list[SizeCurve]:
@@ -110,6 +117,15 @@ def size_curves(board: Board, measures: Sequence[str], parameters: Mapping[str, 
     return curves
 
 
+def adjust(pages: Sequence[Sequence[SizeCurve]]) -> list[list[SizeCurve]]:
+    """The curves of every part with p-values adjusted by Holm: all size trends of a page are one family."""
+    adjusted = iter(holm([p for curves in pages for curve in curves if (p := curve.trend.p) is not None]))
+    return [
+        [curve if curve.trend.p is None else replace(curve, p=next(adjusted)) for curve in curves]
+        for curves in pages
+    ]
+
+
 def page_folder(suite: SuitePlan, out: Path) -> Path:
     """Where a suite's page belongs: its name and a hash of all runs it takes."""
     names = " ".join(board.name for planned in suite.plans for board in planned.boards)
@@ -118,6 +134,8 @@ def page_folder(suite: SuitePlan, out: Path) -> Path:
 
 def write_page(suite: SuitePlan, sections: Sequence[Section], folder: Path, interrupted: bool) -> Page:
     """Write `page.md` and `page.json`; what `sections` lack is said to be not run yet."""
+    for section, curves in zip(sections, adjust([section.curves for section in sections]), strict=True):
+        section.curves = curves
     folder.mkdir(parents=True, exist_ok=True)
     data = _data(suite, sections, interrupted)
     text = _text(suite, sections, interrupted)
@@ -163,12 +181,13 @@ class Section:
         self.board, self.failed = result.board, dict(result.failed)
         parameters = {model.name: model.parameters for model in models}
         self.curves = size_curves(self.board, self.part.measures, parameters)
-        seeds = max((len(row.runs) for row in self.rows), default=0)
+        rows = sound(self.rows)
+        seeds = max((len(row.runs) for row in rows), default=0)
         spread = "bars and bands: 95 % interval" if seeds > 1 else "no interval"
         model = f", {models[0].name}" if len(models) == 1 else ""
         title = f"{self.part.title}{model} ({seeds} seed{'s' * (seeds != 1)}, {spread})"
         stem = file_name(f"{self.number} {self.part.preset}")
-        retention = draw_retention(self.rows, title, folder / "figures" / f"{stem}-retention")
+        retention = draw_retention(rows, title, folder / "figures" / f"{stem}-retention")
         trend = draw_size_trend(self.curves, title, folder / "figures" / f"{stem}-size-trend")
         self.retention = _link(retention[0], folder) if retention else ""
         self.trend = _link(trend[0], folder) if trend else ""
@@ -365,7 +384,9 @@ def _trend_lines(suite: SuitePlan, sections: Sequence[Section]) -> list[str]:
     sizes = len({model.parameters for model in suite.models})
     if sizes < 2:
         return ["One model size was run: a slope needs 2 sizes, its interval 3, a p-value 5.", ""]
-    lines = [_SIZE_NOTE, ""]
+    tests = sum(curve.p is not None for section in sections for curve in section.curves)
+    family = f" P-values are Holm-adjusted over all {tests} size trends of this page that have one."
+    lines = [_SIZE_NOTE + family * (tests > 0), ""]
     for section in sections:
         if not section.curves:
             continue
@@ -377,7 +398,7 @@ def _trend_lines(suite: SuitePlan, sections: Sequence[Section]) -> list[str]:
                 curve.arm,
                 str(len(curve.points)),
                 _slope(curve, notes),
-                format_p(curve.trend.p) if curve.trend.p is not None else "-",
+                format_p(curve.p) if curve.p is not None else "-",
             )
             for curve in section.curves
         ]
@@ -488,7 +509,8 @@ def _curve_data(curve: SizeCurve) -> dict[str, Any]:
         "slope": _rounded(trend.slope),
         "low": _rounded(trend.low),
         "high": _rounded(trend.high),
-        "p": _rounded(trend.p),
+        "p": _rounded(curve.p),
+        "p_unadjusted": _rounded(trend.p),
         "sizes": trend.sizes,
         "reason": trend.reason,
     }

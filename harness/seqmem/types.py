@@ -31,6 +31,8 @@ BoolArray = npt.NDArray[np.bool_]
 Phase = Literal["inject", "loop", "task", "general", "rest"]
 Relation = Literal["last_token", "last_word", "verbatim", "paraphrase", "question", "general"]
 Cue = Literal["none", "own", "other"]
+NEVER = "never"
+"""Group of the facts that are asked as controls and never trained."""
 Trains = Literal["all", "component", "others", "none"]
 
 
@@ -60,6 +62,33 @@ class Example:
     facts: tuple[str, ...] = ()
     weights: FloatArray | None = None
     segments: IntArray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        arrays = (self.input_ids, self.loss_mask, self.weights, self.segments)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON values, for a strategy's `state_dict`."""
+        return {
+            "input_ids": self.input_ids.tolist(),
+            "loss_mask": self.loss_mask.tolist(),
+            "facts": list(self.facts),
+            "weights": None if self.weights is None else self.weights.tolist(),
+            "segments": None if self.segments is None else self.segments.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Example:
+        """The row that gave these values."""
+        return cls(
+            input_ids=np.asarray(row["input_ids"], dtype=np.int32),
+            loss_mask=np.asarray(row["loss_mask"], dtype=np.bool_),
+            facts=tuple(row["facts"]),
+            weights=None if row["weights"] is None else np.asarray(row["weights"], dtype=np.float32),
+            segments=None if row["segments"] is None else np.asarray(row["segments"], dtype=np.int32),
+        )
 
 
 Batch = tuple[Example, ...]
@@ -125,9 +154,10 @@ class Probe:
         cue: text put before the prompt: none, from the fact's own loop, from another loop.
         task_label: loop or task the fact belongs to, or None.
         twin_of: for a never-trained twin, the id of the trained fact it mirrors.
-        subject: whom or what the fact is about, as text; a background document that holds the subject of
-            a twin together with its answer is reported as contamination.
-        group: arm of the scenario's design the fact belongs to, e.g. ``duplicate``.
+        subject: whom or what the fact is about, as text; a trained row that holds the subject of a control
+            together with its answer is reported as contamination.
+        group: arm of the scenario's design the fact belongs to, e.g. ``duplicate``; ``never`` for facts
+            that are asked and never trained.
         position: place of the fact along the scenario's axis, e.g. its place in the stream, or turns back.
         context: sentences or turns of context kept in front of the prompt.
         task_known: the learner is told the fact's task label when asked.
@@ -151,6 +181,11 @@ class Probe:
     position: int | None = None
     context: int = 0
     task_known: bool = False
+
+    @property
+    def never_trained(self) -> bool:
+        """The fact is a control: a twin, or one of the group ``never``."""
+        return self.twin_of is not None or self.group == NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +305,7 @@ class ScenarioSpec:
         controls: name of a control to the option values that make it, run beside every strategy.
         reference: name of the strategy every row is compared with.
         model: what is trained unless the user names a model.
+        models: by preset, what is trained instead of `model`; a Hugging Face id may name its revision: ``id@step3000``.
         sweep: options swept unless the user sweeps others, by preset name, as typed after ``--sweep``.
         fingerprint: options to a string that changes with the content of files they name, for the run's id;
             raises UsageError when one is missing or unreadable.
@@ -287,6 +323,7 @@ class ScenarioSpec:
     reference: str = "naive"
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: str = "tiny"
+    models: Mapping[str, str] = field(default_factory=dict)
     sweep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fingerprint: Callable[[Any], str] | None = None
     local: tuple[str, ...] = ()

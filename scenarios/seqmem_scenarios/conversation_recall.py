@@ -21,9 +21,11 @@ last one is 1 back (`Probe.position`). What is asked, and when:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from math import floor
 from typing import Any, Literal
@@ -63,6 +65,7 @@ from seqmem_scenarios.common import (
     rung_texts,
 )
 from seqmem_scenarios.world import (
+    ATTRIBUTE_BY_NAME,
     ATTRIBUTES,
     Draw,
     Fact,
@@ -73,6 +76,7 @@ from seqmem_scenarios.world import (
     population,
     statement_prompt,
 )
+from seqmem_scenarios.world.grammar import TURNS, WORDS
 
 seqmem_api = ">=1,<2"
 
@@ -83,6 +87,8 @@ RATIO_ERROR = 5e-5
 """A ratio typed with four decimals means the fraction of whole documents that is so near."""
 MOST_PEOPLE = 20 * population("injected")
 """People with names of their own: beyond the plain ones come those with a middle initial."""
+MOST_READ = 1000
+"""Conversations that are all read before training, in some three seconds; rows of longer streams are bounded."""
 
 SAYINGS: Mapping[str, tuple[str, ...]] = {
     "emblem": (
@@ -470,11 +476,23 @@ class _Conversations:
     def check_rows(self) -> None:
         """Refuse turns that do not fit a row before anything is trained.
 
+        Few conversations are all read. Of many, only those that are asked about are, and a bound holds for the
+        others; so long streams are refused where any conversation of their kind might not fit.
+
         Raises:
-            UsageError: naming the fact.
+            UsageError: naming the fact, or the bound.
         """
         o = self.options
-        for block in o.probed:
+        count = o.blocks * o.conversations
+        if count > MOST_READ:
+            most = longest_document(o, self.context.encode)
+            if most > o.row_tokens:
+                raise UsageError(
+                    f"{count} conversations are too many to read before training, and one of them may have a "
+                    f"document of up to {most} tokens, more than the row's {o.row_tokens}; set "
+                    f"scenario.row_tokens={most} or more, or lower scenario.window"
+                )
+        for block in range(o.blocks) if count <= MOST_READ else o.probed:
             for number in range(block * o.conversations, (block + 1) * o.conversations):
                 turns = [turn for turn, _ in self.turns(number)]
                 if o.loss != "seq2seq":
@@ -483,6 +501,64 @@ class _Conversations:
                 if o.loss != "ar":
                     for turn, wording in product(turns, range(len(CUES[o.cue]))):
                         self._reproduction(turn, wording)
+
+
+def longest_document(options: ConversationRecallOptions, encode: Callable[[str], list[int]]) -> int:
+    """Bound on the tokens of any dialogue or cue with its turn, of any seed.
+
+    Every template is taken with its longest fillers, word by word: a text has at most as many tokens as its
+    words have by themselves where tokens do not reach across a blank.
+    """
+    o = options
+    front = len(encode(""))
+
+    @cache
+    def tokens(word: str) -> int:
+        return len(encode(word)) - front
+
+    def most(template: str, words: Mapping[str, Sequence[str]]) -> int:
+        """Most tokens of a template, each of its words with the blank before it."""
+        total = 0
+        for place, piece in enumerate(template.split(" ")):
+            slot = re.search(r"\{(\w+)\}", piece)
+            filled = [piece.replace(slot[0], filler) for filler in words[slot[1]]] if slot else [piece]
+            filled = [text[0].upper() + text[1:] for text in filled] if place == 0 else filled
+            total += max(sum(tokens(f" {word}") for word in text.split(" ")) for text in filled)
+        return total
+
+    spelled = [_spelled(index) for index in range(population("injected"))]
+    names = {"first": sorted({first for first, _ in spelled}), "last": sorted({last for _, last in spelled})}
+    initials = {"initial": [f"{letter}." for letter in string.ascii_uppercase]}
+    known = {
+        **WORDS,
+        **names,
+        **initials,
+        "back": [f"{back} turns before the end" for back in range(1, o.turns + 1)],
+    }
+    name = "{first} {initial} {last}" if 2 * o.blocks * o.conversations > len(spelled) else "{first} {last}"
+    remark = max(most(form, known) for exchange in TURNS for form in exchange) if o.small_talk else 0
+    facts = {
+        topic: max(most(saying, {"value": ATTRIBUTE_BY_NAME[topic].values}) for saying in sayings)
+        for topic, sayings in SAYINGS.items()
+    }
+    longest = 0
+    if o.loss != "seq2seq":
+        # No speaker speaks of one thing twice, so that two turns at most are about the same.
+        topics = sorted([*facts.values(), *facts.values()], reverse=True)[: min(o.window, o.turns)]
+        line = tokens("\n") + most(f"{name}:", known) + remark
+        longest = len(topics) * line + sum(topics)
+    if o.loss != "ar":
+        for topic, fact in facts.items():
+            for form in CUES[o.cue]:
+                cue = most(form.replace("{name}", name), {**known, "topic": [topic]})
+                longest = max(longest, cue + remark + fact)
+    return front + longest
+
+
+def _spelled(index: int) -> tuple[str, str]:
+    """First and last name of a person of the plain population: the same names in every seed."""
+    first, last = World(0).person("injected", index).name.split(" ")
+    return first, last
 
 
 def build(options: ConversationRecallOptions, context: BuildContext) -> Stream:
@@ -557,6 +633,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             summary="Conversations trained turn by turn, asked about turns 1 to n back without them; then rest.",
             options=ConversationRecallOptions,
             presets=PRESETS,
+            models={"paper": "EleutherAI/pythia-410m"},
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,

@@ -36,6 +36,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from seqmem import (
+    NEVER,
     Batch,
     BuildContext,
     Example,
@@ -69,7 +70,6 @@ seqmem_api = ">=1,<2"
 
 THREE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
 """The rungs asked around injections and over the rest, from the trained words outwards."""
-NEVER = "never"
 PUBLISHED = ("paraphrase", "duplicate", "once")
 """Groups of the schedule ``published`` in the order in which they take their facts from the source."""
 KINDS = ("prose", "dialogues", "biographies")
@@ -693,6 +693,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             summary="Facts are injected into a stream of text; how fast they are learned, and how lost.",
             options=FactInjectionOptions,
             presets=PRESETS,
+            models={"published": "EleutherAI/pythia-410m", "paper": "EleutherAI/pythia-410m"},
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,

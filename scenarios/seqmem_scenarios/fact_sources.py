@@ -123,9 +123,10 @@ def _world_questions(fact: Fact, wording: int) -> tuple[Question, ...]:
 def _content(path: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:  # not only the system's: "~nobody", a null character
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
         raise UsageError(
-            f"facts {path!r} cannot be read: {error.strerror or error}; give {WORLD!r} or a JSON or JSONL file "
+            f"facts {path!r} cannot be read: {why}; give {WORLD!r} or a JSON or JSONL file "
             "with --set scenario.facts=..."
         ) from None
 
@@ -159,8 +160,8 @@ def _lines(text: str, where: str) -> list[tuple[str, SourceFact]]:
         at = f"{where} line {number}"
         try:
             item = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{at} is not JSON: {error}; write one fact per line") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{at} is not JSON: {_not_json(error)}; write one fact per line") from None
         if not isinstance(item, dict):
             raise UsageError(f"{at} is not a JSON object; write one fact per line")
         extra = sorted(set(item) - set(_LINE_KEYS))
@@ -191,8 +192,8 @@ def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
     """Facts of a file in the published form, each with its place for messages."""
     try:
         items = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{where} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {_not_json(error)}") from None
     found = []
     for number, item in enumerate(items):
         at = f"{where} item {number}"
@@ -215,6 +216,10 @@ def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
     if not found:
         raise UsageError(f"{where} holds no fact")
     return found
+
+
+def _not_json(error: Exception) -> str:
+    return "too many brackets in one another" if isinstance(error, RecursionError) else str(error)
 
 
 def _text(item: Mapping[str, Any], key: str, at: str) -> str:

@@ -367,6 +367,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             summary="A stream is trained once, then windows of it again; where does the loss fall?",
             options=RollingWindowOptions,
             presets=PRESETS,
+            models={"paper": "EleutherAI/pythia-410m@step3000"},
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,

@@ -214,8 +214,6 @@ def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
 
 def plan_records(planned: Plan) -> list[dict[str, Any]]:
     """What each run takes, as JSON values."""
-    from seqmem.plan import RATES
-
     return [
         {
             "run": run.name,
@@ -228,7 +226,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "memory_bytes": run.memory_bytes,
             "extra_state_bytes": run.extra_bytes,
             "operations": run.operations,
-            "seconds": run.operations / RATES[run.recipe.device.split(":")[0]],
+            "seconds": run.seconds,
             "device": run.recipe.device,
         }
         for run in planned.runs.values()
@@ -263,11 +261,12 @@ def show_plan(planned: Plan) -> None:
         f"about {whole} with {workers} at a time."
     )
     say(
-        "Tokens are upper bounds. Memory is weights, gradients, moments and the strategy's moment contexts; activations"
+        "Tokens are upper bounds. Memory is weights, gradients, moments, a snapshot of them where the stream has"
     )
     say(
-        "come on top. Times are rough, from operation counts and a typical rate of the device, for one run alone."
+        "branches, and the strategy's moment contexts; activations come on top. Times are rough, from operation"
     )
+    say("counts, a typical rate of the device and a typical cost per step, for one run alone.")
 
 
 def _bytes(count: float) -> str:

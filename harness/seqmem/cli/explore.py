@@ -127,6 +127,7 @@ def _particulars(spec: Spec) -> dict[str, Any]:
             "sweep": {name: list(swept) for name, swept in spec.sweep.items()},
             "reference": spec.reference,
             "model": spec.model,
+            "models": dict(spec.models),
         }
     if isinstance(spec, MetricSpec):
         return {
@@ -206,4 +207,5 @@ def _print_description(found: dict[str, Any]) -> None:
         for preset, swept in found["sweep"].items():
             say(f"Preset {preset} sweeps {' and '.join(swept)}, unless --sweep or --set says otherwise.")
         say(f"Every strategy is compared with {found['reference']}.")
-        say(f"The model is {found['model']} unless --model names one.")
+        others = "".join(f", at preset {preset} {model}" for preset, model in found["models"].items())
+        say(f"The model is {found['model']}{others}, unless --model names one.")

@@ -36,7 +36,8 @@ def line(
     table = pd.DataFrame(dict(curves)).sort_index()
     x = table.index.to_numpy(dtype=float)
     mean, low, high = mean_band(table.to_numpy(dtype=float).T)
-    axis.plot(x, mean, color=colour, linestyle=style, marker=marker, markersize=3, linewidth=1.3, label=label)
+    name = clean(label)
+    axis.plot(x, mean, color=colour, linestyle=style, marker=marker, markersize=3, linewidth=1.3, label=name)
     if table.shape[1] > 1:
         axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 

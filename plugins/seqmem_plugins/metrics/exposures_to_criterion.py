@@ -1,8 +1,9 @@
 """Exposures to criterion: how often a new fact has to be stated until it is recalled, and what survives.
 
 A fact is recalled once it is answered rightly at `criterion` probes in a row; its exposures to criterion are
-those before the first of them. A fact that never gets there within the exposures it was given is censored: all
-that is known is that it needs more. Kaplan and Meier's estimate (1958) of the share not yet recalled after k
+those before the first of them. A fact that never gets there is censored at the last number of exposures from
+which so many probes were left, `max_exposures` - `criterion` + 1, the *limit*: all that is known is that it needs
+more. Kaplan and Meier's estimate (1958) of the share not yet recalled after k
 exposures, S(k), uses both kinds.
 """
 
@@ -35,7 +36,7 @@ class Trial:
 
     Attributes:
         exposures: of the fact before the first of the right answers that make up the criterion; where it was
-            not reached, all exposures given.
+            not reached, of the last probe from which it could have been.
         reached: the criterion was reached.
         step: optimizer steps done at that first right answer, None where it was not reached.
     """
@@ -60,7 +61,7 @@ def trials(run: RunRecord, *, twins: bool = False) -> list[Trial]:
         done = np.append(0, own["count"].cumsum())[own["step"].searchsorted(steps, side="right")]
         first = first_run(asked["correct"].to_numpy(dtype=bool), criterion)
         if first is None:
-            found.append(Trial(str(fact), int(done[-1]), False, None))
+            found.append(Trial(str(fact), int(done[-criterion]), False, None))
         else:
             found.append(Trial(str(fact), int(done[first]), True, int(steps[first])))
     return found
@@ -90,10 +91,10 @@ def restricted_mean(found: Sequence[Trial], limit: int) -> float:
 
 
 def exposures_to_criterion(run: RunRecord, found: Sequence[Trial]) -> Value:
-    """Restricted mean of exposures to criterion: the area under S up to `max_exposures`.
+    """Restricted mean of exposures to criterion: the area under S up to the limit.
 
-    A fact that never reached the criterion counts as `max_exposures`, so with any of them this is a lower bound;
-    `.reached` says how many there are. Unit: exposures; range: 0 to max_exposures; lower is better.
+    A fact that never reached the criterion counts as the limit, so with any of them this is a lower bound;
+    `.reached` says how many there are. Unit: exposures; range: 0 to the limit; lower is better.
     """
     return Value(restricted_mean(found, _limit(run)), len(found))
 
@@ -101,7 +102,7 @@ def exposures_to_criterion(run: RunRecord, found: Sequence[Trial]) -> Value:
 def median(run: RunRecord, found: Sequence[Trial]) -> Value:
     """Kaplan-Meier median: the smallest number of exposures k with S(k) <= 1/2.
 
-    Unit: exposures; range: 0 to max_exposures; lower is better. None where more than half of the facts never
+    Unit: exposures; range: 0 to the limit; lower is better. None where more than half of the facts never
     reached the criterion.
     """
     times, share = survival(found)
@@ -171,7 +172,9 @@ def harm(run: RunRecord) -> Value:
 
 
 def _limit(run: RunRecord) -> int:
-    return int(run.recipe["scenario"]["options"]["max_exposures"])
+    """The most exposures from which the criterion can be reached: its right answers have to follow."""
+    options = run.recipe["scenario"]["options"]
+    return int(options["max_exposures"]) - int(options["criterion"]) + 1
 
 
 def _measured(run: RunRecord) -> bool:
@@ -203,7 +206,7 @@ class Cell:
     Attributes:
         mean: mean over seeds of the restricted mean, in exposures.
         reached, facts: facts that reached the criterion, and all, seeds pooled.
-        limit: exposures each fact was given.
+        limit: most exposures from which the criterion can be reached.
     """
 
     mean: float
@@ -340,7 +343,7 @@ def seqmem_metric() -> list[MetricSpec]:
             summary="exposures until a new fact is recalled, and what survives",
             measures=(
                 Measure(
-                    name, "exposures", "lower", "restricted mean, more than allowed counting as all allowed"
+                    name, "exposures", "lower", "restricted mean, facts never recalled counting as the limit"
                 ),
                 Measure(f"{name}.median", "exposures", "lower", "Kaplan-Meier median"),
                 Measure(f"{name}.reached", "fraction", "higher", "facts that reached the criterion"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, clean, hookimpl
+from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, hookimpl
 from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures
 from seqmem_plugins.metrics._panels import MOST_ROWS, finish, line, log_steps
 
@@ -28,6 +28,10 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
     if run.info["primary_relation"] == "general":
         raise NotApplicable("the probes are documents, not questions: recall is not defined")
     rows = run.asked(relation=relation, twins=twins).drop_duplicates(["probe", "step"])
+    if rows.empty:
+        raise Missing(
+            f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}"
+        )
     first = rows["twin_of" if twins else "fact"].map(first_exposures(run))
     rows = rows.assign(first=first, lag=rows["step"] - first)
     rows = rows[rows["lag"] >= 0]
@@ -127,7 +131,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
         for row, colour in zip(shown[:MOST_ROWS], COLOURS, strict=False):
             for twins, style in ((False, "-"), (True, ":")):
                 if curves := _recall(row, rung, twins=twins):
-                    label = clean(f"{row.label}, twins") if twins else clean(row.label)
+                    label = f"{row.label}, twins" if twins else row.label
                     line(axis, curves, colour, label, style=style, marker="." if not twins else "")
         log_steps(axis)
         axis.set_ylim(-0.03, 1.03)

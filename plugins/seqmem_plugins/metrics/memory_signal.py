@@ -6,6 +6,10 @@ compared twice: with D far from all windows in the same snapshot, and with the s
 retrained on windows elsewhere: windows that share no position with this one nor with each other, zones included.
 Signs are turned so that higher is better: a signal of .1 means that the loss fell by .1 nats per token more.
 
+What moves everywhere need not move everywhere alike: moments carried over from the base keep pulling at what
+it read last, so D has a shape over the stream, and the more of it the longer a window is. Controls are
+therefore brought to the window's own share of that shape, read off the far positions of both.
+
 The unit is the retrained snapshot, not the position: positions of one snapshot move together, and shifting
 one curve along itself shows nothing. What may stand out by chance is read off how the control snapshots
 differ from each other at the very positions that are scored.
@@ -152,8 +156,24 @@ class Changes:
             own = own[(own.index >= start) & (own.index < end)]
             if own.empty:  # the window lies at an end of the stream
                 continue
-            controls = np.stack([beyond[other].loc[own.index].to_numpy(dtype=float) for other in others])
+            alike = self._alike(beyond[label], [beyond[other] for other in others])
+            controls = np.stack([each.loc[own.index].to_numpy(dtype=float) for each in alike])
             yield Contrast(float(controls.mean() - own.mean()), controls)
+
+    def _alike(self, own: pd.Series, controls: Sequence[pd.Series]) -> list[pd.Series]:
+        """Controls with the window's own share of the shape that they have in common.
+
+        The shape g(p) is the mean of the controls; the share of a snapshot is the least-squares slope of its far
+        positions on g. A control becomes c(p) + (share of the window - share of c) g(p). With noise in g shares
+        are a little too small, that is, the correction errs towards none.
+        """
+        shape = sum(controls[1:], controls[0]) / len(controls)
+        far = shape.index[~shape.index.isin(self.near)]
+        size = float((shape[far] ** 2).sum())
+        if size == 0:
+            return list(controls)
+        shares = [float((each[far] * shape[far]).sum()) / size for each in (own, *controls)]
+        return [each + (shares[0] - share) * shape for each, share in zip(controls, shares[1:], strict=True)]
 
 
 def changes_of(run: RunRecord) -> Changes:

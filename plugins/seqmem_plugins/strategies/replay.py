@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from seqmem import Batch, Example, Experience, Learner, Options, Strategy, StrategySpec, hookimpl
@@ -51,20 +50,16 @@ class Replay(Strategy):
 
     def extra_bytes(self) -> int:
         """Bytes of the buffered rows."""
-        return sum(row.input_ids.nbytes + row.loss_mask.nbytes for row in self._buffer)
+        return sum(row.nbytes for row in self._buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """The buffer's rows and how many were offered."""
-        rows = [[row.input_ids.tolist(), row.loss_mask.tolist(), list(row.facts)] for row in self._buffer]
-        return {"rows": rows, "seen": self._seen}
+        return {"rows": [row.to_json() for row in self._buffer], "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Rebuild the buffer."""
         self._seen = state["seen"]
-        self._buffer = [
-            Example(np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.bool_), tuple(facts))
-            for ids, mask, facts in state["rows"]
-        ]
+        self._buffer = [Example.from_json(row) for row in state["rows"]]
 
 
 @hookimpl
@@ -77,8 +72,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Rehearses rows of earlier experiences from a reservoir buffer.",
             options=ReplayOptions,
             build=Replay,
-            # a token takes 4 bytes, its place in the mask 1
-            extra_bytes=lambda options, outline: options.buffer * outline.longest_row * 5,
+            # a token takes 4 bytes, its place in the mask 1, its weight and its segment 4 where a row has them
+            extra_bytes=lambda options, outline: options.buffer * outline.longest_row * 13,
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
         )
     ]

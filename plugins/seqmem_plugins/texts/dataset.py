@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field
 
 from seqmem import Options, TextSource, TextSpec, UsageError, hookimpl
-from seqmem_plugins.texts.documents import field_of, source
+from seqmem_plugins.texts.documents import Document, document_of, source
 
 seqmem_api = ">=1,<2"
 
@@ -29,6 +29,10 @@ class DatasetOptions(Options):
     config: str | None = Field(None, description="configuration of the dataset, where it has several")
     split: str = Field("train", description="split that documents are taken from")
     field: str = Field("text", description="field of a row that holds the text; a.b reaches into a")
+    domain: str | None = Field(
+        None,
+        description="field that names a row's domain, e.g. meta.pile_set_name; read domain by domain then",
+    )
     revision: str | None = Field(
         None, description="branch, tag or commit; without one, a changed dataset goes unnoticed"
     )
@@ -59,15 +63,15 @@ def fingerprint(options: DatasetOptions) -> str:
     return total.hexdigest()
 
 
-def _documents(options: DatasetOptions, where: str) -> Iterator[str]:
+def _documents(options: DatasetOptions, where: str) -> Iterator[Document]:
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
     from pyarrow import ArrowException
 
     try:
         for row in _rows(options):
-            text = field_of(row, options.field, where)
-            if text:
-                yield text
+            document = document_of(row, options.field, options.domain, where)
+            if document[0]:
+                yield document
     except (OSError, ValueError, KeyError, RuntimeError, HTTPError, ArrowException) as error:
         # Besides their own, all of these pass through from the libraries that datasets reads with.
         if isinstance(error.__cause__, StopIteration):

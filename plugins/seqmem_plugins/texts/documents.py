@@ -1,8 +1,8 @@
 """What every source of documents shares: the held-out tenth, counting, and finding a field in a row.
 
-Documents keep the order of their source and the seed shuffles nothing: every seed trains on the same
-background and is measured on the same held-out documents, so perplexities are comparable between seeds,
-and a source can be read from its start for as far as needed.
+Documents keep the order of their source, or are put in order of their domains, and the seed shuffles nothing:
+every seed trains on the same background and is measured on the same held-out documents, so perplexities are
+comparable between seeds, and a source can be read from its start for as far as needed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from typing import Any
 
 from seqmem import TextSource, UsageError
 
+Document = tuple[str, str]
+"""A text and the domain it belongs to, empty where none is asked for."""
 EVERY = 10
 """One document in this many is held out: the 10th, the 20th and so on."""
 
 
-def source(documents: Iterable[str], needed: tuple[int, int], where: str) -> TextSource:
-    """Read as many documents as are needed and split them by their place.
+def source(documents: Iterable[Document], needed: tuple[int, int], where: str) -> TextSource:
+    """Read as many documents as are needed, put them in order of their domains, split them by their place.
+
+    Domains follow one another as they first appear; inside a domain documents keep their order.
 
     Args:
-        documents: in the order of the source, none of them blank.
+        documents: in the order of the source, none of their texts blank.
         needed: documents for training and held-out documents.
         where: what is being read, for the error.
 
@@ -30,7 +34,9 @@ def source(documents: Iterable[str], needed: tuple[int, int], where: str) -> Tex
     """
     train, heldout = needed
     wanted = max(_place_in_training(train - 1) + 1 if train else 0, heldout * EVERY)
-    read = tuple(islice(documents, wanted))
+    found = tuple(islice(documents, wanted))
+    place = {domain: number for number, domain in enumerate(dict.fromkeys(domain for _, domain in found))}
+    read = tuple(text for text, domain in sorted(found, key=lambda document: place[document[1]]))
     if len(read) < wanted:
         if not read:
             raise UsageError(f"{where} holds no text")
@@ -55,7 +61,12 @@ def _place_in_training(index: int) -> int:
     return index + index // (EVERY - 1)
 
 
-def field_of(row: Mapping[str, Any], field: str, where: str) -> str:
+def document_of(row: Mapping[str, Any], field: str, domain: str | None, where: str) -> Document:
+    """A row's text and its domain; see `field_of`."""
+    return field_of(row, field, where), "" if domain is None else field_of(row, domain, where, "domain")
+
+
+def field_of(row: Mapping[str, Any], field: str, where: str, option: str = "field") -> str:
     """The text in one row: a field's name, or a path such as ``message.content`` into nested fields.
 
     Returns:
@@ -70,7 +81,7 @@ def field_of(row: Mapping[str, Any], field: str, where: str) -> str:
         if not isinstance(value, Mapping) or step not in value:
             raise UsageError(
                 f"{where} has no field {field!r}; its fields are: {', '.join(names(row)) or 'none'}. "
-                "Choose one with --set text.field=NAME"
+                f"Choose one with --set text.{option}=NAME"
             )
         value = value[step]
     if value is None:

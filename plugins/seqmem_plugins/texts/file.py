@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from seqmem import Options, TextSource, TextSpec, UsageError, hookimpl
-from seqmem_plugins.texts.documents import field_of, source
+from seqmem_plugins.texts.documents import Document, document_of, source
 
 seqmem_api = ">=1,<2"
 
@@ -30,6 +30,9 @@ class FileOptions(Options):
     path: str = Field(description="a .txt, .jsonl or .parquet file, or a folder of such files")
     field: str = Field(
         "text", description="field of a JSONL or Parquet row that holds the text; a.b reaches into a"
+    )
+    domain: str | None = Field(
+        None, description="field that names a row's domain; documents are then read domain by domain"
     )
     chunk_chars: int = Field(
         600, ge=50, description="plain text is cut into documents of at most this many characters"
@@ -79,19 +82,24 @@ def _files(path: str) -> list[tuple[str, Path]]:
     return found
 
 
-def _documents(options: FileOptions) -> Iterator[str]:
+def _documents(options: FileOptions) -> Iterator[Document]:
     for name, path in _files(options.path):
         where = f"text {name!r}"
         try:
             if not path.stat().st_size:
                 raise UsageError(f"{where} is empty")
+            found: Iterator[Document]
             if path.suffix.lower() == ".txt":
-                found = cut(_read(path, where), options.chunk_chars)
+                if options.domain is not None:
+                    raise UsageError(
+                        f"{where} is plain text and has no field {options.domain!r} for a domain"
+                    )
+                found = ((text, "") for text in cut(_read(path, where), options.chunk_chars))
             elif path.suffix.lower() == ".jsonl":
-                found = _json_lines(_read(path, where), options.field, where)
+                found = _json_lines(_read(path, where), options, where)
             else:
-                found = _parquet(path, options.field, where)
-            yield from (text for text in found if text)
+                found = _parquet(path, options, where)
+            yield from (document for document in found if document[0])
         except OSError as error:
             raise UsageError(f"{where} cannot be read: {error.strerror or error}") from None
 
@@ -129,7 +137,7 @@ def _next(text: str, start: int, stop: int) -> tuple[int, str]:
     return stop, text[start:stop].strip()
 
 
-def _json_lines(text: str, field: str, where: str) -> Iterator[str]:
+def _json_lines(text: str, options: FileOptions, where: str) -> Iterator[Document]:
     # Not splitlines: JSON strings may hold other line separators, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -141,25 +149,30 @@ def _json_lines(text: str, field: str, where: str) -> Iterator[str]:
             raise UsageError(f"{at} is not JSON: {error}") from None
         if not isinstance(row, dict):
             raise UsageError(f"{at} is not a JSON object; write one object per line")
-        yield field_of(row, field, at)
+        yield document_of(row, options.field, options.domain, at)
 
 
-def _parquet(path: Path, field: str, where: str) -> Iterator[str]:
+def _parquet(path: Path, options: FileOptions, where: str) -> Iterator[Document]:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as table:
             columns = table.schema_arrow.names
-            column = field if field in columns else field.split(".")[0]
-            if column not in columns:
-                raise UsageError(
-                    f"{where} has no field {field!r}; its fields are: {', '.join(columns) or 'none'}. "
-                    "Choose one with --set text.field=NAME"
-                )
-            for batch in table.iter_batches(batch_size=256, columns=[column]):
+            read = []
+            for option, field in (("field", options.field), ("domain", options.domain)):
+                if field is None:
+                    continue
+                column = field if field in columns else field.split(".")[0]
+                if column not in columns:
+                    raise UsageError(
+                        f"{where} has no field {field!r}; its fields are: {', '.join(columns) or 'none'}. "
+                        f"Choose one with --set text.{option}=NAME"
+                    )
+                read.append(column)
+            for batch in table.iter_batches(batch_size=256, columns=list(dict.fromkeys(read))):
                 for row in batch.to_pylist():
-                    yield field_of(row, field, where)
+                    yield document_of(row, options.field, options.domain, where)
     except pa.ArrowException as error:
         raise UsageError(f"{where} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
