@@ -58,7 +58,7 @@ class Schedule:
     window: int = 5
     rest: int = 128
     probes: int = 1
-    rehearsed: bool = False  # every fact seen so far is stated at every step too, as `replay` does
+    rehearsed: bool = False  # a strategy states every fact at every step from the second on
     joint: bool = False  # no experience injects
     rungs: tuple[str, ...] = RUNGS
 
@@ -108,15 +108,14 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
                 probes.append(pd.DataFrame({"step": steps[asked], "probe": probe, "logprob": 3 * row[asked]}))
     table = pd.DataFrame(items).assign(cue="none", context=0, task_known=False)
     end = s.starts[-1] + s.spacing
-    exposures = [
-        (start + 1, f"{group}-{i}")
-        for group in TRAINED
-        for i in range(s.facts)
-        for start in s.injected(group)
-    ]
-    if s.rehearsed:
+    exposures = []  # step, fact, count, rehearsed
+    for group in TRAINED:
+        own = {start + 1 for start in s.injected(group)}
+        again = set(range(2, end + s.rest)) if s.rehearsed else set()
         exposures += [
-            (t, f"{g}-{i}") for g in TRAINED for i in range(s.facts) for t in range(2, end + s.rest)
+            (t, f"{group}-{i}", (t in own) + (t in again), int(t in again))
+            for i in range(s.facts)
+            for t in sorted(own | again)
         ]
     run = RunRecord(
         Path("in memory"),
@@ -130,7 +129,7 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
     asked_rows = pd.concat(probes).assign(tokens=3, schedule="boundary+inject", experience=0)
     vars(run)["items"] = table
     vars(run)["probes"] = asked_rows.assign(correct=asked_rows["logprob"] > -3).merge(table, on="probe")
-    vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact"]).assign(count=1)
+    vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     vars(run)["experiences"] = pd.DataFrame(
         {
             "phase": ["general" if s.joint else "inject"] * s.injections + ["rest"],
@@ -340,21 +339,33 @@ def test_exposures_in_a_row_have_windows_of_one_step() -> None:
     """A fact stated at each of four steps of an experience has three windows cut short, and a whole one."""
     run = record(flat)
     vars(run)["items"] = run.items.assign(group="facts")
-    vars(run)["exposures"] = pd.DataFrame({"step": [1, 2, 3, 4], "fact": "once-0", "count": 1})
+    vars(run)["exposures"] = pd.DataFrame(
+        {"step": [1, 2, 3, 4], "fact": "once-0", "count": 1, "rehearsed": 0}
+    )
     windows = [(one.start, one.until) for one in Injected(run).injections]
     assert windows == [(0, 1), (1, 2), (2, 3), (3, 8)]
 
 
-def test_a_label_tells_an_experiences_facts_from_rehearsed_ones() -> None:
+@pytest.mark.parametrize("labels", [(0, 1, 2, None), (None,) * 4])
+def test_facts_that_only_a_strategy_states_are_not_injected_whatever_the_schedule(
+    labels: tuple[int | None, ...],
+) -> None:
+    """With groups of other names than the published ones, in experiences with a label and without."""
     run = record(flat)
-    labels = {"duplicate": 0, "paraphrase": 1, "once": 2}
-    table = run.items.assign(group="group", task_label=run.items["fact"].str.split("-").str[0].map(labels))
+    number = {"duplicate": 0, "paraphrase": 1, "once": 2}
+    table = run.items.assign(group="group", task_label=run.items["fact"].str.split("-").str[0].map(number))
     vars(run)["items"] = table
-    vars(run)["experiences"] = run.experiences.assign(task_label=[0, 1, 2, None])
-    vars(run)["exposures"] = pd.DataFrame(
-        {"step": [1, 11, 11, 21, 21, 30], "count": 1}
-        | {"fact": ["duplicate-0", "paraphrase-0", "duplicate-0", "once-0", "paraphrase-0", "once-0"]}
-    )
+    vars(run)["experiences"] = run.experiences.assign(task_label=labels)
+    rows = [
+        (1, "duplicate-0", 1, 0),
+        (11, "paraphrase-0", 2, 1),  # stated by both
+        (11, "duplicate-0", 1, 1),
+        (21, "once-0", 1, 0),
+        (21, "paraphrase-0", 3, 3),
+        (30, "once-0", 1, 0),
+        (31, "once-0", 1, 0),  # in the rest
+    ]
+    vars(run)["exposures"] = pd.DataFrame(rows, columns=["step", "fact", "count", "rehearsed"])
     found = [(one.fact, one.start) for one in Injected(run).injections]
     assert found == [("duplicate-0", 0), ("once-0", 20), ("once-0", 29), ("paraphrase-0", 10)]
 
@@ -393,7 +404,7 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
             if after < experience.steps:
                 for fact in (fact for row in experience.batch(after) for fact in row.facts):
                     counts[fact] += 1
-                    exposures.append((step + after + 1, fact, 1))
+                    exposures.append((step + after + 1, fact, 1, 0))
         step += experience.steps
     every = {probe.id: probe for asked in stream.probe_sets.values() for probe in asked}
     fields = ("fact", "twin_of", "relation", "cue", "task_label", "group", "context", "task_known")
@@ -403,7 +414,7 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     run = RunRecord(Path("in memory"), {"primary_relation": options.primary_relation, "recipe": recipe})
     vars(run)["items"] = items
     vars(run)["probes"] = pd.DataFrame(probes, columns=names).merge(items, on="probe")
-    vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count"])
+    vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     columns = ["phase", "task_label", "first_step", "steps", "start_from"]
     vars(run)["experiences"] = pd.DataFrame(experiences, columns=columns)
     return run
@@ -529,8 +540,8 @@ def test_interference_is_compared_with_background() -> None:
     )
     firsts = {"duplicate": 1, "paraphrase": 21, "once": 41}
     vars(run)["exposures"] = pd.DataFrame(
-        [(step, f"{group}-{i}", 1) for group, step in firsts.items() for i in range(4)],
-        columns=["step", "fact", "count"],
+        [(step, f"{group}-{i}", 1, 0) for group, step in firsts.items() for i in range(4)],
+        columns=["step", "fact", "count", "rehearsed"],
     )
     found = score("interference", run)
     assert number(found["interference"]) == pytest.approx(8 * (0.05 - 0.005))

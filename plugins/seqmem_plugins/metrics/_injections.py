@@ -29,8 +29,7 @@ Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.bool_]
 
-ONCE = "once"
-GROUPS = ("duplicate", "paraphrase", ONCE)
+GROUPS = ("duplicate", "paraphrase", "once")
 """How the published schedule injects a fact: the same text again, other wordings, a single time."""
 
 SPLITS = 8
@@ -175,27 +174,26 @@ class Injected:
     def injections(self) -> tuple[Injection, ...]:
         """Every injection of every fact, by fact and step.
 
-        An injection is a step of an experience of phase ``inject`` that states the fact; where the experience
-        has a task label, a fact with that label. A strategy that rehearses states facts elsewhere too: facts of
-        the published groups are injected by the first step of an experience only, those of `once` a single
-        time. A window ends early where its fact is injected again.
+        An injection is a step of an experience of phase ``inject`` in which the protocol states the fact; what
+        a strategy rehearses is none. A window ends early where its fact is injected again.
         """
         window = int(self.run.recipe["scenario"]["options"]["local_window"])
-        items = self.run.items.drop_duplicates("fact").set_index("fact")[["group", "task_label"]]
-        stated = self.run.exposures.drop_duplicates(["step", "fact"]).join(items, on="fact", how="inner")
-        found = []
-        for _, experience in self.run.experiences.query("phase == 'inject'").iterrows():
-            first, label = int(experience["first_step"]), experience["task_label"]
-            inside = stated[stated["step"].between(first + 1, first + int(experience["steps"]))]
-            if not pd.isna(label):
-                inside = inside[inside["task_label"] == label]
-            found.append(inside[~inside["group"].isin(GROUPS) | (inside["step"] == first + 1)])
+        groups = self.run.items.drop_duplicates("fact").set_index("fact")["group"]
+        stated = self.run.exposures.join(groups, on="fact", how="inner")
+        stated = stated[stated["count"] > stated["rehearsed"]]
+        found = [
+            stated[stated["step"].between(first + 1, first + steps)]
+            for phase, first, steps in self.run.experiences[["phase", "first_step", "steps"]].itertuples(
+                index=False
+            )
+            if phase == "inject"
+        ]
         if not sum(map(len, found)):
             raise Missing("no fact is injected at a step of its own in this stream")
         return tuple(
             Injection(str(fact), str(group), start, min(start + window, following))
             for (fact, group), rows in pd.concat(found).groupby(["fact", "group"])
-            for start, following in _with_next(sorted(rows["step"].tolist())[: 1 if group == ONCE else None])
+            for start, following in _with_next(sorted(rows["step"].tolist()))
         )
 
     def of_group(self, group: str | None) -> Mapping[str, list[Injection]]:
