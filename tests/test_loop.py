@@ -325,7 +325,7 @@ def offer(replay: Replay, learner: Any, count: int, first: int = 0) -> None:
 
 
 def kept(replay: Replay) -> list[int]:
-    return [int(np.ravel_multi_index(tuple(ids[1:]), (9, 9, 9))) for ids, _, _ in replay.state_dict()["rows"]]
+    return numbers([Example.from_json(row) for row in replay.state_dict()["rows"]])
 
 
 def test_every_row_seen_is_equally_likely_to_be_in_the_reservoir() -> None:
