@@ -138,6 +138,22 @@ def test_what_needs_no_torch_imports_none() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_planning_with_any_strategy_and_scenario_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from seqmem.plan import Request, plan\n"
+        "from seqmem.registry import Registry\n"
+        "r = Registry.from_environment()\n"
+        "strategies = tuple(row.name for row in r.names('strategy') if row.name != 'joint')\n"
+        "scenarios = tuple(row.name for row in r.names('scenario'))\n"
+        "plan(Request(scenario=scenarios, strategy=strategies, preset='smoke', seeds='0'), r)\n"
+        "plan(Request(scenario=('memory_loops',), strategy=('joint',), preset='smoke', seeds='0'), r)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_public_name_is_there() -> None:
     for name in seqmem.__all__:
         assert getattr(seqmem, name) is not None

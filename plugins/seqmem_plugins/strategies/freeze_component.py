@@ -11,11 +11,16 @@ belongs to, and nothing is routed.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from pydantic import Field
-from torch import nn
 
-from seqmem import Experience, Learner, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem import Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 
@@ -70,6 +75,8 @@ def _blocks(model: nn.Module) -> tuple[str, int]:
     Raises:
         UsageError: there is no such list.
     """
+    from torch import nn  # planning a run loads this module, and is done without torch
+
     config = getattr(model, "config", None)
     count = getattr(config, "num_hidden_layers", None)
     lists = {

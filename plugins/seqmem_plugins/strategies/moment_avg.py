@@ -20,11 +20,14 @@ Nearest published kin: Reptile/MAML (arXiv 1703.03400), Local Adam, DES-LOC (arX
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from seqmem import Experience, Learner, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem import Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
+
+if TYPE_CHECKING:
+    from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 

@@ -7,11 +7,14 @@ chance of being in it. Rows of the experience under way enter the buffer when it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from seqmem import Batch, Example, Experience, Learner, Options, Strategy, StrategySpec, hookimpl
+from seqmem import Batch, Example, Experience, Options, Strategy, StrategySpec, hookimpl
+
+if TYPE_CHECKING:
+    from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 

@@ -6,7 +6,12 @@ keeps one optimizer state per loop.
 
 from __future__ import annotations
 
-from seqmem import Experience, Learner, Strategy, StrategySpec, hookimpl
+from typing import TYPE_CHECKING
+
+from seqmem import Experience, Strategy, StrategySpec, hookimpl
+
+if TYPE_CHECKING:
+    from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 
