@@ -408,19 +408,9 @@ def _since_trained(row: Row) -> pd.DataFrame:
 
 
 def _last_exposures(run: RunRecord) -> pd.Series:
-    """Step of the last exposure that the protocol gives a fact, by fact.
-
-    Exposures in the rest are a strategy's own, and so are those in other tasks' experiences where the fact's own
-    task is visited.
-    """
-    experiences, exposures = run.experiences, run.exposures.reset_index(drop=True)
-    place = np.searchsorted(experiences["first_step"].to_numpy(), exposures["step"].to_numpy()) - 1
-    where = experiences[["phase", "task_label"]].iloc[place].reset_index(drop=True)
-    label = run.items.drop_duplicates("fact").set_index("fact")["task_label"]
-    own = where["task_label"] == exposures["fact"].map(label)
-    planned = where["phase"] != "rest"
-    mine = exposures[own & planned].groupby("fact")["step"].max()
-    last: pd.Series = mine.combine_first(exposures[planned].groupby("fact")["step"].max())
+    """Step of the last exposure that the protocol gives a fact, by fact; a strategy's rehearsals are none."""
+    planned = run.exposures[run.exposures["count"] > run.exposures["rehearsed"]]
+    last: pd.Series = planned.groupby("fact")["step"].max()
     return last
 
 
@@ -544,6 +534,8 @@ def _save(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
     path_stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg = (path_stem.with_name(f"{path_stem.name}.{ending}") for ending in ("png", "svg"))
     figure.savefig(png, dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")  # what was laid out stays; doing it again for the SVG takes half the time
+    figure.set_layout_engine(
+        "none"
+    )  # what was laid out stays; doing it again for the SVG takes half the time
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return png, svg
