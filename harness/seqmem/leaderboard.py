@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from seqmem.contamination import contaminated
 from seqmem.errors import NotApplicable, PluginError, UsageError
 from seqmem.record import RunRecord
 from seqmem.stats import (
@@ -134,8 +133,8 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     for row in rows:
         for seed in sorted(row.runs):
             controls = {name: runs[seed] for name, runs in sorted(row.controls.items()) if seed in runs}
-            controls = {name: run for name, run in controls.items() if not contaminated(run)}
-            spoilt = contaminated(row.runs[seed])
+            controls = {name: run for name, run in controls.items() if not run.contamination}
+            spoilt = row.runs[seed].contamination
             for metric in metrics:
                 for measure, value in _compute(metric, row.runs[seed], controls):
                     value = Value(None, reason=spoilt) if spoilt else value
@@ -150,7 +149,7 @@ def sound(rows: Sequence[Row]) -> list[Row]:
     """The rows without their contaminated runs and controls: what may be drawn."""
 
     def clean_runs(runs: Mapping[int, RunRecord]) -> dict[int, RunRecord]:
-        return {seed: run for seed, run in runs.items() if not contaminated(run)}
+        return {seed: run for seed, run in runs.items() if not run.contamination}
 
     return [
         replace(

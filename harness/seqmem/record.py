@@ -248,6 +248,13 @@ class RunRecord:
         """Steps at which each fact was in the training rows; columns as `TABLES["exposures"]`."""
         return self._parts("exposures")
 
+    @cached_property
+    def contamination(self) -> str:
+        """Why its never-trained controls are none any more; empty where nothing speaks against them."""
+        from seqmem.contamination import contaminated
+
+        return contaminated(self)
+
     def asked(
         self,
         *,
