@@ -1,13 +1,15 @@
-"""Tokenizers that tests of streams read with: the shipped one, and one that never changes."""
+"""What tests of streams read with: tokenizers, and background text that notes which documents were asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from tokenizers import Tokenizer
 
+from seqmem import BuildContext, TextSource
 from seqmem_scenarios.rungs import locate
+from seqmem_scenarios.world import background
 
 
 def shipped_tokenizer(name: str = "tiny") -> Tokenizer:
@@ -28,3 +30,28 @@ class Letters:
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(token for token in ids if token < 256).decode()
+
+
+def build_context(
+    seed: int,
+    trained: Callable[[int], object],
+    heldout: Callable[[int], object],
+    *,
+    tokenizer: Tokenizer | Letters = TOKENIZER,
+    max_positions: int = 512,
+    text: Callable[[int], str] | None = None,
+) -> BuildContext:
+    """What a scenario is built with; `trained` and `heldout` are told the index of every document asked for.
+
+    The documents are the world's, or `text` of their index.
+    """
+
+    def document(asked: Callable[[int], object], first: int) -> Callable[[int], str]:
+        def at(index: int) -> str:
+            asked(index)
+            return text(index) if text else background(seed, first + index)
+
+        return at
+
+    source = TextSource(document(trained, 0), document(heldout, 10**9))
+    return BuildContext(seed, lambda words: list(tokenizer.encode(words).ids), max_positions, source)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from reading import TOKENIZER, Letters
+from reading import TOKENIZER, Letters, build_context
 from small_runs import finish, installed, small_model
 from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, RunRecord, Stream, TextSource, UsageError
+from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.packing import unpack
@@ -35,7 +35,7 @@ from seqmem_scenarios.conversation_recall import (
     longest_document,
     outline,
 )
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, background
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
 
 BASE: dict[str, Any] = {
     "blocks": 3,
@@ -107,15 +107,14 @@ def made(
     checked = validate(ConversationRecallOptions, {**BASE, **options}, "scenario conversation_recall")
     built = Built(checked, None, tokenizer)  # type: ignore[arg-type]
 
-    def document(asked: set[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.add(index)
-            return text(index) if text else background(seed, first + index)
-
-        return at
-
-    source = TextSource(document(built.trained, 0), document(built.heldout, 10**9))
-    context = BuildContext(seed, lambda t: list(tokenizer.encode(t).ids), max_positions, source)
+    context = build_context(
+        seed,
+        built.trained.add,
+        built.heldout.add,
+        tokenizer=tokenizer,
+        max_positions=max_positions,
+        text=text,
+    )
     built.stream = build(checked, context)
     return built
 

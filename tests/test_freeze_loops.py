@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import TOKENIZER, Letters
+from reading import TOKENIZER, Letters, build_context
 from small_runs import finish, small_model, write_stranger
 from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, Stream, TextSource, UsageError
+from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
@@ -23,7 +23,7 @@ from seqmem.record import RunRecord
 from seqmem.registry import Registry
 from seqmem_plugins.metrics.task_recall import seqmem_metric
 from seqmem_scenarios.freeze_loops import PRESETS, FreezeLoopsOptions, build, outline
-from seqmem_scenarios.world import ATTRIBUTES, background
+from seqmem_scenarios.world import ATTRIBUTES
 
 BASE: dict[str, Any] = {
     "tasks": 3,
@@ -67,15 +67,14 @@ def made(
     checked = validate(FreezeLoopsOptions, {**BASE, **options}, "scenario freeze_loops")
     built = Built(checked, None)  # type: ignore[arg-type]
 
-    def document(asked: list[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.append(index)
-            return text(index) if text else background(seed, first + index)
-
-        return at
-
-    source = TextSource(document(built.trained, 0), document(built.heldout, 10**9))
-    context = BuildContext(seed, lambda t: list(tokenizer.encode(t).ids), max_positions, source)
+    context = build_context(
+        seed,
+        built.trained.append,
+        built.heldout.append,
+        tokenizer=tokenizer,
+        max_positions=max_positions,
+        text=text,
+    )
     built.stream = build(checked, context)
     return built
 

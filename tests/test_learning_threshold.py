@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from reading import TOKENIZER, Letters
+from reading import TOKENIZER, Letters, build_context
 from small_runs import finish, small_model
 from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Learner, Probe, Strategy, Stream, TextSource, UsageError
+from seqmem import Example, Experience, Learner, Probe, Strategy, Stream, UsageError
 from seqmem.loop import Place, Run, chain, train
 from seqmem.options import validate
 from seqmem.plan import Request, plan
@@ -23,7 +23,6 @@ from seqmem.recipe import OptimizerSettings
 from seqmem.record import ITEMS, RecordWriter, RunRecord, write_table
 from seqmem.registry import Registry
 from seqmem_scenarios.learning_threshold import PRESETS, SWEEP, LearningThresholdOptions, build, outline
-from seqmem_scenarios.world import background
 
 BASE: dict[str, Any] = {
     "facts": 3,
@@ -70,15 +69,14 @@ def made(
     checked = validate(LearningThresholdOptions, {**BASE, **options}, "scenario learning_threshold")
     built = Built(checked, None)  # type: ignore[arg-type]
 
-    def document(asked: list[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.append(index)
-            return text(index) if text else background(seed, first + index)
-
-        return at
-
-    source = TextSource(document(built.trained, 0), document(built.heldout, 10**9))
-    context = BuildContext(seed, lambda t: list(tokenizer.encode(t).ids), max_positions, source)
+    context = build_context(
+        seed,
+        built.trained.append,
+        built.heldout.append,
+        tokenizer=tokenizer,
+        max_positions=max_positions,
+        text=text,
+    )
     built.stream = build(checked, context)
     return built
 

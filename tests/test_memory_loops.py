@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from reading import TOKENIZER, Letters
+from reading import TOKENIZER, Letters, build_context
 from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, Stream, TextSource, UsageError
+from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, MemoryLoopsOptions, build, outline
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, background
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
 
 BASE: dict[str, Any] = {
     "loops": 2,
@@ -88,15 +88,14 @@ def made(
     checked = validate(MemoryLoopsOptions, {**BASE, **options}, "scenario memory_loops")
     built = Built(checked, None, tokenizer)  # type: ignore[arg-type]
 
-    def document(asked: set[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.add(index)
-            return text(index) if text else background(seed, first + index)
-
-        return at
-
-    source = TextSource(document(built.trained, 0), document(built.heldout, 10**9))
-    context = BuildContext(seed, lambda t: list(tokenizer.encode(t).ids), max_positions, source)
+    context = build_context(
+        seed,
+        built.trained.add,
+        built.heldout.add,
+        tokenizer=tokenizer,
+        max_positions=max_positions,
+        text=text,
+    )
     built.stream = build(checked, context)
     return built
 

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import TOKENIZER
+from reading import TOKENIZER, build_context
 from small_runs import installed, small_model
 
-from seqmem import BuildContext, Experience, Outline, Probe, Stream, TextSource
+from seqmem import Experience, Outline, Probe, Stream
 from seqmem.api import load_metrics
 from seqmem.figures import draw_metric
 from seqmem.leaderboard import Row, failures, score_rows
@@ -26,7 +25,6 @@ from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
 from seqmem.record import RunRecord
-from seqmem_scenarios.world import background
 
 SCENARIOS = [listed.name for listed in installed().names("scenario")]
 
@@ -54,17 +52,8 @@ def built(name: str, preset: str = "smoke", seed: int = 0, **changes: Any) -> Bu
     options = validate(spec.options, {**spec.presets[preset], **changes}, f"scenario {name}")
     made = Built(spec.outline(options), None)  # type: ignore[arg-type]
 
-    def document(asked: set[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.add(index)
-            return background(seed, first + index)
-
-        return at
-
-    text = TextSource(document(made.trained, 0), document(made.heldout, 10**9))
-    made.stream = spec.build(
-        options, BuildContext(seed, lambda words: list(TOKENIZER.encode(words).ids), 512, text)
-    )
+    context = build_context(seed, made.trained.add, made.heldout.add)
+    made.stream = spec.build(options, context)
     return made
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import TOKENIZER, Letters
+from reading import TOKENIZER, Letters, build_context
 from small_runs import carry_out, installed, small_model
 from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, RunRecord, Stream, TextSource, UsageError
+from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
@@ -29,7 +29,7 @@ from seqmem_scenarios.sequential_sentences import (
     make_sentence,
     outline,
 )
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World, background
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World
 
 BASE: dict[str, Any] = {
     "arrivals": 24,
@@ -99,15 +99,14 @@ def made(
     """The stream of some options."""
     built = Built(checked(**options), None, tokenizer, seed)  # type: ignore[arg-type]
 
-    def document(asked: set[int], first: int) -> Callable[[int], str]:
-        def at(index: int) -> str:
-            asked.add(index)
-            return text(index) if text else background(seed, first + index)
-
-        return at
-
-    source = TextSource(document(built.trained, 0), document(built.heldout, 10**9))
-    context = BuildContext(seed, lambda t: list(tokenizer.encode(t).ids), max_positions, source)
+    context = build_context(
+        seed,
+        built.trained.add,
+        built.heldout.add,
+        tokenizer=tokenizer,
+        max_positions=max_positions,
+        text=text,
+    )
     built.stream = build(built.options, context)
     return built
 

@@ -235,15 +235,15 @@ def score(
     """The rows' table; a metric that fails is left out and named with its reason, the others go on."""
     import pandas as pd
 
-    scores, sound, broken = [score_rows(rows, [])], [], []
+    scores, intact, broken = [score_rows(rows, [])], [], []
     for metric in metrics:
         try:
             scores.append(score_rows(rows, [metric]))
-            sound.append(metric)
+            intact.append(metric)
         except PluginError as error:
             broken.append(str(error))
     filled = [frame for frame in scores if len(frame)] or scores[:1]
-    table = tabulate(rows, sound, {scenario: primary}, pd.concat(filled, ignore_index=True))
+    table = tabulate(rows, intact, {scenario: primary}, pd.concat(filled, ignore_index=True))
     return table, [*broken, *failures(table.scores)]
 
 

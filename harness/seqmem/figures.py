@@ -24,6 +24,7 @@ from seqmem.text import clean
 from seqmem.types import Measure, MetricSpec
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -35,6 +36,7 @@ Array = npt.NDArray[np.float64]
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8C6D31")
 _TWINS = "#666666"
 _REST = "#999999"
+_RESTED = "rest"
 _TRAINED = "training, in its curve's colour"
 _NEVER = "never trained"
 _STYLE = {
@@ -115,7 +117,7 @@ def curves_figure(row: Row) -> Figure:
         axes[-1].set_xlabel("optimizer steps")
         band = "band: 95 % interval" if len(runs) > 1 else "no interval"
         axes[0].set_title(_title(row, len(runs), band))
-        _legend(figure, axes[0])
+        _legend(figure, [axes[0]])
         return figure
 
 
@@ -234,18 +236,10 @@ def _shade(axis: Axes, runs: Sequence[RunRecord], colours: Mapping[int, Any]) ->
     same = all(table.equals(tables[0]) for table in tables)
     for phase, label, first, steps in tables[0].itertuples(index=False):
         if phase == "rest":
-            axis.axvspan(first, first + steps, color=_REST, alpha=0.15, linewidth=0, zorder=0, label="rest")
+            axis.axvspan(first, first + steps, color=_REST, alpha=0.15, linewidth=0, zorder=0, label=_RESTED)
         elif phase != "general" and same and label in colours:
             own = colours[int(label)]
             axis.axvspan(first, first + steps, color=own, alpha=0.1, linewidth=0, zorder=0, label=_TRAINED)
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    """One legend beside the panels: lines first, then each kind of shade once."""
-    handles, labels = axis.get_legend_handles_labels()
-    listed = dict(reversed(list(zip(labels, handles, strict=True))))  # the first of equal labels
-    order = sorted(listed, key=lambda label: (label in ("rest", _TRAINED), labels.index(label)))
-    figure.legend([listed[label] for label in order], order, loc="outside right upper", frameon=False)
 
 
 def _title(row: Row, seeds: int, remark: str) -> str:
@@ -361,7 +355,7 @@ def draw_retention(rows: Sequence[Row], title: str, path_stem: Path) -> tuple[Pa
         axes[-1].set_xlabel("optimizer steps since a fact was last trained (log scale)")
         left_out = f", the first {len(colours)} of {len(lines)} lines" if len(lines) > len(colours) else ""
         figure.suptitle(clean(title + left_out), x=0.01, ha="left", fontsize=10)
-        _one_legend(figure, list(axes))
+        _legend(figure, list(axes))
         return _save(figure, path_stem)
 
 
@@ -453,7 +447,7 @@ def draw_size_trend(curves: Sequence[SizeCurve], title: str, path_stem: Path) ->
         axes[-1].minorticks_off()
         axes[-1].set_xlabel("model (parameters, log scale)")
         figure.suptitle(clean(title), x=0.01, ha="left", fontsize=10)
-        _one_legend(figure, list(axes))
+        _legend(figure, list(axes))
         return _save(figure, path_stem)
 
 
@@ -479,16 +473,14 @@ def short_count(count: int) -> str:
     return str(count)
 
 
-def _one_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend beside the panels; a label that stands in several is listed once."""
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    if _NEVER in handles:
-        handles[_NEVER] = handles.pop(_NEVER)  # the controls come last
-    figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend beside the panels; a label that stands in several is listed once, controls and shades last."""
+    handles: dict[str, Artist] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    order = sorted(handles, key=lambda label: label in (_NEVER, _RESTED, _TRAINED))
+    figure.legend([handles[label] for label in order], order, loc="outside right upper", frameon=False)
 
 
 def _option(rows: Sequence[Row]) -> str:
@@ -534,8 +526,7 @@ def _save(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
     path_stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg = (path_stem.with_name(f"{path_stem.name}.{ending}") for ending in ("png", "svg"))
     figure.savefig(png, dpi=150, metadata={"Software": None})
-    figure.set_layout_engine(
-        "none"
-    )  # what was laid out stays; doing it again for the SVG takes half the time
+    # what was laid out stays: laying it out again for the SVG takes half the time
+    figure.set_layout_engine("none")
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return png, svg

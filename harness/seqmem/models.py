@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -364,10 +365,16 @@ def _fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool)
     files = [*weights, *(folder / name for name in names if (folder / name).is_file())]
     total = hashlib.sha256()
     for path in sorted(files):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{path.name} {digest}\n".encode())
+        state = path.stat()
+        total.update(f"{path.name} {_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
     return total.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _parameter_counts(weights: Sequence[Path], config: Mapping[str, Any], where: str) -> list[int]:

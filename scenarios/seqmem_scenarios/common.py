@@ -21,6 +21,7 @@ from seqmem_scenarios.world import (
     Fact,
     answer,
     question_prompt,
+    statement,
     statement_prompt,
 )
 
@@ -68,6 +69,16 @@ def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
 def trained_wordings(fact: Fact) -> int:
     """Wordings of a statement that may be trained; the last one is kept for the paraphrase rung."""
     return len(ATTRIBUTE_BY_NAME[fact.attribute].statements) - 1
+
+
+def statement_row(context: BuildContext, fact: Fact, wording: int, row_tokens: int) -> Example:
+    """A world fact in one of its trained wordings, counted modulo their number, as a row of its own.
+
+    Raises:
+        UsageError: it has more than `row_tokens` tokens.
+    """
+    text = statement(fact, wording % trained_wordings(fact))
+    return text_example(context.encode, text, facts=[fact.id], length=row_tokens)
 
 
 def rung_texts(fact: Fact, relation: Relation, wording: int = 0) -> tuple[str, str, float | None]:

@@ -38,7 +38,6 @@ from seqmem import (
     ScenarioSpec,
     Stream,
     hookimpl,
-    text_example,
 )
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
@@ -50,9 +49,10 @@ from seqmem_scenarios.common import (
     general_probes,
     joined,
     log_spaced,
+    statement_row,
     trained_wordings,
 )
-from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, make_facts, population, statement
+from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, make_facts, population
 
 seqmem_api = ">=1,<2"
 
@@ -176,12 +176,7 @@ class _FreezeLoops:
         batches: list[Batch] = []
         for exposure in range(o.exposures):
             rows = [
-                text_example(
-                    self.context.encode,
-                    statement(taught.fact, (exposure + taught.place) % trained_wordings(taught.fact)),
-                    facts=[taught.fact.id],
-                    length=o.row_tokens,
-                )
+                statement_row(self.context, taught.fact, exposure + taught.place, o.row_tokens)
                 for taught in self.tasks[task]
             ]
             batches += [tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size)]
@@ -195,12 +190,7 @@ class _FreezeLoops:
         """
         for taught in (taught for task in self.tasks for taught in task):
             for wording in range(trained_wordings(taught.fact)):
-                text_example(
-                    self.context.encode,
-                    statement(taught.fact, wording),
-                    facts=[taught.fact.id],
-                    length=self.options.row_tokens,
-                )
+                statement_row(self.context, taught.fact, wording, self.options.row_tokens)
 
     # -- probes ---------------------------------------------------------------------------------------
 

@@ -33,7 +33,6 @@ from seqmem import (
     ScenarioSpec,
     Stream,
     hookimpl,
-    text_example,
 )
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
@@ -43,9 +42,10 @@ from seqmem_scenarios.common import (
     fact_probe,
     general_probes,
     joined,
+    statement_row,
     trained_wordings,
 )
-from seqmem_scenarios.world import Fact, answer, make_facts, population, statement
+from seqmem_scenarios.world import Fact, answer, make_facts, population
 
 seqmem_api = ">=1,<2"
 
@@ -134,12 +134,7 @@ class _Threshold:
 
     def _row(self, number: int, exposure: int) -> Example:
         fact, _ = self.pairs[number]
-        return text_example(
-            self.context.encode,
-            statement(fact, (number + exposure) % trained_wordings(fact)),
-            facts=[fact.id],
-            length=self.options.row_tokens,
-        )
+        return statement_row(self.context, fact, number + exposure, self.options.row_tokens)
 
     def check_rows(self) -> None:
         """Refuse facts that do not fit a row before anything is trained.
