@@ -220,7 +220,9 @@ class Router(Strategy):
     def __init__(self) -> None:
         self.told: list[tuple[bool, int | None]] = []
 
-    def forward(self, learner: Learner, input_ids: Tensor, task_label: int | None) -> Tensor:
+    def forward(
+        self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
+    ) -> Tensor:
         self.told.append((torch.is_grad_enabled(), task_label))
         model: Any = learner.model
         return model.left[input_ids] if task_label is None else model.right[input_ids]

@@ -263,11 +263,12 @@ def test_state_a_strategy_holds_on_to_is_filled_in_place_on_resume() -> None:
     anchor = learner.state.add("anchor")
     anchor["table"].fill_(3)
     saved = {name: tensor.clone() for name, tensor in learner.tensors().items()}
+    fills = learner.state.fills()
     anchor["table"].fill_(7)
     learner.state.add("later")
     fresh = Learner(Bigram(), OptimizerSettings(), torch.device("cpu"), seed=0)
     for resumed in (learner, fresh):  # with the entry made in setup, and without
-        resumed.restore(saved, "main")
+        resumed.restore(saved, fills, "main")
         assert sorted(resumed.state) == sorted(
             ["anchor", "moments.main.exp_avg", "moments.main.exp_avg_sq", "moments.main.step"]
         )

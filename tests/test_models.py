@@ -105,7 +105,7 @@ def test_resolve_agrees_with_the_loaded_model(folders: Path, kind: str) -> None:
     assert found.max_positions == 256
     model = load_model(located.folder, asked)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert found.parameter_bytes("float32") == 2 * found.parameter_bytes("bfloat16") == 4 * found.parameters
+    assert sorted(located.shapes.values()) == sorted(tuple(p.shape) for p in model.parameters())
     assert not model.training
 
 

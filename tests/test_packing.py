@@ -233,7 +233,7 @@ def test_a_strategy_s_own_forward_is_given_documents_in_rows_of_their_own(folder
     learner = learner_of(folders["gpt_neox"])
     shapes = []
 
-    def forward(ids: torch.Tensor) -> torch.Tensor:
+    def forward(ids: torch.Tensor, prompt_tokens: torch.Tensor | None) -> torch.Tensor:
         shapes.append(tuple(ids.shape))
         logits: torch.Tensor = learner.model(input_ids=ids, use_cache=False).logits
         return logits

@@ -20,14 +20,15 @@ MAIN = "main"
 class ParameterState:
     """Every tensor that belongs to a parameter, by name: moments, anchors, importances, masks.
 
-    The host saves, restores and counts all of it; nothing per-parameter is kept anywhere else. That is
-    what makes resume exact and the memory figure true.
+    The host saves, restores, counts and resizes all of it; nothing per-parameter is kept anywhere else. That
+    is what makes resume exact, growth possible and the memory figure true.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Start empty for these parameters."""
         self._parameters = parameters
         self._entries: dict[str, dict[str, Tensor]] = {}
+        self._fills: dict[str, float] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -39,21 +40,68 @@ class ParameterState:
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def add(self, name: str, *, fill: float = 0.0, scalar: bool = False) -> dict[str, Tensor]:
-        """Create one tensor per parameter: of its shape and dtype, or a 0-dim float32 each.
+    def add(
+        self, name: str, *, fill: float = 0.0, scalar: bool = False, dtype: torch.dtype | None = None
+    ) -> dict[str, Tensor]:
+        """Create one tensor per parameter: of its shape and dtype unless given, or a 0-dim float32 each.
+
+        `fill` is also what a parameter added later starts with, and what a larger one is filled up with.
+
+        Raises:
+            KeyError: the name is taken.
+        """
+        return self.put(
+            name,
+            {
+                key: torch.full((), fill, dtype=torch.float32, device=parameter.device)
+                if scalar
+                else torch.full_like(
+                    parameter, fill, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format
+                )
+                for key, parameter in self._parameters.items()
+            },
+            fill=fill,
+        )
+
+    def put(self, name: str, tensors: dict[str, Tensor], *, fill: float = 0.0) -> dict[str, Tensor]:
+        """Register tensors made by the caller, for some or all parameters; shapes may broadcast to theirs.
 
         Raises:
             KeyError: the name is taken.
         """
         if name in self._entries:
             raise KeyError(f"per-parameter state {name!r} exists already")
-        self._entries[name] = {
-            key: torch.full((), fill, dtype=torch.float32, device=parameter.device)
-            if scalar
-            else torch.full_like(parameter, fill, requires_grad=False, memory_format=torch.preserve_format)
-            for key, parameter in self._parameters.items()
-        }
-        return self._entries[name]
+        self._entries[name], self._fills[name] = tensors, fill
+        return tensors
+
+    def remove(self, name: str) -> None:
+        """Forget an entry."""
+        del self._entries[name], self._fills[name]
+
+    def resize(self, old: Mapping[str, nn.Parameter], origins: Mapping[str, str | None]) -> None:
+        """Follow the parameters, which have just changed.
+
+        Args:
+            old: the parameters before.
+            origins: where a parameter's state comes from, by name: an old parameter, or None for nowhere.
+                Where nothing is said it is the old parameter of the same name. Old values lead along every
+                dimension; the rest is filled.
+        """
+        for name, entry in self._entries.items():
+            whole = entry.keys() == old.keys()
+            fill = self._fills[name]
+            resized = {}
+            for key, parameter in self._parameters.items():
+                origin = origins.get(key, key if key in old else None)
+                if origin is not None and origin in entry:
+                    resized[key] = _resized(entry[origin], old[origin], parameter, fill)
+                elif origin is None and whole:
+                    scalar = all(tensor.dim() == 0 for tensor in entry.values())
+                    dtype = torch.float32 if scalar else next(iter(entry.values())).dtype
+                    shape = () if scalar else parameter.shape
+                    resized[key] = torch.full(shape, fill, dtype=dtype, device=parameter.device)
+            entry.clear()
+            entry.update(resized)
 
     def bytes(self) -> int:
         """Size of everything registered."""
@@ -63,17 +111,37 @@ class ParameterState:
         """Everything, flat: ``entry:parameter`` to tensor."""
         return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become what `tensors` gave earlier; entries that exist are filled in place, references stay good."""
-        kept = {flat.split(":", 1)[0] for flat in tensors}
-        self._entries = {name: entry for name, entry in self._entries.items() if name in kept}
+    def fills(self) -> dict[str, float]:
+        """What every entry is filled up with; saved beside the tensors."""
+        return dict(self._fills)
+
+    def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float]) -> None:
+        """Become what `tensors` and `fills` gave earlier; what exists is filled in place, references stay good."""
+        self._entries = {name: entry for name, entry in self._entries.items() if name in fills}
+        self._fills = dict(fills)
+        for name in fills:
+            self._entries.setdefault(name, {})
         for flat, tensor in tensors.items():
-            name, key = flat.split(":", 1)
-            entry = self._entries.setdefault(name, {})
+            name, key = flat.rsplit(":", 1)
+            entry = self._entries[name]
             if key in entry:
                 entry[key].copy_(tensor)
             else:
                 entry[key] = tensor.to(self._parameters[key].device, copy=True)
+
+
+def _resized(tensor: Tensor, old: Tensor, new: Tensor, fill: float) -> Tensor:
+    """State of a parameter whose shape changed from `old`'s to `new`'s; dimensions that broadcast stay."""
+    shape = [
+        after if size == before and tensor.dim() else size
+        for size, before, after in zip(tensor.shape, old.shape, new.shape, strict=tensor.dim() > 0)
+    ]
+    if shape == list(tensor.shape):
+        return tensor
+    resized = torch.full(shape, fill, dtype=tensor.dtype, device=tensor.device)
+    both = tuple(slice(0, min(a, b)) for a, b in zip(tensor.shape, shape, strict=True))
+    resized[both] = tensor[both]
+    return resized
 
 
 class Learner:
@@ -84,6 +152,7 @@ class Learner:
         parameters: trainable parameters by name.
         optimizer: a torch optimizer whose state tensors are those of the active moment context.
         state: the registry of per-parameter state.
+        before: parameters as they were before the optimizer's step, where a strategy compares with them.
         step: optimizer steps of the stream done so far.
         generator: the strategy's own random numbers, seeded by the run and saved with it.
     """
@@ -101,12 +170,14 @@ class Learner:
         }
         self.state = ParameterState(self.parameters)
         self.optimizer = _optimizer(list(self.parameters.values()), settings)
+        self.before: dict[str, Tensor] = {}
         self.step = 0
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self._keeps_borders = False
         self.active_moments = MAIN
         self.add_moments(MAIN)
         self.use_moments(MAIN)
+        self._naive_bytes = self._bytes()
 
     # -- moment contexts ------------------------------------------------------------------------------
 
@@ -133,9 +204,42 @@ class Learner:
         for name in (*self.settings.moments, "step"):
             torch._foreach_zero_(list(self.moments(self.active_moments, name).values()))
 
-    def own_state_bytes(self) -> int:
-        """Size of the state every learner has: the context `main`. What is beyond it is the strategy's."""
-        return sum(t.nbytes for n in (*self.settings.moments, "step") for t in self.moments(MAIN, n).values())
+    # -- the model --------------------------------------------------------------------------------------
+
+    def adopt(self, model: nn.Module, origins: Mapping[str, str | None] | None = None) -> None:
+        """Take `model` in place of the present one; its parameters that require a gradient are the learner's.
+
+        Not inside an experience. Registered state follows the parameters, see `ParameterState.resize`:
+        `origins` says of a parameter which old one its state comes from, where the names differ.
+        """
+        old = dict(self.parameters)
+        self.model = model.to(self.device)
+        self.model.train()
+        self.parameters.clear()
+        self.parameters.update({n: p for n, p in model.named_parameters() if p.requires_grad})
+        self.state.resize(old, origins or {})
+        self.before = {}
+        self.optimizer = _optimizer(list(self.parameters.values()), self.settings)
+        self.use_moments(self.active_moments)
+
+    def extra_bytes(self) -> int:
+        """Bytes of weights and state beyond what the learner of a plain run keeps; negative where it keeps less."""
+        return self._bytes() - self._naive_bytes
+
+    def _bytes(self) -> int:
+        weights = sum(parameter.nbytes for parameter in self.model.parameters())
+        return weights + self.state.bytes() + sum(tensor.nbytes for tensor in self.before.values())
+
+    @torch.no_grad()
+    def keep_before(self) -> dict[str, Tensor]:
+        """Copies of the parameters that have a gradient, by name; good until the next call."""
+        for name, parameter in self.parameters.items():
+            if name not in self.before:
+                self.before[name] = torch.empty_like(parameter, memory_format=torch.preserve_format)
+        names = [name for name, parameter in self.parameters.items() if parameter.grad is not None]
+        kept = {name: self.before[name] for name in names}
+        torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in names])
+        return kept
 
     # -- one step -------------------------------------------------------------------------------------
 
@@ -155,14 +259,14 @@ class Learner:
             parameter.requires_grad_(name in wanted)
 
     def loss(
-        self, rows: Sequence[Example], forward: Callable[[Tensor], Tensor] | None = None
+        self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
     ) -> tuple[Tensor, int, int]:
         """Mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
         Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
         Packed documents train as they would in rows of their own (see `_borders`).
-        `forward`, token ids (B, T) to logits (B, T, V), stands in for the model where a strategy routes; it
-        knows no borders, so it is given packed documents in rows of their own.
+        `forward`, token ids (B, T) and None to logits (B, T, V), stands in for the model where a strategy
+        routes; it knows no borders, so it is given packed documents in rows of their own.
 
         Returns:
             The loss (0-dim, with gradient), tokens read, targets counted.
@@ -188,7 +292,7 @@ class Learner:
         if forward is None:
             logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
         else:
-            logits = forward(input_ids)
+            logits = forward(input_ids, None)
         picked = logits[:, :-1][targets_at].float()
         labels = input_ids[:, 1:][targets_at]
         if all(row.weights is None for row in rows):
@@ -278,14 +382,14 @@ class Learner:
         return {**weights, **buffers, **{f"state:{k}": t for k, t in self.state.tensors().items()}}
 
     @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor], active_moments: str) -> None:
-        """Take back what `tensors` gave."""
+    def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float], active_moments: str) -> None:
+        """Take back what `tensors`, and the registry's `fills`, gave."""
         for name, parameter in self.model.named_parameters():
             parameter.copy_(tensors[f"weights:{name}"])
         for name, buffer in self.model.named_buffers():
             buffer.copy_(tensors[f"buffers:{name}"])
         self.state.restore(
-            {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}
+            {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}, fills
         )
         self.use_moments(active_moments)
 

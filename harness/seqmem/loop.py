@@ -19,8 +19,8 @@ from seqmem.errors import RunFailed
 from seqmem.learner import MAIN, Learner
 from seqmem.recipe import Probing
 from seqmem.record import RecordWriter
-from seqmem.scoring import Answers, ProbeSet
-from seqmem.strategy import Strategy
+from seqmem.scoring import Answers, Forward, ProbeSet
+from seqmem.strategy import Strategy, overrides
 from seqmem.types import Batch, Experience, ProbePoint, Stream
 
 
@@ -68,7 +68,12 @@ class Run:
     @property
     def routed(self) -> bool:
         """The strategy has a forward of its own."""
-        return type(self.strategy).forward is not Strategy.forward
+        return overrides(self.strategy, "forward")
+
+    @property
+    def compares_updates(self) -> bool:
+        """The strategy changes the optimizer's step, for which it needs the parameters as they were."""
+        return overrides(self.strategy, "transform_update")
 
 
 def train(run: Run) -> None:
@@ -153,10 +158,21 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     penalty = strategy.add_gradient(learner)
     grad_norm = learner.clip()
     strategy.transform_gradient(learner)
+    before = learner.keep_before() if run.compares_updates else {}
     learner.optimizer.step()
+    if run.compares_updates:
+        strategy.transform_update(learner, before)
     learner.optimizer.zero_grad(set_to_none=True)
     strategy.after_step(learner, batch)
     log_step(run, experience, nats, penalty, grad_norm, tokens, targets, len(rehearsed))
+    measured = strategy.measured()
+    if measured:
+        run.record.add(
+            "measured",
+            step=[learner.step + 1] * len(measured),
+            name=list(measured),
+            value=list(measured.values()),
+        )
     counts = Counter(fact for row in [*batch, *rehearsed] for fact in row.facts)
     if counts:
         again = Counter(fact for row in rehearsed for fact in row.facts)
@@ -172,11 +188,13 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     return nats
 
 
-def forward(run: Run, task_label: int | None) -> Callable[[Tensor], Tensor] | None:
+def forward(run: Run, task_label: int | None) -> Forward | None:
     """The strategy's own forward for this task label; None where it has none."""
     if not run.routed:
         return None
-    return lambda input_ids: run.strategy.forward(run.learner, input_ids, task_label)
+    return lambda input_ids, prompt_tokens: run.strategy.forward(
+        run.learner, input_ids, task_label, prompt_tokens
+    )
 
 
 @torch.no_grad()
@@ -298,9 +316,10 @@ def return_to(run: Run, name: str) -> None:
 
 
 def learner_tensors(run: Run) -> dict[str, Tensor]:
-    """Tensors of the learner and of torch's random state."""
+    """Tensors of the learner, of the strategy and of torch's random state."""
     learner = run.learner
     tensors = learner.tensors() | {"random:cpu": torch.get_rng_state()}
+    tensors |= {f"strategy:{name}": tensor for name, tensor in run.strategy.tensors().items()}
     if learner.device.type == "cuda":
         tensors["random:cuda"] = torch.cuda.get_rng_state(learner.device)
     return tensors
@@ -310,6 +329,7 @@ def learner_state(run: Run) -> dict[str, Any]:
     """What the learner and the strategy are besides tensors."""
     return {
         "active_moments": run.learner.active_moments,
+        "fills": run.learner.state.fills(),
         "generator": run.learner.generator.bit_generator.state,
         "strategy": run.strategy.state_dict(),
     }
@@ -318,9 +338,12 @@ def learner_state(run: Run) -> dict[str, Any]:
 def set_learner(run: Run, saved: Checkpoint) -> None:
     """Take back what `learner_tensors` and `learner_state` gave."""
     learner = run.learner
-    learner.restore(saved.tensors, saved.state["active_moments"])
+    run.strategy.reshape(learner, saved.state["strategy"])
+    learner.restore(saved.tensors, saved.state["fills"], saved.state["active_moments"])
     learner.generator.bit_generator.state = saved.state["generator"]
     run.strategy.load_state_dict(saved.state["strategy"])
+    own = {k.removeprefix("strategy:"): t for k, t in saved.tensors.items() if k.startswith("strategy:")}
+    run.strategy.load_tensors(own)
     torch.set_rng_state(saved.tensors["random:cpu"])
     if "random:cuda" in saved.tensors:
         torch.cuda.set_rng_state(saved.tensors["random:cuda"], learner.device)

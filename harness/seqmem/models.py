@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
 
-_DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 ASSUMED_POSITIONS = 2048
 """Longest row for a model whose files state no limit (ALiBi, recurrent): careful, and far more than a
@@ -86,7 +86,6 @@ class ResolvedModel(BaseModel):
         revision: commit of a Hugging Face id, else None.
         fingerprint: sha256 over the names and contents of weights, config and tokenizer files.
         parameters: trainable numbers, tied ones counted once, read from the weights' headers.
-        tensors: parameter tensors, tied ones counted once.
         max_positions: longest row the model can read, in tokens.
         architecture: the config's `model_type`.
     """
@@ -97,21 +96,23 @@ class ResolvedModel(BaseModel):
     revision: str | None
     fingerprint: str
     parameters: int
-    tensors: int
     max_positions: int
     architecture: str
-
-    def parameter_bytes(self, dtype: Dtype) -> int:
-        """Bytes of the parameters alone when held as `dtype`."""
-        return self.parameters * _DTYPE_BYTES[dtype]
 
 
 @dataclass(frozen=True)
 class LocatedModel:
-    """A resolved model and where it lies on this machine; the folder stays out of recipes."""
+    """A resolved model, where it lies on this machine, and its layout; none of this is in recipes.
+
+    Attributes:
+        shapes: shape of every parameter by its name in the weight files, tied ones once.
+        config: as config.json states it, the language part of a multi-modal one on top.
+    """
 
     model: ResolvedModel
     folder: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    config: Mapping[str, Any]
 
 
 class _Named(Protocol):
@@ -164,7 +165,7 @@ def resolve(choice: ModelChoice, registry: ModelRegistry) -> LocatedModel:
             f"revision {choice.revision!r} only applies to a Hugging Face id, and {choice.name!r} is "
             f"{'a short name' if choice.name in short_names else 'a local folder'}; leave --revision out"
         )
-    return LocatedModel(_describe(located, choice, shown, commit), located)
+    return _describe(located, choice, shown, commit)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -236,7 +237,7 @@ def _not_found(name: str, short_names: Sequence[str], reason: str) -> UsageError
     )
 
 
-def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None) -> ResolvedModel:
+def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None) -> LocatedModel:
     """Check the folder's files and read off what planning needs to know."""
     where = f"model {choice.name!r}"
     if (folder / "adapter_config.json").is_file():
@@ -262,16 +263,16 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
     config = _config(folder / "config.json", where)
     _check_config(config, where)
     _check_vocabulary(folder, config, where)
-    counts = _parameter_counts(weights, config, where)
-    return ResolvedModel(
+    shapes = _parameter_shapes(weights, config, where)
+    model = ResolvedModel(
         name=shown,
         revision=commit,
         fingerprint=_fingerprint(folder, weights, choice.trust_remote_code),
-        parameters=sum(counts),
-        tensors=len(counts),
+        parameters=sum(map(math.prod, shapes.values())),
         max_positions=_max_positions(folder, config),
         architecture=str(config["model_type"]),
     )
+    return LocatedModel(model, folder, shapes, config)
 
 
 def _has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
@@ -377,25 +378,27 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _parameter_counts(weights: Sequence[Path], config: Mapping[str, Any], where: str) -> list[int]:
-    """Numbers in each tensor that is trained, from the headers of the weight files alone."""
+def _parameter_shapes(
+    weights: Sequence[Path], config: Mapping[str, Any], where: str
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor that is trained, from the headers of the weight files alone."""
     from safetensors import SafetensorError, safe_open
 
     tied_head = {"lm_head.weight", "embed_out.weight"} if config.get("tie_word_embeddings") else set()
-    counts = []
+    shapes = {}
     for path in weights:
         try:
             with safe_open(str(path), framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                     part = tensors.get_slice(name)
-                    shape = part.get_shape()
+                    shape = tuple(part.get_shape())
                     if name not in tied_head and not _is_buffer(name, shape, part.get_dtype()):
-                        counts.append(math.prod(shape))
+                        shapes[name] = shape
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{where} has a damaged {path.name}: {_first_line(error)}") from None
-    if not sum(counts):
+    if not shapes:
         raise UsageError(f"{where} has weight files without any parameter")
-    return counts
+    return shapes
 
 
 def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:

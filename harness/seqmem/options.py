@@ -23,6 +23,7 @@ Scope = Literal["scenario", "strategy", "text", "optimizer"]
 SCOPES: tuple[Scope, ...] = ("scenario", "strategy", "text", "optimizer")
 
 MAX_SEEDS = 10_000
+MAX_SWEPT = 1_000
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
@@ -82,16 +83,37 @@ def parse_value(text: str) -> Any:
 
 
 def parse_sweep(text: str) -> Sweep:
-    """Read `scope.name=value,value,...`, e.g. ``strategy.target=-1,-.5,0``."""
+    """Read `scope.name=value,value,...`, e.g. ``strategy.target=-1,-.5,0``.
+
+    A piece ``first:last:count`` stands for so many evenly spaced numbers, both ends included.
+    """
     scope, name, listed = _split_assignment(text)
     pieces = [piece.strip() for piece in _split_commas(listed)]
     if not all(pieces):
         raise UsageError(f"sweep {text!r} has an empty value; write {scope}.{name}=VALUE,VALUE,...")
-    values = tuple(parse_value(piece) for piece in pieces)
+    values = tuple(value for piece in pieces for value in _spaced(piece))
     for position, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:position]):
-            raise UsageError(f"sweep {text!r} names the value {pieces[position]} twice")
+            raise UsageError(f"sweep {text!r} names the value {_typed(value)} twice")
     return Sweep(scope, name, values)
+
+
+def _spaced(piece: str) -> list[Any]:
+    """The values of one piece of a sweep.
+
+    Raises:
+        UsageError: a range that no numbers lie in.
+    """
+    bounds = [parse_value(bound) for bound in piece.split(":")] if piece[:1] not in ('"', "[", "{") else []
+    if len(bounds) != 3 or any(type(bound) not in (int, float) for bound in bounds):
+        return [parse_value(piece)]
+    first, last, count = bounds
+    if type(count) is not int or not 2 <= count <= MAX_SWEPT or first == last:
+        raise UsageError(
+            f"{piece!r} is no range: write FIRST:LAST:COUNT with a COUNT of 2 to {MAX_SWEPT}, e.g. -1:1:5"
+        )
+    # rounded, so that a tenth is written as .1 in names and tables
+    return [round(first + (last - first) * place / (count - 1), 12) for place in range(count)]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -7,26 +7,25 @@ import importlib.metadata
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from seqmem.composition import owners, place, strategy_options
 from seqmem.errors import PluginError, UsageError, unknown
-from seqmem.models import Attention, Dtype, LocatedModel, ModelChoice, resolve
+from seqmem.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoice, resolve
 from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
 from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
 from seqmem.registry import Registry
-from seqmem.types import Options, Outline, ScenarioSpec, StrategySpec, TextSpec
+from seqmem.strategy import overrides
+from seqmem.types import Footprint, Options, Outline, ScenarioSpec, StrategySpec, TextSpec
 
 # A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
 # 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
 # the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
 RATES = {"cpu": 8e10, "cuda": 2e13}
 STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
-
-CLOCK_BYTES = 4
-"""A moment context keeps its age as one float32 per parameter tensor."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ class PlannedRun:
     Attributes:
         name: for people and for the record's folder: scenario, strategy, model, seed, control.
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
-        extra_bytes: what the strategy will keep in moment contexts beyond the learner's own.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     recipe: Recipe
@@ -82,6 +82,7 @@ class PlannedRun:
     model_folder: Path
     outline: Outline
     parameter_bytes: int
+    memory_bytes: int
     extra_bytes: int
 
     @property
@@ -95,13 +96,6 @@ class PlannedRun:
         """Rough time of the run alone on its device."""
         kind = self.recipe.device.split(":")[0]
         return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
-
-    @property
-    def memory_bytes(self) -> int:
-        """Weights, gradients, moments, a snapshot of them, the strategy's contexts; activations come on top."""
-        moments = len(self.recipe.optimizer.moments)
-        snapshot = 1 + moments if self.outline.branches else 0
-        return self.parameter_bytes * (2 + moments + snapshot) + self.extra_bytes
 
     @property
     def folder(self) -> str:
@@ -378,10 +372,9 @@ def _arms(
     proposed = scenario.optimizer.get(request.preset, scenario.optimizer["default"])
     arms: list[_Arm] = []
     for spec in specs.values():
-        takes = set(spec.options.model_fields)
-        own = {key: value for key, value in given["strategy"].items() if key in takes}
+        own = {key: value for key, value in given["strategy"].items() if owners(spec, key)}
         # a strategy without a swept option has one row for all of its values
-        applicable = [s for s in sweeps if s.scope != "strategy" or s.name in takes]
+        applicable = [s for s in sweeps if s.scope != "strategy" or owners(spec, s.name)]
         for points in itertools.product(*(sweep.values for sweep in applicable)):
             values: dict[str, dict[str, Any]] = {
                 "scenario": {**scenario.presets[request.preset], **given["scenario"]},
@@ -392,12 +385,11 @@ def _arms(
             for sweep, point in zip(applicable, points, strict=True):
                 values[sweep.scope][sweep.name] = point
                 swept[f"{sweep.scope}.{sweep.name}"] = point
-            values["optimizer"] = _optimizer(proposed, values["optimizer"])
+            values["optimizer"] = _optimizer(proposed, values["optimizer"], scenario.rates)
+            values["strategy"] = place(spec, values["strategy"])
             arms.append(_arm(scenario, spec, values, swept, own))
     for scope, unused in _unused(given, sweeps, specs):
-        raise UsageError(
-            unknown(f"option of {scope}", unused, {k for s in specs.values() for k in s.options.model_fields})
-        )
+        raise UsageError(unknown(f"option of {scope}", unused, _options_of(specs.values())))
     _refer(arms, scenario.reference)
     return arms
 
@@ -419,8 +411,13 @@ def _unused(
 ) -> list[tuple[str, str]]:
     """Strategy options that no strategy of the bench has."""
     asked = set(given["strategy"]) | {sweep.name for sweep in sweeps if sweep.scope == "strategy"}
-    known = {key for spec in specs.values() for key in spec.options.model_fields}
-    return [(f"strategy {' or '.join(specs)}", name) for name in sorted(asked - known)]
+    unused = [name for name in sorted(asked) if not any(owners(spec, name) for spec in specs.values())]
+    return [(f"strategy {' or '.join(specs)}", name) for name in unused]
+
+
+def _options_of(specs: Iterable[StrategySpec]) -> set[str]:
+    """Names of the options of some strategies and of their parts."""
+    return {key for spec in specs for part in spec.parts or (spec,) for key in part.options.model_fields}
 
 
 def _overrides(request: Request) -> dict[str, Any]:
@@ -433,13 +430,17 @@ def _overrides(request: Request) -> dict[str, Any]:
     return overrides
 
 
-def _optimizer(proposed: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the preset proposes with what was asked for on top.
+def _optimizer(
+    proposed: Mapping[str, Any], asked: Mapping[str, Any], rates: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the preset proposes with what was asked for on top; another optimizer takes the scenario's rate for it.
 
     Raises:
         UsageError: another kind of optimizer without a rate: SGD needs far larger ones than Adam.
     """
     name = asked.get("name", proposed["name"])
+    if name != proposed["name"] and "lr" not in asked and name in rates:
+        asked = {**asked, "lr": rates[name]}
     if (name == "sgd") != (proposed["name"] == "sgd") and "lr" not in asked:
         raise UsageError(
             f"optimizer {name} needs a rate of its own: the preset's {proposed['lr']:g} is for {proposed['name']}; "
@@ -460,20 +461,20 @@ def _arm(
     given: Mapping[str, Any],
 ) -> _Arm:
     scenario_options = validate(scenario.options, values["scenario"], f"scenario {scenario.name}")
-    strategy_options = validate(strategy.options, values["strategy"], f"strategy {strategy.name}")
+    own_options = strategy_options(strategy, values["strategy"])
     optimizer = validate(OptimizerSettings, values["optimizer"], "optimizer")
     if strategy.check is not None:
-        strategy.check(strategy_options, optimizer)
+        strategy.check(own_options, optimizer)
     return _Arm(
         scenario=scenario,
         scenario_options=scenario_options.model_dump(mode="json"),
         strategy=strategy,
-        strategy_options=strategy_options.model_dump(mode="json"),
+        strategy_options=own_options.model_dump(mode="json"),
         optimizer=optimizer.model_dump(mode="json"),
         swept=swept,
         label=_label(strategy.name, {**given, **swept}),
         facts={
-            "options": strategy_options.model_dump(mode="json"),
+            "options": own_options.model_dump(mode="json"),
             "optimizer": f"{optimizer.name} {optimizer.lr:g}",
         },
     )
@@ -525,13 +526,7 @@ def _run(
         threads=request.threads,
         probing=request.probing,
     )
-    parameter_bytes = model.parameter_bytes(request.dtype)
-    strategy_options = validate(arm.strategy.options, arm.strategy_options, f"strategy {arm.strategy.name}")
-    context_bytes = len(recipe.optimizer.moments) * parameter_bytes + model.tensors * CLOCK_BYTES
-    contexts = (
-        arm.strategy.extra_contexts(strategy_options, outline.loops) if arm.strategy.extra_contexts else 0
-    )
-    buffers = arm.strategy.extra_bytes(strategy_options, outline) if arm.strategy.extra_bytes else 0
+    memory_bytes, extra_bytes = _memory(arm.strategy, arm.strategy_options, recipe, located, outline)
     names = [
         arm.scenario.name,
         arm.label,
@@ -546,6 +541,38 @@ def _run(
         text_options=text_options,
         model_folder=located.folder,
         outline=outline,
-        parameter_bytes=parameter_bytes,
-        extra_bytes=contexts * context_bytes + buffers,
+        parameter_bytes=DTYPE_BYTES[request.dtype] * model.parameters,
+        memory_bytes=memory_bytes,
+        extra_bytes=extra_bytes,
     )
+
+
+def _memory(
+    strategy: StrategySpec,
+    values: Mapping[str, Any],
+    recipe: Recipe,
+    located: LocatedModel,
+    outline: Outline,
+) -> tuple[int, int]:
+    """Bytes of the whole learner without activations, and what of them a plain run would not need.
+
+    Raises:
+        UsageError: the strategy cannot work with this model.
+    """
+    options = strategy_options(strategy, values)
+    plain = Footprint(
+        shapes=located.shapes,
+        value_bytes=DTYPE_BYTES[recipe.model.dtype],
+        moments=recipe.optimizer.moments,
+        config=located.config,
+        outline=outline,
+    )
+    if strategy.check_model is not None:
+        strategy.check_model(options, plain)
+    resized = strategy.resize(options, plain) if strategy.resize is not None else plain
+    added = strategy.extra_bytes(options, resized) if strategy.extra_bytes is not None else 0
+    if overrides(strategy.build(options), "transform_update"):
+        added += resized.trained_bytes
+    kept = resized.weight_bytes + resized.context_bytes + added
+    snapshot = kept if outline.branches else 0
+    return kept + resized.trained_bytes + snapshot, kept - plain.weight_bytes - plain.context_bytes

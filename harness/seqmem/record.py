@@ -8,6 +8,7 @@ A record is a folder::
     probes/part-*.parquet       one row per probe asked
     steps/part-*.parquet        one row per optimizer step
     exposures/part-*.parquet    one row per fact stated in a trained step
+    measured/part-*.parquet     one row per number a strategy measured in a step
     checkpoints/                only while the run is unfinished, or when kept
 
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
@@ -71,6 +72,13 @@ TABLES: Mapping[str, pa.Schema] = {
             ("fact", pa.string()),
             ("count", pa.int32()),  # statements in the step's rows
             ("rehearsed", pa.int32()),  # of them in rows the strategy rehearsed, not the protocol's own
+        ]
+    ),
+    "measured": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after the one it was measured in
+            ("name", pa.string()),  # as the strategy calls it, e.g. cosine_steer.cosine
+            ("value", pa.float64()),
         ]
     ),
     "experiences": pa.schema(
@@ -246,6 +254,11 @@ class RunRecord:
     def exposures(self) -> pd.DataFrame:
         """Steps at which each fact was in the training rows; columns as `TABLES["exposures"]`."""
         return self._parts("exposures")
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """What the strategy measured step by step; columns as `TABLES["measured"]`."""
+        return self._parts("measured")
 
     @cached_property
     def contamination(self) -> str:

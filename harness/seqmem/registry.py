@@ -27,6 +27,9 @@ KINDS: tuple[Kind, ...] = ("scenario", "strategy", "metric", "model", "text", "s
 HOST = "seqmem"
 """The distribution the host itself comes in."""
 
+COMPOSED = "+"
+"""Stands between the names of strategies that act together."""
+
 AUTOLOAD_VARIABLE = "SEQMEM_DISABLE_PLUGIN_AUTOLOAD"
 """Set to anything but nothing or 0, it leaves only the plugins of the host's own distribution."""
 
@@ -131,6 +134,9 @@ class Registry:
 
     def kinds_of(self, name: str) -> list[Kind]:
         """The kinds in which something is called `name`."""
+        parts = name.split(COMPOSED)
+        if len(parts) > 1 and all(("strategy", part) in self._entries for part in parts):
+            return ["strategy"]
         return [kind for kind in KINDS if (kind, name) in self._entries]
 
     def entry(self, kind: Kind, name: str) -> Entry:
@@ -152,6 +158,15 @@ class Registry:
             )
         return entries[0]
 
+    def package(self, kind: Kind, name: str) -> str:
+        """Distribution and version behind a name, or behind every part of a composition.
+
+        Raises:
+            UsageError, PluginError: as `entry`.
+        """
+        parts = name.split(COMPOSED) if kind == "strategy" else [name]
+        return ", ".join(dict.fromkeys(self.entry(kind, part).package for part in parts))
+
     @overload
     def load(self, kind: Literal["scenario"], name: str) -> ScenarioSpec: ...
     @overload
@@ -170,10 +185,16 @@ class Registry:
     def load(self, kind: Kind, name: str) -> Spec:
         """Import the plugin behind a name and return what it declares.
 
+        The name of a strategy may be several, as in ``ewc+replay``: what they declare together.
+
         Raises:
-            UsageError: nothing has that name.
+            UsageError: nothing has that name, or the strategies cannot go together.
             PluginError: the plugin cannot be imported or breaks the interface.
         """
+        if kind == "strategy" and COMPOSED in name and (kind, name) not in self._specs:
+            from seqmem.composition import compose
+
+            self._specs[kind, name] = compose([self.load("strategy", one) for one in name.split(COMPOSED)])
         if (kind, name) not in self._specs:
             self._specs[kind, name] = _load(self.entry(kind, name))
         return self._specs[kind, name]
@@ -295,6 +316,8 @@ def _check_spec(entry: Entry, spec: Any) -> None:
     """Refuse a spec that would fail only later, in the middle of something."""
     from seqmem.types import Options, ScenarioSpec
 
+    if COMPOSED in spec.name:
+        raise PluginError(f"{entry}: {COMPOSED!r} in a name stands between the parts of a composed strategy")
     options = getattr(spec, "options", Options)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise PluginError(f"{entry}: options must be a subclass of seqmem.Options, not {options!r}")

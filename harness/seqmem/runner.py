@@ -19,6 +19,7 @@ import torch
 
 from seqmem import __version__
 from seqmem.checkpoint import digest, load_last
+from seqmem.composition import strategy_options
 from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
@@ -102,7 +103,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         if spec.version != choice.version:
             raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
     scenario_options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
-    strategy_options = validate(strategy.options, recipe.strategy.options, f"strategy {strategy.name}")
+    own_options = strategy_options(strategy, recipe.strategy.options)
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     model = ModelChoice(
         name=recipe.model.name,
@@ -132,7 +133,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
     torch.manual_seed(recipe.seed)
     run = Run(
         learner=learner,
-        strategy=strategy.build(strategy_options),
+        strategy=strategy.build(own_options),
         stream=stream,
         record=RecordWriter(Path(job.folder)),
         place=Place(),
@@ -152,9 +153,7 @@ def _results(run: Run) -> dict[str, Any]:
         "contamination": dict(sorted(run.place.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
-        "extra_state_bytes": run.learner.state.bytes()
-        - run.learner.own_state_bytes()
-        + run.strategy.extra_bytes(),
+        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
     }
 
@@ -213,9 +212,9 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "plugins": {
-            "scenario": registry.entry("scenario", job.recipe.scenario.name).package,
-            "strategy": registry.entry("strategy", job.recipe.strategy.name).package,
-            "text": registry.entry("text", job.recipe.text.name).package,
+            "scenario": registry.package("scenario", job.recipe.scenario.name),
+            "strategy": registry.package("strategy", job.recipe.strategy.name),
+            "text": registry.package("text", job.recipe.text.name),
         },
         "code": _code_revision(),
         "hardware": {

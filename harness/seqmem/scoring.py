@@ -69,11 +69,12 @@ class _Rows:
     `ids` (R, T); for each read position its `row`, its `position` (the token before the target) and its
     `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
     row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
-    are the same for one-token rivals: which read position, which token, which score. All rows are told the
-    same task label.
+    are the same for one-token rivals: which read position, which token, which score. `prompt` (R,) counts
+    the tokens of each row's prompt. All rows are told the same task label.
     """
 
     ids: Tensor
+    prompt: Tensor
     row: Tensor
     position: Tensor
     target: Tensor
@@ -86,7 +87,8 @@ class _Rows:
     told: int | None
 
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor, Tensor | None], Tensor]
+"""Token ids (B, T) and, when probed, the prompt's tokens in each row (B,) to logits (B, T, V)."""
 
 
 class ProbeSet:
@@ -154,7 +156,7 @@ class ProbeSet:
         for block in self._blocks:
             own_forward = forward(block.told)
             if own_forward is not None:
-                logits = own_forward(block.ids)[block.row, block.position].float()
+                logits = own_forward(block.ids, block.prompt)[block.row, block.position].float()
             elif keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
                 output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept)
                 logits = output.logits[block.row, block.place].float()
@@ -232,6 +234,7 @@ def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
     kept, place_of = np.unique(position, return_inverse=True)
     return _Rows(
         ids=torch.from_numpy(padded).to(device),
+        prompt=torch.tensor([line.start for _, line in block], device=device),
         row=torch.tensor(row, device=device),
         position=torch.tensor(position, device=device),
         target=torch.tensor(target, device=device),

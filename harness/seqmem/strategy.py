@@ -1,13 +1,13 @@
 """What a strategy is: an object whose few steps do nothing until overridden.
 
 Order of one optimizer step: rehearse, forward, backward, add_gradient, clip, transform_gradient,
-optimizer, after_step. A strategy is given experiences, never probes.
+optimizer, transform_update, after_step, measured. A strategy is given experiences, never probes.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqmem.errors import PluginError
@@ -51,11 +51,15 @@ class Strategy:
         """
         return None
 
-    def forward(self, learner: Learner, input_ids: Tensor, task_label: int | None) -> Tensor:
+    def forward(
+        self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
+    ) -> Tensor:
         """Logits (B, T, V) of token ids (B, T), in training and when probed.
 
         Override it to route. `task_label` is the experience's in training; when probed it is the fact's
-        where the probe tells it, else None. No gradient is kept when probed.
+        where the probe tells it, else None. `prompt_tokens` (B,) says when probed how many tokens of each row
+        are the prompt: whatever chooses a route may read those only. It is None in training. No gradient is
+        kept when probed.
         """
         logits: Tensor = learner.model(input_ids=input_ids, use_cache=False).logits
         return logits
@@ -71,8 +75,18 @@ class Strategy:
     def transform_gradient(self, learner: Learner) -> None:
         """Change the clipped gradients in place."""
 
+    def transform_update(self, learner: Learner, before: Mapping[str, Tensor]) -> None:
+        """Change the optimizer's step in place: parameters are where it put them, `before` has where they were.
+
+        `before` holds the parameters that got a gradient, by name; it is scratch and may be overwritten.
+        """
+
     def after_step(self, learner: Learner, batch: Batch) -> None:
         """After the optimizer's step on `batch` (rehearsed rows not included)."""
+
+    def measured(self) -> Mapping[str, float]:
+        """Numbers about the step just done, put on record under these names, e.g. ``cosine_steer.cosine``."""
+        return {}
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
         """After an experience's last step."""
@@ -85,5 +99,25 @@ class Strategy:
         """What a checkpoint must hold beyond the learner's registry, as JSON values."""
         return {}
 
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Tensors a checkpoint must hold that belong to no parameter; `extra_bytes` counts them too."""
+        return {}
+
+    def reshape(self, learner: Learner, state: dict[str, Any]) -> None:
+        """Give the model the modules it had when `state_dict` gave `state`; weights are put back afterwards.
+
+        For strategies that change the model after `setup` (`Learner.adopt`); called when a run is resumed or
+        returns to a snapshot.
+        """
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave, after `load_state_dict`; copy what is kept."""
+
+
+def overrides(strategy: Strategy, step: str) -> bool:
+    """Whether a strategy, or one of those it is composed of, has a step of its own."""
+    parts: Sequence[Strategy] = getattr(strategy, "parts", (strategy,))
+    return any(getattr(type(part), step) is not getattr(Strategy, step) for part in parts)

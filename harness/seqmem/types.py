@@ -5,6 +5,7 @@ No torch in this file: listing, planning and scoring must stay light.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,6 +275,7 @@ class Outline:
         probe_rows: upper bound of probe rows scored.
         probe_tokens: upper bound of tokens in those rows.
         loops: number of distinct task labels.
+        experiences: length of the stream.
         longest_row: tokens the model must be able to read at once.
         documents: background documents needed from the text source, (train, heldout).
         primary: name of the measure rows are ranked by.
@@ -287,12 +289,54 @@ class Outline:
     probe_rows: int
     probe_tokens: int
     loops: int
+    experiences: int
     longest_row: int
     documents: tuple[int, int]
     primary: str
     primary_relation: Relation
     branches: bool = False
     from_scratch: bool = False
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a learner keeps, as far as it is known before training: counts and bytes are exact.
+
+    Attributes:
+        shapes: shape of every parameter the optimizer works on, by its name in the weight files, tied ones once.
+        frozen: numbers in parameters the optimizer never works on.
+        value_bytes: bytes of one number of a parameter, of its gradient or of its moment.
+        moments: names of the optimizer's moments.
+        config: the model's configuration as its config.json states it.
+        outline: what the stream will cost.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    value_bytes: int
+    moments: tuple[str, ...]
+    config: Mapping[str, Any]
+    outline: Outline
+    frozen: int = 0
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in the parameters the optimizer works on."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of one tensor per parameter the optimizer works on: an anchor, an importance, a gradient."""
+        return self.numbers * self.value_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters."""
+        return (self.numbers + self.frozen) * self.value_bytes
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes of one moment context: every moment, and its age as one float32 per parameter tensor."""
+        return len(self.moments) * self.trained_bytes + 4 * len(self.shapes)
 
 
 @dataclass(frozen=True)
@@ -306,6 +350,7 @@ class ScenarioSpec:
         reference: name of the strategy every row is compared with.
         model: what is trained unless the user names a model.
         models: by preset, what is trained instead of `model`; a Hugging Face id may name its revision: ``id@step3000``.
+        rates: learning rate by optimizer name, taken when the user names another optimizer than the preset's.
         sweep: options swept unless the user sweeps others, by preset name, as typed after ``--sweep``.
         fingerprint: options to a string that changes with the content of files they name, for the run's id;
             raises UsageError when one is missing or unreadable.
@@ -324,6 +369,7 @@ class ScenarioSpec:
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: str = "tiny"
     models: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     sweep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fingerprint: Callable[[Any], str] | None = None
     local: tuple[str, ...] = ()
@@ -336,12 +382,17 @@ class StrategySpec:
 
     Attributes:
         build: options to a fresh strategy object.
-        extra_contexts: how many optimizer-moment contexts it keeps beyond the learner's own, from its
-            options and the number of loops; `plan` turns it into bytes.
-        extra_bytes: bytes it keeps besides, at most, from its options and the outline; e.g. a buffer.
+        resize: the footprint with what it adds to the model, or takes from the optimizer, at the most.
+        extra_bytes: bytes it keeps besides (moment contexts, anchors, a buffer), at most; given its options and
+            the footprint after every `resize`. What `transform_update` compares with is the host's to count.
+        owns: what only one strategy of a composition may have the say in: ``moments``, ``model``, ``forward``,
+            or a word of its own.
         transform_stream: replaces the stream before training, from (stream, seed); for `joint`.
         check: refuses settings it cannot work with; raises UsageError. Given the options and the
             optimizer settings.
+        check_model: refuses a model it cannot work with, by its config and shapes; raises UsageError. Given the
+            options and the footprint.
+        parts: what a composition is made of, in the order written; filled in by the host.
     """
 
     name: str
@@ -349,11 +400,14 @@ class StrategySpec:
     summary: str
     build: Callable[[Any], Strategy]
     options: type[Options] = Options
-    extra_contexts: Callable[[Any, int], int] | None = None
-    extra_bytes: Callable[[Any, Outline], int] | None = None
+    resize: Callable[[Any, Footprint], Footprint] | None = None
+    extra_bytes: Callable[[Any, Footprint], int] | None = None
+    owns: tuple[str, ...] = ()
     transform_stream: Callable[[Stream, int], Stream] | None = None
     check: Callable[[Any, Any], None] | None = None
+    check_model: Callable[[Any, Footprint], None] | None = None
     citation: str = ""
+    parts: tuple[StrategySpec, ...] = ()
 
 
 Direction = Literal["higher", "lower", "none"]

@@ -591,6 +591,7 @@ def outline(options: ConversationRecallOptions) -> Outline:
         + in_context * dialogue_tokens
         + general * o.background_tokens,
         loops=o.blocks,
+        experiences=o.blocks + 1,
         longest_row=max(o.row_tokens, dialogue_tokens),
         documents=(background * joined(o.background_tokens), GENERAL_DOCUMENTS),
         primary="retention",

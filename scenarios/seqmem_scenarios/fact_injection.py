@@ -597,6 +597,7 @@ def outline(options: FactInjectionOptions) -> Outline:
         probe_rows=sum(rows[name] for name in asked),
         probe_tokens=sum(tokens[name] for name in asked),
         loops=o.groups if o.schedule == "long_term" else 0,
+        experiences=table.length,
         longest_row=max(o.row_tokens, PROBE_TOKENS if o.facts == WORLD else 0),
         documents=(source * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="effectivity" if o.schedule in ("published", "single_exposure") else "retention",

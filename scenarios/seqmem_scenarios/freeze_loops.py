@@ -259,6 +259,7 @@ def outline(options: FreezeLoopsOptions) -> Outline:
         probe_rows=asked + general,
         probe_tokens=asked * PROBE_TOKENS + general * o.row_tokens,
         loops=o.tasks,
+        experiences=2 + 2 * o.tasks,
         longest_row=max(o.row_tokens, PROBE_TOKENS),
         documents=(documents, GENERAL_DOCUMENTS),
         primary="task_recall",

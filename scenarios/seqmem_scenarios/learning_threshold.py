@@ -199,6 +199,7 @@ def outline(options: LearningThresholdOptions) -> Outline:
         probe_rows=asked + general,
         probe_tokens=asked * PROBE_TOKENS + general * o.row_tokens,
         loops=o.facts,
+        experiences=1 + 2 * o.facts,
         longest_row=max(o.row_tokens, PROBE_TOKENS),
         documents=(o.background_documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="exposures_to_criterion",

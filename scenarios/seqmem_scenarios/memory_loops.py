@@ -538,6 +538,7 @@ def outline(options: MemoryLoopsOptions) -> Outline:
         + cued * (PROBE_TOKENS + o.row_tokens)
         + general * o.row_tokens,
         loops=o.all_loops,
+        experiences=o.visits + len(o.rests),
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
         documents=(documents, GENERAL_DOCUMENTS),
         primary="retention" if o.facts_per_loop else "recovery",

@@ -316,6 +316,7 @@ def outline(options: RollingWindowOptions) -> Outline:
         probe_rows=probe_rows,
         probe_tokens=probe_rows * o.row_tokens,
         loops=len(o.all_windows),
+        experiences=1 + len(o.all_windows) + rests,
         longest_row=o.row_tokens,
         documents=(documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="memory_signal",

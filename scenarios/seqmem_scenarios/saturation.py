@@ -237,6 +237,7 @@ def outline(options: SaturationOptions) -> Outline:
         probe_rows=rows,
         probe_tokens=rows * ROW_TOKENS,
         loops=0,
+        experiences=o.exposures,
         longest_row=ROW_TOKENS,
         documents=(0, 0),
         primary="bits_per_parameter",

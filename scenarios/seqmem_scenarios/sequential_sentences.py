@@ -426,6 +426,7 @@ def outline(options: SequentialSentencesOptions) -> Outline:
         + in_context * (PROBE_TOKENS + (o.kept + 1) * CONTEXT_TOKENS // 2)
         + general * o.row_tokens,
         loops=0,
+        experiences=o.arrivals + (1 if o.rest_steps else 0),
         longest_row=max(o.row_tokens, sentence, full),
         documents=((background + rest) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="retention",

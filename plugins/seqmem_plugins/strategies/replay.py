@@ -76,7 +76,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=ReplayOptions,
             build=Replay,
             # a token takes 4 bytes, its place in the mask 1, its weight and its segment 4 where a row has them
-            extra_bytes=lambda options, outline: options.buffer * outline.longest_row * 13,
+            extra_bytes=lambda options, footprint: options.buffer * footprint.outline.longest_row * 13,
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
         )
     ]
