@@ -26,6 +26,7 @@ docs: $(INSTALLED)
 
 perf: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 install: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, docs/plugins.md and the scenario pages' option tables from the code.
+"""Writes docs/cli.md, docs/plugins.md and the option tables of the scenarios' and strategies' pages from the code.
 
 With --check it writes nothing and fails when one is out of date.
 """
@@ -30,14 +30,16 @@ def main() -> int:
     plugins = Registry.from_environment(autoload=False)
     for row in plugins.names("scenario"):
         pages[DOCS / f"{row.name}.md"] = scenario_page(plugins, row.name)
+    for page, names in strategy_pages(plugins).items():
+        pages[page] = strategy_page(plugins, page, names)
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text("utf-8") != text]
     if sys.argv[1:] == ["--check"]:
         for path in stale:
-            print(f"docs/{path.name} is out of date: run `make docs`", file=sys.stderr)
+            print(f"docs/{path.relative_to(DOCS)} is out of date: run `make docs`", file=sys.stderr)
         return bool(stale)
     for path in stale:
         path.write_text(pages[path], encoding="utf-8")
-        print(f"wrote docs/{path.name}")
+        print(f"wrote docs/{path.relative_to(DOCS)}")
     return 0
 
 
@@ -92,19 +94,14 @@ def shown(default: Any) -> str:
     return f"`{', '.join(map(str, default)) if isinstance(default, list | tuple) else default}`"
 
 
-OPTIONS = re.compile(r"<!-- options: (\w+) -->\n.*?<!-- /options -->", re.DOTALL)
-"""The place of a scenario's option table on its page."""
+OPTIONS = re.compile(r"<!-- options: ([\w:]+) -->\n.*?<!-- /options -->", re.DOTALL)
+"""The place of a plugin's option table on its page."""
 
 
 def scenario_page(plugins: Registry, name: str) -> str:
     """A scenario's page as it stands, with the tables of its options and presets made anew."""
-    text = (DOCS / f"{name}.md").read_text("utf-8")
-    if [found[1] for found in OPTIONS.finditer(text)] != [name]:
-        raise SystemExit(
-            f"docs/{name}.md needs one pair of lines `<!-- options: {name} -->`, `<!-- /options -->`"
-        )
     spec = plugins.load("scenario", name)
-    lines = [f"<!-- options: {name} -->", NOTE, "", *options_table(spec.options)]
+    lines = [*options_table(spec.options)]
     lines += ["| preset | options that differ from the defaults | optimizer | sweep | model |"]
     lines += ["|---|---|---|---|---|"]
     for preset, values in spec.presets.items():
@@ -116,8 +113,42 @@ def scenario_page(plugins: Registry, name: str) -> str:
             f"`{spec.models.get(preset, spec.model)}`",
         )
         lines.append(f"| `{preset}` | " + " | ".join(cell(text) for text in cells) + " |")
-    made = "\n".join([*lines, "", "<!-- /options -->"])
-    return OPTIONS.sub(lambda found: made, text)
+    return filled(DOCS / f"{name}.md", {name: [*lines, ""]})
+
+
+def strategy_pages(plugins: Registry) -> dict[Path, list[str]]:
+    """The strategies on each page: those of a family, as in ``avalanche:EWC``, share one."""
+    pages: dict[Path, list[str]] = {}
+    for row in plugins.names("strategy"):
+        pages.setdefault(DOCS / "strategies" / f"{row.name.partition(':')[0]}.md", []).append(row.name)
+    return pages
+
+
+def strategy_page(plugins: Registry, page: Path, names: list[str]) -> str:
+    """A page of strategies as it stands, with what they declare made anew."""
+    tables = {}
+    for name in names:
+        spec = plugins.load("strategy", name)
+        lines = [f"Version {spec.version}. {cell(spec.summary)}", ""]
+        if spec.owns:
+            lines += [f"In a composition it wants the only say in: {', '.join(spec.owns)}.", ""]
+        tables[name] = lines + (list(options_table(spec.options)) or ["It has no options.", ""])
+    return filled(page, tables)
+
+
+def filled(page: Path, tables: dict[str, list[str]]) -> str:
+    """A page with the text between every pair of marks made anew."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    if sorted(found[1] for found in OPTIONS.finditer(text)) != sorted(tables):
+        raise SystemExit(
+            f"docs/{page.relative_to(DOCS)} needs one pair of lines `<!-- options: NAME -->`, `<!-- /options -->` "
+            f"for each of: {', '.join(tables)}"
+        )
+
+    def made(found: re.Match[str]) -> str:
+        return "\n".join([f"<!-- options: {found[1]} -->", NOTE, "", *tables[found[1]], "<!-- /options -->"])
+
+    return OPTIONS.sub(made, text)
 
 
 def options_table(options: Any) -> Iterator[str]:
@@ -187,6 +218,9 @@ def built_in(plugins: Registry, kind: Kind, name: str) -> Iterator[str]:
         yield from (f"Cite: {cell(spec.citation)}", "")
     if kind == "scenario":
         yield from (f"Protocol, options and presets: [{name}.md]({name}.md)", "")
+    elif kind == "strategy":
+        page = f"strategies/{name.partition(':')[0]}.md"
+        yield from (f"Formula, options and cost: [{page}]({page})", "")
     elif hasattr(spec, "options"):
         yield from options_table(spec.options)
     if kind == "metric":

@@ -69,12 +69,13 @@ def planned(
     registry: Registry | None = None,
     small: bool = True,
     seed: int = 0,
+    scenario: str = "memory_loops",
     **request: Any,
 ) -> PlannedRun:
     """The one run of a strategy and seed that this request plans; `options` as in ``{"scenario.loops": 3}``."""
-    values = {**(SMALL if small else {}), **(options or {})}
+    values = {**(SMALL if small and scenario == "memory_loops" else {}), **(options or {})}
     asked = Request(
-        scenario=("memory_loops",),
+        scenario=(scenario,),
         strategy=(strategy,),
         model=(str(model),),
         preset=request.pop("preset", "smoke"),
@@ -101,6 +102,7 @@ def job_of(run: PlannedRun, folder: Path, **changes: Any) -> Job:
             "model_folder": str(run.model_folder),
             "checkpoint_every": 50,
             "keep_checkpoints": False,
+            "save_model": False,
             "resume": False,
             "disabled": [],
             **changes,
@@ -144,7 +146,8 @@ def results(record: RunRecord) -> dict[str, Any]:
 def rows(folder: Path) -> dict[str, Any]:
     """Every table of a record as one data frame, however many parts it came in."""
     record = RunRecord.open(folder)
-    return {name: getattr(record, name) for name in ("probes", "steps", "exposures", "items", "experiences")}
+    names = ("probes", "steps", "exposures", "items", "experiences", "measured")
+    return {name: getattr(record, name) for name in names}
 
 
 class InlineWorkers:

@@ -58,6 +58,22 @@ def metric(values: Mapping[str, float | None], direction: str = "higher") -> Met
     return MetricSpec("score", "1", "a number", (measure,), compute)
 
 
+def test_a_row_that_ends_in_the_references_weights_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    def ending(label: str, *weights: str) -> Row:
+        made = row(tmp_path, label, len(weights))
+        runs = {
+            seed: RunRecord(run.folder, {**run.info, "final_weights": weights[seed]})
+            for seed, run in made.runs.items()
+        }
+        return lb.replace(made, runs=runs)
+
+    rows = [ending("naive", "a", "b"), ending("idle", "a", "b"), ending("once", "a", "c")]
+    values = metric({"naive": 0.3, "idle": 0.3, "once": 0.3})
+    verdicts = lb.tabulate(rows, [values], PRIMARY).boards[0].verdicts
+    assert verdicts["idle"] == "idle had no effect here: its weights end bit for bit as those of naive"
+    assert "no effect" not in verdicts["once"] + verdicts["naive"]
+
+
 def test_scores_are_long_and_missing_is_no_zero(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 2), row(tmp_path, "ewc", 1)]
     scores = lb.score_rows(rows, [metric({"naive": 0.5, "ewc": None})])

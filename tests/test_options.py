@@ -110,8 +110,25 @@ def test_sweeps() -> None:
     assert parse_sweep("strategy.flag=true,1").values == (True, 1)
 
 
+def test_a_range_stands_for_evenly_spaced_values() -> None:
+    assert parse_sweep("strategy.target=-1:1:5").values == (-1, -0.5, 0, 0.5, 1)
+    assert parse_sweep("strategy.target=-1:1:50").values[1] == pytest.approx(-1 + 2 / 49)
+    assert parse_sweep("strategy.x=0:1:11,5").values == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 5)
+    assert parse_sweep("strategy.path=a:b:c").values == ("a:b:c",)  # text may hold colons
+
+
 @pytest.mark.parametrize(
-    "text", ["strategy.target=", "strategy.target=1,,2", "strategy.target=1,1", "target=1,2"]
+    "text",
+    [
+        "strategy.target=",
+        "strategy.target=1,,2",
+        "strategy.target=1,1",
+        "target=1,2",
+        "strategy.target=0:1:1",
+        "strategy.target=0:0:3",
+        "strategy.target=0:1:2.5",
+        "strategy.target=0:1:3,.5",
+    ],
 )
 def test_a_wrong_sweep_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHECKPOINT_EVERY = 50
+MOST_CURVES = 12
+"""Swept rows up to which each has a figure of its own."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def bench(
     force: bool = False,
     checkpoint_every: int = CHECKPOINT_EVERY,
     keep_checkpoints: bool = False,
+    save_models: bool = False,
     display: DisplayName = "auto",
     disabled: frozenset[str] = frozenset(),
     **request: Any,
@@ -149,6 +152,7 @@ def bench(
         force: run again what is finished, start over what is not.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: keep the last checkpoints of finished runs.
+        save_models: leave every trained model in its record, as transformers loads it.
         display: what to show meanwhile.
         disabled: plugins to leave out.
         **request: any further field of `seqmem.plan.Request`: preset, seeds, sweep, text, optimizer, lr,
@@ -174,7 +178,7 @@ def bench(
     planned = plan(asked, registry)
     store = Store(Path(out))
     with store.locked():
-        todo = store.todo(planned, resume=resume, force=force)
+        todo = store.todo(planned, resume=resume, force=force, models=save_models)
         jobs = [
             _job(
                 run,
@@ -182,6 +186,7 @@ def bench(
                 planned,
                 checkpoint_every,
                 keep_checkpoints,
+                save_models,
                 run.recipe.id in todo.resume,
                 disabled,
             )
@@ -264,9 +269,10 @@ def write_board(
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     drawn = sound(rows)
+    many = sum(bool(row.swept) for row in drawn) > MOST_CURVES
     for row in drawn:
-        # of a sweep over learning rates or stream sizes the metrics' own figures tell more
-        surface = any(not option.startswith("strategy.") for option in row.swept)
+        # of a fine sweep, or one over learning rates or stream sizes, the other figures tell more
+        surface = any(many or not option.startswith("strategy.") for option in row.swept)
         if not surface and has_curves(row):
             draw_curves(row, figures / file_name(f"curves {row.label}"))
     for metric in metrics:
@@ -350,6 +356,7 @@ def _job(
     planned: Plan,
     checkpoint_every: int,
     keep_checkpoints: bool,
+    save_models: bool,
     resume: bool,
     disabled: frozenset[str],
 ) -> Job:
@@ -362,6 +369,7 @@ def _job(
         model_folder=str(run.model_folder.absolute()),
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
+        save_model=save_models,
         resume=resume,
         disabled=sorted(disabled),
     )

@@ -259,8 +259,10 @@ def _board(
     if absent:
         no_rank = {row.label: f"{absent}; no rank" for row in rows}
     tests = sum(cells[row.label, primary.name].difference is not None for row in rows)
+    compared = next((row for row in rows if row.label == reference), None)
     verdicts = {
-        row.label: _verdict(row.label, reference, primary, cells[row.label, primary.name], tests)
+        row.label: _without_effect(row, compared)
+        or _verdict(row.label, reference, primary, cells[row.label, primary.name], tests)
         for row in rows
     }
     return Board(
@@ -375,6 +377,20 @@ def _ranks(
         ranks[row.label] = None
         reasons[row.label] = reason
     return ranks, reasons
+
+
+def _without_effect(row: Row, reference: Row | None) -> str:
+    """That a row ends in the very weights of the reference, seed by seed; empty where it does not."""
+    if reference is None or reference.label == row.label:
+        return ""
+    seeds = row.runs.keys() & reference.runs.keys()
+    ends = [
+        (row.runs[seed].info.get("final_weights"), reference.runs[seed].info.get("final_weights"))
+        for seed in seeds
+    ]
+    if not ends or any(own is None or own != other for own, other in ends):
+        return ""
+    return f"{row.label} had no effect here: its weights end bit for bit as those of {reference.label}"
 
 
 def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell, tests: int) -> str:

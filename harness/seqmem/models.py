@@ -522,6 +522,13 @@ def _check_causal(model: PreTrainedModel, where: str) -> None:
         )
 
 
+def save_model(model: PreTrainedModel, folder: Path, source: Path, choice: ModelChoice) -> None:
+    """The model as it stands, and the tokenizer of `source`, in the files that transformers reads."""
+    with _quiet():
+        model.save_pretrained(folder)
+    load_tokenizer(source, choice).save_pretrained(folder)
+
+
 def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase:
     """The tokenizer that comes with the model.
 

@@ -194,8 +194,8 @@ def plan(request: Request, registry: Registry) -> Plan:
         for located, arm in itertools.product(models, arms):
             row_runs: dict[str | None, dict[int, str]] = {}
             controls = scenario.controls if request.controls else {}
-            for control, overrides in [(None, {}), *controls.items()]:
-                options = {**arm.scenario_options, **overrides}
+            for control, changes in [(None, {}), *controls.items()]:
+                options = {**arm.scenario_options, **changes}
                 if control is not None and options == arm.scenario_options:
                     continue  # a run is no control of itself
                 for seed in seeds:

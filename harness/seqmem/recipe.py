@@ -85,6 +85,7 @@ class Job(Options):
         model_folder: where the model's files lie on this machine.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: leave the last checkpoints in place when the run has finished.
+        save_model: leave the trained model in the record's folder, as transformers loads it.
         resume: continue from the last checkpoint.
         disabled: plugins switched off by `-p no:NAME`.
     """
@@ -97,5 +98,6 @@ class Job(Options):
     model_folder: str
     checkpoint_every: int
     keep_checkpoints: bool
+    save_model: bool
     resume: bool
     disabled: list[str]

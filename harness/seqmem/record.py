@@ -10,6 +10,7 @@ A record is a folder::
     exposures/part-*.parquet    one row per fact stated in a trained step
     measured/part-*.parquet     one row per number a strategy measured in a step
     checkpoints/                only while the run is unfinished, or when kept
+    model/                      the trained model, when asked for
 
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
 FORMAT = 2
+MODEL = "model"
+"""Folder in a record that holds the trained model."""
 
 TABLES: Mapping[str, pa.Schema] = {
     "probes": pa.schema(

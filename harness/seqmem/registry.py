@@ -30,6 +30,9 @@ HOST = "seqmem"
 COMPOSED = "+"
 """Stands between the names of strategies that act together."""
 
+FAMILY = ":"
+"""Stands between a family of plugins and one of them, as in ``avalanche:EWC``."""
+
 AUTOLOAD_VARIABLE = "SEQMEM_DISABLE_PLUGIN_AUTOLOAD"
 """Set to anything but nothing or 0, it leaves only the plugins of the host's own distribution."""
 
@@ -196,8 +199,26 @@ class Registry:
 
             self._specs[kind, name] = compose([self.load("strategy", one) for one in name.split(COMPOSED)])
         if (kind, name) not in self._specs:
+            if (kind, name) not in self._entries:
+                self._say_why_not(kind, name)
             self._specs[kind, name] = _load(self.entry(kind, name))
         return self._specs[kind, name]
+
+    def _say_why_not(self, kind: Kind, name: str) -> None:
+        """Of a family such as ``avalanche:EWC`` a module may say which members it has no use for, and why.
+
+        Raises:
+            UsageError: it says so of this name.
+        """
+        family = name.partition(FAMILY)[0] + FAMILY
+        relatives = [
+            found[0] for key, found in self._entries.items() if key[0] == kind and key[1].startswith(family)
+        ]
+        for target in sorted({entry.target for entry in relatives}):
+            plugin = importlib.metadata.EntryPoint(name, target, f"seqmem.{kind}").load()
+            reason = getattr(plugin, "seqmem_not_offered", {}).get(name)
+            if reason is not None:
+                raise UsageError(f"{kind} {name} is not offered: {reason}")
 
     def problems(self) -> list[str]:
         """Load everything; one line per plugin that cannot be used."""

@@ -24,10 +24,10 @@ from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
-from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer
+from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer, save_model
 from seqmem.options import validate
 from seqmem.recipe import Job, Recipe
-from seqmem.record import FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
+from seqmem.record import FORMAT, ITEMS, MODEL, RecordWriter, RunRecord, write_json, write_table
 from seqmem.registry import Registry
 from seqmem.scoring import Answers, ProbeSet
 from seqmem.types import BuildContext, Experience, Outline, ProbePoint, Relation, Stream
@@ -86,6 +86,11 @@ def execute(
                 (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         else:
             info |= {"status": "finished", **_results(run)}
+            if job.save_model:
+                choice = ModelChoice(
+                    name=job.recipe.model.name, trust_remote_code=job.recipe.model.trust_remote_code
+                )
+                save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
         info["seconds"] = round(time.perf_counter() - started, 3)
         write_json(folder / "run.json", info)
     if info["status"] == "finished" and not job.keep_checkpoints:

@@ -19,7 +19,7 @@ from seqmem.errors import UsageError
 from seqmem.leaderboard import Row
 from seqmem.plan import Plan, PlannedBoard, PlannedRun
 from seqmem.recipe import Recipe
-from seqmem.record import FORMAT, RunRecord, write_json
+from seqmem.record import FORMAT, MODEL, RunRecord, write_json
 
 BENCH = "bench.json"
 
@@ -75,8 +75,8 @@ class Store:
             if made and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
-    def todo(self, plan: Plan, *, resume: bool, force: bool) -> Todo:
-        """Compare the plan with what is there.
+    def todo(self, plan: Plan, *, resume: bool, force: bool, models: bool = False) -> Todo:
+        """Compare the plan with what is there; with `models`, a run that left no model is not finished.
 
         Raises:
             UsageError: a folder holds a run of another configuration; there are unfinished runs and neither
@@ -88,7 +88,8 @@ class Store:
         for run in plan.runs.values():
             folder = self.record_folder(run)
             record = _open(folder, run)
-            if record is not None and record.status == "finished" and not force:
+            complete = not models or (folder / MODEL).is_dir()
+            if record is not None and record.status == "finished" and complete and not force:
                 reused.append(run.recipe.id)
                 continue
             start.append(run)

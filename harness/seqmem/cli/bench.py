@@ -92,6 +92,12 @@ def bench(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the last checkpoints of finished runs.")
     ] = False,
+    save_models: Annotated[
+        bool,
+        typer.Option(
+            "--save-models", help="Leave each trained model in its record, as transformers loads it."
+        ),
+    ] = False,
     display: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     as_json: Json = False,
 ) -> int:
@@ -109,6 +115,7 @@ def bench(
         force=force,
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
+        save_models=save_models,
         display=_one_of("display", display, ("auto", "rich", "plain", "none")),
         disabled=disabled_plugins(ctx),
         **_request(
@@ -263,9 +270,7 @@ def show_plan(planned: Plan) -> None:
     say(
         "Tokens are upper bounds. Memory is weights, gradients, moments, a snapshot of them where the stream has"
     )
-    say(
-        "branches, and the strategy's moment contexts; activations come on top. Times are rough, from operation"
-    )
+    say("branches, and what the strategy keeps; activations come on top. Times are rough, from operation")
     say("counts, a typical rate of the device and a typical cost per step, for one run alone.")
 
 

@@ -76,18 +76,21 @@ def description(plugins: Registry, kind: Kind, name: str) -> dict[str, Any]:
     from seqmem.options import describe_options
 
     spec = plugins.load(kind, name)
-    entry = plugins.entry(kind, name)
     found: dict[str, Any] = {
         "kind": kind,
         "name": name,
         "version": spec.version,
-        "distribution": entry.distribution,
-        "distribution_version": entry.version,
+        "package": plugins.package(kind, name),
         "summary": spec.summary,
         "citation": getattr(spec, "citation", ""),
     }
     if hasattr(spec, "options"):
-        found["options"] = [_option(row) for row in describe_options(spec.options)]
+        parts = getattr(spec, "parts", ())
+        found["options"] = [
+            _option(row, f"{part.name}." if parts else "")
+            for part in parts or (spec,)
+            for row in describe_options(part.options)
+        ]
     return found | _particulars(spec)
 
 
@@ -111,8 +114,8 @@ def _resolve(plugins: Registry, name: str, kind: str | None) -> Kind:
     return kinds[0]
 
 
-def _option(row: OptionRow) -> dict[str, str]:
-    return {"name": row.name, "type": row.type, "default": row.default, "help": row.help}
+def _option(row: OptionRow, front: str) -> dict[str, str]:
+    return {"name": front + row.name, "type": row.type, "default": row.default, "help": row.help}
 
 
 def _particulars(spec: Spec) -> dict[str, Any]:
@@ -162,7 +165,7 @@ _BETTER = {"higher": "higher is better", "lower": "lower is better", "none": "ne
 def _print_description(found: dict[str, Any]) -> None:
     """Print a description for people."""
     say(f"{found['kind']} {found['name']} {found['version']}")
-    say(f"from {found['distribution']} {found['distribution_version']}")
+    say(f"from {found['package']}")
     say()
     say(found["summary"])
     if found["citation"]:
