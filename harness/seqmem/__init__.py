@@ -20,6 +20,7 @@ _HOME = {
     "Decoding": "types",
     "Example": "types",
     "Experience": "types",
+    "Footprint": "types",
     "Learner": "learner",
     "Measure": "types",
     "MetricSpec": "types",
@@ -52,17 +53,29 @@ _HOME = {
     "hookimpl": "hookspecs",
     "mean_band": "figures",
     "pack": "packing",
+    "stream": "api",
     "text_example": "probes",
 }
 
 __all__ = sorted(_HOME)
 
+OFFERED = "seqmem.function"
+"""Entry points of this group are functions that installed packages add to this one's names."""
+
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'seqmem' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"seqmem.{_HOME[name]}"), name)
+    """Load a public name from its module on first use; a name that is not the host's may be a plugin's."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"seqmem.{_HOME[name]}"), name)
+    else:
+        from importlib.metadata import entry_points
+
+        offered = () if name.startswith("_") else tuple(entry_points(group=OFFERED, name=name))
+        if len(offered) != 1:
+            packages = " and ".join(sorted(point.dist.name for point in offered if point.dist))
+            clash = f"; it is offered by {packages}: uninstall one" if offered else ""
+            raise AttributeError(f"module 'seqmem' has no attribute {name!r}{clash}")
+        value = offered[0].load()
     globals()[name] = value
     return value
 
@@ -75,6 +88,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from seqmem.api import BenchResult as BenchResult
     from seqmem.api import bench as bench
+    from seqmem.api import stream as stream
     from seqmem.errors import NotApplicable as NotApplicable
     from seqmem.errors import PluginError as PluginError
     from seqmem.errors import SeqmemError as SeqmemError
@@ -98,6 +112,7 @@ if TYPE_CHECKING:
     from seqmem.types import Decoding as Decoding
     from seqmem.types import Example as Example
     from seqmem.types import Experience as Experience
+    from seqmem.types import Footprint as Footprint
     from seqmem.types import Measure as Measure
     from seqmem.types import MetricSpec as MetricSpec
     from seqmem.types import ModelSpec as ModelSpec

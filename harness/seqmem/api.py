@@ -21,7 +21,7 @@ from seqmem.recipe import Job
 from seqmem.registry import Registry
 from seqmem.store import Store, Todo, find_boards, read_bench
 from seqmem.tables import to_csv, to_json, to_markdown, to_records
-from seqmem.types import MetricSpec
+from seqmem.types import MetricSpec, Stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,7 +183,7 @@ def bench(
             _job(
                 run,
                 store,
-                planned,
+                asked,
                 checkpoint_every,
                 keep_checkpoints,
                 save_models,
@@ -202,6 +202,50 @@ def bench(
         if event["event"] == "failed"
     }
     return BenchResult(boards, failed, unreadable, interrupted)
+
+
+def stream(
+    scenario: str,
+    *,
+    preset: str = "default",
+    seed: int = 0,
+    model: str | None = None,
+    set: Mapping[str, Any] | Sequence[str] = (),
+    text: str = "world",
+) -> Stream:
+    """The stream that a scenario makes for a seed, as the model's tokenizer reads it; trains nothing.
+
+    Args:
+        scenario: name of a scenario.
+        preset: name of one of its presets.
+        seed: varies data and order.
+        model: whose tokenizer; the scenario proposes one.
+        set: options as ``{"scenario.loops": 4}`` or ``["scenario.loops=4"]``.
+        text: background text.
+
+    Raises:
+        UsageError: a name, option or value is wrong, or the preset sweeps an option and `set` does not fix it.
+    """
+    from seqmem.runner import build_stream
+
+    registry = Registry.from_environment()
+    request = Request(
+        scenario=(scenario,),
+        strategy=(registry.load("scenario", scenario).reference,),
+        model=() if model is None else (model,),
+        preset=preset,
+        seeds=str(seed),
+        set=_assignments(set),
+        text=text,
+        device="cpu",
+        controls=False,
+    )
+    runs = list(plan(request, registry).runs.values())
+    if len(runs) > 1:
+        swept = ", ".join(registry.load("scenario", scenario).sweep[preset])
+        raise UsageError(f"preset {preset} of {scenario} sweeps {swept}; set it to one value")
+    job = _job(runs[0], Store(Path()), request, CHECKPOINT_EVERY, False, False, False, frozenset())
+    return build_stream(job, registry)[0]
 
 
 def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Board], list[str]]:
@@ -353,7 +397,7 @@ def _interruptible() -> Iterator[threading.Event]:
 def _job(
     run: PlannedRun,
     store: Store,
-    planned: Plan,
+    request: Request,
     checkpoint_every: int,
     keep_checkpoints: bool,
     save_models: bool,
@@ -362,7 +406,7 @@ def _job(
 ) -> Job:
     return Job(
         recipe=run.recipe,
-        asked=planned.request.asked(),
+        asked=request.asked(),
         folder=str(store.record_folder(run).absolute()),
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),

@@ -26,11 +26,21 @@ from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
 from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer, save_model
 from seqmem.options import validate
-from seqmem.recipe import Job, Recipe
+from seqmem.recipe import Job, PluginChoice, Recipe
 from seqmem.record import FORMAT, ITEMS, MODEL, RecordWriter, RunRecord, write_json, write_table
 from seqmem.registry import Registry
 from seqmem.scoring import Answers, ProbeSet
-from seqmem.types import BuildContext, Experience, Outline, ProbePoint, Relation, Stream
+from seqmem.types import (
+    BuildContext,
+    Experience,
+    Outline,
+    ProbePoint,
+    Relation,
+    ScenarioSpec,
+    StrategySpec,
+    Stream,
+    TextSpec,
+)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -87,9 +97,7 @@ def execute(
         else:
             info |= {"status": "finished", **_results(run)}
             if job.save_model:
-                choice = ModelChoice(
-                    name=job.recipe.model.name, trust_remote_code=job.recipe.model.trust_remote_code
-                )
+                choice = _model_choice(job.recipe)
                 save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
         info["seconds"] = round(time.perf_counter() - started, 3)
         write_json(folder / "run.json", info)
@@ -98,36 +106,60 @@ def execute(
     report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
 
 
-def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
-    """All parts of the run; everything that can refuse the request does so here, before anything is written."""
-    recipe, model_folder = job.recipe, Path(job.model_folder)
+def build_stream(job: Job, registry: Registry) -> tuple[Stream, Outline]:
+    """The scenario's stream as the job's model reads it, before any strategy transforms it.
+
+    Raises:
+        UsageError: the scenario or the text refuses.
+    """
+    recipe = job.recipe
     scenario = registry.load("scenario", recipe.scenario.name)
-    strategy = registry.load("strategy", recipe.strategy.name)
     text = registry.load("text", recipe.text.name)
-    for spec, choice in ((scenario, recipe.scenario), (strategy, recipe.strategy), (text, recipe.text)):
-        if spec.version != choice.version:
-            raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
-    scenario_options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
-    own_options = strategy_options(strategy, recipe.strategy.options)
+    _same_version(scenario, recipe.scenario)
+    _same_version(text, recipe.text)
+    options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
-    model = ModelChoice(
+    outline = scenario.outline(options)
+    context = BuildContext(
+        seed=recipe.seed,
+        encode=encoder(load_tokenizer(Path(job.model_folder), _model_choice(recipe))),
+        max_positions=recipe.model.max_positions,
+        text=text.open(text_options, recipe.seed, outline.documents),
+    )
+    return scenario.build(options, context), outline
+
+
+def _model_choice(recipe: Recipe) -> ModelChoice:
+    """How the recipe's model is loaded."""
+    return ModelChoice(
         name=recipe.model.name,
         revision=recipe.model.revision,
         dtype=recipe.model.dtype,
         attention=recipe.model.attention,
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    outline = scenario.outline(scenario_options)
-    tokenizer = load_tokenizer(model_folder, model)
-    context = BuildContext(
-        seed=recipe.seed,
-        encode=encoder(tokenizer),
-        max_positions=recipe.model.max_positions,
-        text=text.open(text_options, recipe.seed, outline.documents),
-    )
-    stream = scenario.build(scenario_options, context)
+
+
+def _same_version(spec: ScenarioSpec | StrategySpec | TextSpec, choice: PluginChoice) -> None:
+    """Refuse a plugin of another version than planned with.
+
+    Raises:
+        UsageError: it is.
+    """
+    if spec.version != choice.version:
+        raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
+
+
+def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
+    """All parts of the run; everything that can refuse the request does so here, before anything is written."""
+    recipe, model_folder = job.recipe, Path(job.model_folder)
+    strategy = registry.load("strategy", recipe.strategy.name)
+    _same_version(strategy, recipe.strategy)
+    own_options = strategy_options(strategy, recipe.strategy.options)
+    stream, outline = build_stream(job, registry)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
+    model = _model_choice(recipe)
     device = torch.device(recipe.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
@@ -144,7 +176,10 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         place=Place(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
-        watch=Watch((p for probes in stream.probe_sets.values() for p in probes), decoder(tokenizer)),
+        watch=Watch(
+            (p for probes in stream.probe_sets.values() for p in probes),
+            decoder(load_tokenizer(model_folder, model)),
+        ),
     )
     run.strategy.setup(learner)
     return run, outline
