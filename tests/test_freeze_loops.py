@@ -331,7 +331,7 @@ class Told(Strategy):
     """Notes which label every forward is told, and lets a known label change the logits."""
 
     def forward(self, learner, input_ids, task_label, prompt_tokens):
-        logits = super().forward(learner, input_ids, task_label)
+        logits = super().forward(learner, input_ids, task_label, prompt_tokens)
         CALLS.append((torch.is_grad_enabled(), task_label, len(input_ids)))
         return logits if task_label is None else logits * 0.5
 

@@ -24,15 +24,16 @@ ROOTS = {
 TORCH_IN_HOST = {"models", "learner", "loop", "scoring", "checkpoint", "runner", "worker"}
 """Modules of the host that compute; all others must be usable where there is no torch."""
 
-TORCH_IN_PACKAGES = ("seqmem_plugins.strategies", "seqmem_scenarios.ladder")
+TORCH_IN_PACKAGES = ("seqmem_plugins.avalanche", "seqmem_plugins.strategies", "seqmem_scenarios.ladder")
 
 FOUNDATION: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "strategy": {"errors", "types"},
     "hookspecs": {"types"},
-    "registry": {"errors", "types", "hookspecs"},
     "options": {"errors", "types"},
+    "composition": {"errors", "types", "options", "strategy"},
+    "registry": {"errors", "types", "hookspecs", "composition"},
 }
 """All that the bottom of the host may import of the host."""
 
