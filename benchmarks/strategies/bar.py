@@ -93,7 +93,9 @@ def batch(rows: int = 16, tokens: int = 64, vocabulary: int = 1024, seed: int = 
     )
 
 
-def learner(model: nn.Module, name: str = "adam", lr: float = 1e-3, **settings: Any) -> Learner:
+def learner(
+    model: nn.Module, name: Literal["adam", "adamw", "sgd"] = "adam", lr: float = 1e-3, **settings: Any
+) -> Learner:
     """A learner as a run makes it."""
     return Learner(model, OptimizerSettings(name=name, lr=lr, **settings), CPU, seed=0)
 

@@ -55,6 +55,7 @@ _HOME = {
     "pack": "packing",
     "stream": "api",
     "text_example": "probes",
+    "unpack": "packing",
 }
 
 __all__ = sorted(_HOME)
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from seqmem.leaderboard import Row as Row
     from seqmem.learner import Learner as Learner
     from seqmem.packing import pack as pack
+    from seqmem.packing import unpack as unpack
     from seqmem.probes import answer_probe as answer_probe
     from seqmem.probes import document_probe as document_probe
     from seqmem.probes import text_example as text_example

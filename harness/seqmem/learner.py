@@ -152,6 +152,7 @@ class Learner:
         parameters: trainable parameters by name.
         optimizer: a torch optimizer whose state tensors are those of the active moment context.
         state: the registry of per-parameter state.
+        route: token ids and a task label to logits, where the run's strategy has a forward of its own.
         before: parameters as they were before the optimizer's step, where a strategy compares with them.
         step: optimizer steps of the stream done so far.
         generator: the strategy's own random numbers, seeded by the run and saved with it.
@@ -173,6 +174,7 @@ class Learner:
         self.before: dict[str, Tensor] = {}
         self.step = 0
         self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.route: Callable[[Tensor, int | None], Tensor] | None = None
         self._keeps_borders = False
         self.active_moments = MAIN
         self.add_moments(MAIN)
@@ -257,6 +259,13 @@ class Learner:
             raise RunFailed(f"the strategy's trainable() names {what or 'no parameter at all'}")
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in wanted)
+
+    def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
+        """Logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
+        if self.route is not None:
+            return self.route(input_ids, task_label)
+        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+        return logits
 
     def loss(
         self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None

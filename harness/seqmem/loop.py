@@ -65,6 +65,11 @@ class Run:
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     watch: Watch | None = None
 
+    def __post_init__(self) -> None:
+        """Tell the learner how the strategy routes, for strategies composed with it."""
+        if self.routed:
+            self.learner.route = lambda ids, label: self.strategy.forward(self.learner, ids, label, None)
+
     @property
     def routed(self) -> bool:
         """The strategy has a forward of its own."""

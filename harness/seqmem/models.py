@@ -548,6 +548,11 @@ def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase
             ) from error
 
 
+def vocabulary(folder: Path) -> int | None:
+    """The model knows the token ids below this number; None where its config does not say."""
+    return _number(_config(folder / "config.json", f"model {folder.name!r}"), "vocab_size")
+
+
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     """Text to token ids: the tokenizer's own tokens in front (such as a BOS), none after the text.
 

@@ -24,7 +24,7 @@ from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
-from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer, save_model
+from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer, save_model, vocabulary
 from seqmem.options import validate
 from seqmem.recipe import Job, PluginChoice, Recipe
 from seqmem.record import FORMAT, ITEMS, MODEL, RecordWriter, RunRecord, write_json, write_table
@@ -120,11 +120,14 @@ def build_stream(job: Job, registry: Registry) -> tuple[Stream, Outline]:
     options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     outline = scenario.outline(options)
+    tokenizer = load_tokenizer(Path(job.model_folder), _model_choice(recipe))
     context = BuildContext(
         seed=recipe.seed,
-        encode=encoder(load_tokenizer(Path(job.model_folder), _model_choice(recipe))),
+        encode=encoder(tokenizer),
         max_positions=recipe.model.max_positions,
         text=text.open(text_options, recipe.seed, outline.documents),
+        decode=decoder(tokenizer),
+        vocabulary=vocabulary(Path(job.model_folder)),
     )
     return scenario.build(options, context), outline
 

@@ -257,12 +257,16 @@ class BuildContext:
         encode: text to token ids with the model's own special tokens in front.
         max_positions: longest row the model can read, in tokens.
         text: background documents.
+        decode: token ids to text; None where no tokenizer is at hand.
+        vocabulary: the model knows the token ids below it; None where it does not say.
     """
 
     seed: int
     encode: Callable[[str], list[int]]
     max_positions: int
     text: TextSource
+    decode: Callable[[list[int]], str] | None = None
+    vocabulary: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,531 @@
+"""`avalanche`: an Avalanche benchmark of token blocks, trained experience by experience, its blocks asked for.
+
+A benchmark is anything with a `train_stream` of experiences that hold a `dataset` of token blocks, as Avalanche's
+have, and perhaps a `test_stream`. A block is a row of token ids x, or (x, y) or (x, y, t) with y the token wanted
+after each of x (-100 where none is): the targets, already shifted, that Avalanche's own loop needs. Without y
+every token but the first is a target. Tokens after a row's last target (padding) change nothing and are left out.
+
+Experience i trains the blocks of `train_stream[i]`, `epochs` times over, `batch_size` a step; its task label is
+the one of its dataset where every experience has exactly one, else its place. Then the model rests on background
+text. Asked on the schedule ``boundary``, before every experience and after the last, and over the rest: the last
+tokens of trained blocks given all before them (rung ``verbatim``). Never-trained twins are blocks of
+`test_stream[i]`; one with the same tokens before its answer as a trained block is no control and is left out.
+
+Planning has to know how many blocks there are, so it calls the function that makes the benchmark: this runs the
+code that the user names, and imports what that code imports. No other scenario's planning does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from seqmem import (
+    Batch,
+    BuildContext,
+    Example,
+    Experience,
+    Options,
+    Outline,
+    Probe,
+    ProbePoint,
+    ScenarioSpec,
+    Stream,
+    UsageError,
+    document_probe,
+    hookimpl,
+    text_example,
+)
+
+seqmem_api = ">=1,<2"
+
+IGNORED = -100
+"""Target where none is wanted, as torch's cross entropy has it."""
+GENERAL_DOCUMENTS = 8
+"""Held-out background documents whose loss tells what general ability is left."""
+
+
+class AvalancheOptions(Options):
+    """Options of `avalanche`."""
+
+    benchmark: str = Field(
+        "seqmem_plugins.avalanche.example:key_values",
+        description="package.module:function that returns the benchmark, called with the run's seed where it takes "
+        "`seed`, else without arguments; naming it runs its code",
+    )
+    epochs: int = Field(
+        16, ge=1, description="times an experience's blocks are trained before the next comes"
+    )
+    batch_size: int = Field(8, ge=1, description="blocks per step")
+    shuffle: bool = Field(
+        True, description="a new order of the blocks in every epoch, as Avalanche's loop has by default"
+    )
+    probed: int = Field(
+        16, ge=1, description="blocks of each experience asked for, at most; and as many twins"
+    )
+    answer_tokens: int = Field(2, ge=1, description="last tokens of a block, asked for after the rest of it")
+    rest_steps: int = Field(8, ge=0, description="steps on background text after the last experience")
+    row_tokens: int = Field(64, ge=8, description="longest background row in tokens")
+
+    @field_validator("benchmark")
+    @classmethod
+    def _names_a_function(cls, name: str) -> str:
+        module, _, function = name.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), function)):
+            raise ValueError(f"benchmark {name!r} names no function: write package.module:function")
+        return name
+
+
+# -- the benchmark ----------------------------------------------------------------------------------------
+
+
+class _Benchmark:
+    """Token blocks of a benchmark, read when they are asked for."""
+
+    def __init__(self, name: str, made: Any) -> None:
+        self.name = name
+        train = getattr(made, "train_stream", None)
+        if train is None:
+            raise UsageError(
+                f"benchmark {name} returned a {type(made).__name__}, not a benchmark: it needs a train_stream of "
+                "experiences with datasets of token blocks"
+            )
+        self._streams = {"train": _listed(train), "test": _listed(getattr(made, "test_stream", ()))}
+        if not len(self._streams["train"]):
+            raise UsageError(
+                f"benchmark {name} has no experience in its train_stream: there is nothing to train"
+            )
+
+    def length(self, stream: str) -> int:
+        """Experiences of a stream, ``train`` or ``test``."""
+        return len(self._streams[stream])
+
+    def _dataset(self, stream: str, index: int) -> Any:
+        found = getattr(self._streams[stream][index], "dataset", None)
+        if found is None:
+            raise UsageError(
+                f"benchmark {self.name}: experience {index} of its {stream}_stream has no dataset"
+            )
+        return found
+
+    def labels(self, index: int) -> set[int]:
+        """Task labels in a train experience's dataset; none where it states none."""
+        return set(map(int, getattr(self._dataset("train", index), "targets_task_labels", None) or ()))
+
+    def rows(self, stream: str, index: int) -> list[Example]:
+        """The blocks of an experience as rows.
+
+        Raises:
+            UsageError: naming the block that is none.
+        """
+        dataset = self._dataset(stream, index)
+        rows = []
+        for place in range(len(dataset)):
+            try:
+                rows.append(_row(dataset[place]))
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"benchmark {self.name}: item {place} of experience {index} of its {stream}_stream is no block "
+                    f"of token ids: {error}"
+                ) from error
+        return rows
+
+
+def _listed(stream: Any) -> Sequence[Any]:
+    """A stream by place; one that can only be walked through, once and for all."""
+    return stream if hasattr(stream, "__getitem__") and hasattr(stream, "__len__") else tuple(stream)
+
+
+def _row(item: Any) -> Example:
+    """An item x, (x, y) or (x, y, t) of a dataset as a row; a y that is one number, such as a class, says nothing.
+
+    Raises:
+        ValueError: with the reason why it is no block.
+    """
+    several = isinstance(item, tuple | list) and len(item) > 0 and np.ndim(item[0]) > 0
+    ids = np.asarray(item[0] if several else item)
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"it is {ids.ndim}-dimensional of type {ids.dtype}, wanted is one row of integers")
+    mask = np.arange(len(ids)) > 0
+    if several and len(item) > 1 and np.ndim(item[1]) > 0:
+        ids, mask = _targeted(ids, np.asarray(item[1]))
+    if not mask.any():
+        raise ValueError("it has no target")
+    end = int(np.flatnonzero(mask)[-1]) + 1
+    if ids[:end].min() < 0:
+        raise ValueError(f"token id {ids[:end].min()} is below 0")
+    return Example(ids[:end].astype(np.int32), mask[:end])
+
+
+def _targeted(ids: Any, targets: Any) -> tuple[Any, Any]:
+    """Row and mask of a block whose targets are given, shifted."""
+    if targets.shape != ids.shape:
+        raise ValueError(f"it has {len(ids)} tokens and {targets.size} targets")
+    wanted = targets != IGNORED
+    if wanted[-1]:  # the last target stands after the block's end
+        ids = np.append(ids, targets[-1])
+    inside = wanted[: len(ids) - 1]
+    if not np.array_equal(ids[1:][inside], targets[: len(inside)][inside]):
+        raise ValueError(
+            "its targets are not its tokens one ahead: y[i] is the token after x[i], -100 for none"
+        )
+    return ids, np.append(False, inside)
+
+
+@lru_cache(maxsize=2)
+def _opened(name: str, seed: int) -> _Benchmark:
+    """The benchmark that a function returns.
+
+    Raises:
+        UsageError: the module or function is not there, or fails, or returns something else.
+    """
+    function = _function(name)
+    takes_seed = "seed" in inspect.signature(function).parameters
+    try:
+        made = function(seed=seed) if takes_seed else function()
+    except Exception as error:
+        raise UsageError(f"benchmark {name} failed: {type(error).__name__}: {_line(error)}") from error
+    return _Benchmark(name, made)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    path, _, wanted = name.partition(":")
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"benchmark {name}: its module needs {error.name!r}, which is not installed"
+            ) from error
+        raise UsageError(
+            f"benchmark {name}: no module {path!r}; install it or put its folder on PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"benchmark {name}: {path} fails: {type(error).__name__}: {_line(error)}") from error
+    function = getattr(module, wanted, None)
+    if not callable(function):
+        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        raise UsageError(
+            f"benchmark {name}: {path} has no function {wanted!r}; it has {', '.join(own) or 'none'}"
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What one walk through a benchmark tells.
+
+    Attributes:
+        train, test: blocks of each experience.
+        labels: the task label of each train experience.
+        shortest, longest: tokens of a block.
+        largest: highest token id.
+        content: hash of every block.
+    """
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    labels: tuple[int, ...]
+    shortest: int
+    longest: int
+    largest: int
+    content: str
+
+
+@lru_cache(maxsize=2)
+def _survey(name: str, seed: int) -> _Survey:
+    """Walk through a benchmark once.
+
+    Raises:
+        UsageError: an experience holds no block, or something that is none.
+    """
+    benchmark = _opened(name, seed)
+    counts: dict[str, list[int]] = {"train": [], "test": []}
+    labels = [benchmark.labels(index) for index in range(benchmark.length("train"))]
+    lengths, largest, content = set(), 0, hashlib.sha256()
+    for stream, own in counts.items():
+        for index in range(benchmark.length(stream)):
+            rows = benchmark.rows(stream, index)
+            if stream == "train" and not rows:
+                raise UsageError(f"benchmark {name}: experience {index} of its train_stream holds no block")
+            own.append(len(rows))
+            told = sorted(labels[index]) if stream == "train" else []
+            content.update(f"{stream} {index} {len(rows)} {told}".encode())
+            for row in rows:
+                lengths.add(len(row.input_ids))
+                largest = max(largest, int(row.input_ids.max()))
+                content.update(np.packbits(row.loss_mask).tobytes() + row.input_ids.tobytes())
+    single = all(len(found) == 1 for found in labels)
+    return _Survey(
+        train=tuple(counts["train"]),
+        test=tuple(counts["test"]),
+        labels=tuple(min(found) if single else index for index, found in enumerate(labels)),
+        shortest=min(lengths),
+        longest=max(lengths),
+        largest=largest,
+        content=content.hexdigest(),
+    )
+
+
+# -- the stream -------------------------------------------------------------------------------------------
+
+
+class _Blocks:
+    """The stream of one seed."""
+
+    def __init__(self, options: AvalancheOptions, context: BuildContext) -> None:
+        self.options = options
+        self.context = context
+        self.survey = _checked(options, context)
+        self.rows = lru_cache(maxsize=4)(_opened(options.benchmark, context.seed).rows)
+        self.experience = lru_cache(maxsize=2)(self._experience)
+
+    @property
+    def _tasks(self) -> int:
+        """Train experiences of the benchmark."""
+        return len(self.survey.train)
+
+    @property
+    def length(self) -> int:
+        """Experiences of the stream."""
+        return self._tasks + (1 if self.options.rest_steps else 0)
+
+    # -- training rows --------------------------------------------------------------------------------
+
+    def _experience(self, index: int) -> Experience:
+        if index == self._tasks:
+            return Experience(
+                index=index,
+                name="rest unrelated",
+                phase="rest",
+                task_label=None,
+                batches=tuple(self._rest_batch(step) for step in range(self.options.rest_steps)),
+                moments="fresh",
+            )
+        return Experience(
+            index=index,
+            name=f"experience {index}",
+            phase="task",
+            task_label=self.survey.labels[index],
+            batches=tuple(
+                batch for epoch in range(self.options.epochs) for batch in self._epoch(index, epoch)
+            ),
+        )
+
+    def _epoch(self, index: int, epoch: int) -> Iterator[Batch]:
+        o = self.options
+        rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
+        if o.shuffle:
+            key = f"{self.context.seed} {index} {epoch}"
+            places = sorted(range(len(rows)), key=lambda i: hashlib.sha256(f"{key} {i}".encode()).digest())
+            rows = [rows[place] for place in places]
+        for first in range(0, len(rows), o.batch_size):
+            yield tuple(rows[first : first + o.batch_size])
+
+    def _rest_batch(self, step: int) -> Batch:
+        o, context = self.options, self.context
+        documents = range(step * o.batch_size, (step + 1) * o.batch_size)
+        return tuple(
+            text_example(context.encode, context.text.train(index), length=o.row_tokens)
+            for index in documents
+        )
+
+    # -- probes ---------------------------------------------------------------------------------------
+
+    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
+        """When blocks are asked for; see the top of this file."""
+        o, rest = self.options, index == self._tasks
+        if rest:
+            points = [ProbePoint(after, "blocks", "log") for after in _log_spaced(o.rest_steps)]
+            points[0] = ProbePoint(0, "blocks", "boundary+log")
+            points[-1] = ProbePoint(o.rest_steps, "blocks", "boundary+log")
+        else:
+            points = [ProbePoint(0, "blocks", "boundary")]
+        if rest or index == 0:
+            points.append(ProbePoint(0, "general", "general"))
+        if index == self.length - 1:
+            end = o.rest_steps if rest else _steps(o, self.survey.train[index])
+            points += [] if rest else [ProbePoint(end, "blocks", "boundary")]
+            points.append(ProbePoint(end, "general", "general"))
+        return tuple(points)
+
+    def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
+        """Blocks of every experience with their twins, and held-out background documents."""
+        general = tuple(
+            document_probe(
+                self.context.encode,
+                self.context.text.heldout(i),
+                id=f"general-{i}",
+                fact=f"heldout-{i}",
+                length=self.options.row_tokens,
+            )
+            for i in range(GENERAL_DOCUMENTS)
+        )
+        return {"blocks": tuple(self._block_probes()), "general": general}
+
+    def _block_probes(self) -> Iterator[Probe]:
+        trained = {self._prompt(row) for index in range(self._tasks) for row in self.rows("train", index)}
+        asked: set[str] = set()
+        for index, count in enumerate(self.survey.train):
+            rows = self.rows("train", index)
+            held = self.rows("test", index) if index < len(self.survey.test) else []
+            controls = iter([row for row in held if self._prompt(row) not in trained])
+            number = min(self.options.probed, count)
+            for place in range(number):
+                row = rows[(place + 1) * count // number - 1]
+                if _fact(row) in asked:
+                    continue  # an earlier experience trained it too
+                asked.add(_fact(row))
+                yield self._probe(row, index)
+                twin = next((c for c in controls if _fact(c) not in asked), None)
+                if twin is not None:
+                    asked.add(_fact(twin))
+                    yield self._probe(twin, index, twin_of=_fact(row))
+
+    def _prompt(self, row: Example) -> bytes:
+        """What stands for a block's tokens before its answer."""
+        return hashlib.sha256(row.input_ids[: -self.options.answer_tokens].tobytes()).digest()[:12]
+
+    def _probe(self, row: Example, index: int, twin_of: str | None = None) -> Probe:
+        start = len(row.input_ids) - self.options.answer_tokens
+        prompt, answer = self._texts(row.input_ids[:start].tolist(), row.input_ids[start:].tolist())
+        return Probe(
+            id=f"{_fact(row)}-verbatim",
+            input_ids=tuple(row.input_ids.tolist()),
+            answer_start=start,
+            prompt=prompt,
+            answer=answer,
+            fact=_fact(row),
+            relation="verbatim",
+            task_label=self.survey.labels[index],
+            twin_of=twin_of,
+            subject=prompt,
+            position=index,
+        )
+
+    def _texts(self, prompt: list[int], answer: list[int]) -> tuple[str, str]:
+        """Prompt and answer as text; without a decoder the prompt's ids and nothing for the answer."""
+        decode = self.context.decode
+        if decode is None:
+            return " ".join(map(str, prompt)), ""
+        return decode(prompt), decode(answer)
+
+
+def _fact(row: Example) -> str:
+    """A block's id: the same wherever and however often it is trained."""
+    return hashlib.sha256(row.input_ids.tobytes()).hexdigest()[:12]
+
+
+def _steps(options: AvalancheOptions, blocks: int) -> int:
+    """Optimizer steps of an experience."""
+    return options.epochs * -(-blocks // options.batch_size)
+
+
+def _log_spaced(steps: int) -> list[int]:
+    """0, the powers of two below `steps`, and `steps`."""
+    return sorted({0, steps, *(2**power for power in range(steps.bit_length()) if 2**power < steps)})
+
+
+def _checked(options: AvalancheOptions, context: BuildContext) -> _Survey:
+    """What the benchmark holds with this seed.
+
+    Raises:
+        UsageError: the model cannot read it, or planning was told otherwise.
+    """
+    name, seed = options.benchmark, context.seed
+    survey, planned = _survey(name, seed), _survey(name, 0)
+    if (survey.train, survey.test) != (planned.train, planned.test):
+        raise UsageError(
+            f"benchmark {name} holds other numbers of blocks with seed {seed} than with seed 0, with which runs are "
+            "planned; they must be the same for every seed"
+        )
+    if survey.longest > context.max_positions:
+        raise UsageError(
+            f"benchmark {name} holds a block of {survey.longest} tokens, the model reads {context.max_positions}; "
+            "cut the blocks or take another model"
+        )
+    if context.vocabulary is not None and survey.largest >= context.vocabulary:
+        raise UsageError(
+            f"benchmark {name} holds token id {survey.largest}, the model knows ids below {context.vocabulary}; "
+            "make its blocks with the model's own tokenizer"
+        )
+    _check_answers(options, survey)
+    return survey
+
+
+def _check_answers(options: AvalancheOptions, survey: _Survey) -> None:
+    if survey.shortest <= options.answer_tokens:
+        raise UsageError(
+            f"answer_tokens {options.answer_tokens} leaves nothing before the answer in a block of "
+            f"{survey.shortest} tokens, the shortest of benchmark {options.benchmark}; ask for fewer"
+        )
+
+
+def build(options: AvalancheOptions, context: BuildContext) -> Stream:
+    """The stream of one seed."""
+    made = _Blocks(options, context)
+    return Stream(made.length, made.experience, made.probe_points, made.probe_sets())
+
+
+def outline(options: AvalancheOptions) -> Outline:
+    """Steps, tokens and probes, counted in the benchmark as it is with seed 0."""
+    o, survey = options, _survey(options.benchmark, 0)
+    _check_answers(o, survey)
+    tasks = len(survey.train)
+    held = [*survey.test, *[0] * tasks][:tasks]
+    asked = [min(o.probed, count) for count in survey.train]
+    probes = sum(asked) + sum(min(own, count) for own, count in zip(asked, held, strict=True))
+    sweeps = tasks + (len(_log_spaced(o.rest_steps)) if o.rest_steps else 1)
+    general = GENERAL_DOCUMENTS * (3 if o.rest_steps else 2)
+    return Outline(
+        steps=sum(_steps(o, count) for count in survey.train) + o.rest_steps,
+        train_tokens=o.epochs * sum(survey.train) * survey.longest
+        + o.rest_steps * o.batch_size * o.row_tokens,
+        probe_rows=sweeps * probes + general,
+        probe_tokens=sweeps * probes * survey.longest + general * o.row_tokens,
+        loops=len(set(survey.labels)),
+        experiences=tasks + (1 if o.rest_steps else 0),
+        longest_row=max(survey.longest, o.row_tokens),
+        documents=(o.rest_steps * o.batch_size, GENERAL_DOCUMENTS),
+        primary="average_accuracy",
+        primary_relation="verbatim",
+    )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"epochs": 3, "probed": 4, "rest_steps": 4},
+    "default": {},
+}
+
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 5e-4}}
+
+
+@hookimpl
+def seqmem_scenario() -> list[ScenarioSpec]:
+    """Declare the scenario."""
+    return [
+        ScenarioSpec(
+            name="avalanche",
+            version="1",
+            summary="An Avalanche benchmark of token blocks, trained experience by experience; then rest.",
+            options=AvalancheOptions,
+            presets=PRESETS,
+            optimizer=OPTIMIZER,
+            outline=outline,
+            build=build,
+            fingerprint=lambda options: _survey(options.benchmark, 0).content,
+            citation="Carta et al. 2023, Avalanche: A PyTorch Library for Deep Continual Learning, JMLR 24(363)",
+        )
+    ]

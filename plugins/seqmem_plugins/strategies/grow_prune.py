@@ -1,0 +1,485 @@
+r"""`grow_prune`: the model grows as experiences come, and old weights are pruned so that it keeps to a budget.
+
+At a growth, blocks are added that start as the identity, or all MLPs get more inner units whose output weights
+are zero; the logits stay what they were (see `_growth`). A mask of ones and zeros over the weight matrices of the
+blocks says which weights are kept. Everything else (embeddings, norms, biases) is always kept. With B the budget,
+`budget` times the original model's numbers, and A the numbers a growth adds,
+
+    ones = (numbers of the model) - (zeros of the mask),   pruned before growing = max(0, ones + A - B)
+
+so the ones never exceed B, and are B exactly after a growth that had to prune. The weights pruned are those of
+least importance over all matrices together, the earlier one first where two are equal: |w| (`magnitude`), or
+F w^2 (`fisher`), F being the mean of the squared gradients of the loss over the steps since the last growth.
+A parameter that got no gradient in that time keeps its older mean. The gradients are those of batch means, so F
+depends on the batch size; the ranking within a run hardly does.
+
+A pruned weight is zero and stays zero: its gradient is masked, and its moments are zero in every context.
+With `train: new` only what the last growth added is trained from then on: everything older stays as it is to
+the bit, its moments included.
+
+A tensor that is widened holds weights of two ages, and Adam keeps one age a tensor. Left as it is, the bias
+correction of the older age would make the new weights' first steps up to (1 - .9^n) / sqrt(1 - .999^n) = 6.6
+times too large. So the moments of widened tensors are put at age 1, their bias-corrected values unchanged.
+
+Kin: LLaMA Pro (Wu et al. 2024, arXiv 2401.02415) for identity blocks, Net2Net (Chen et al. 2016, arXiv 1511.05641)
+for widening, DEN (Yoon et al. 2018, arXiv 1708.01547) for growing by task, PackNet (Mallya & Lazebnik 2018,
+arXiv 1711.05769) for pruning the old to make room, Theis et al. 2018 (arXiv 1801.05787) for F w^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from seqmem import Batch, Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem_plugins.strategies._architecture import Family, block_count, block_of, family_of
+from seqmem_plugins.strategies._growth import (
+    Place,
+    Shapes,
+    add_blocks,
+    check_blocks,
+    config_of,
+    larger,
+    numbers,
+    rebuilt,
+    widen,
+    width_axis,
+    width_of,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqmem import Footprint, Learner, Outline
+
+seqmem_api = ">=1,<2"
+
+MASK, FISHER = "grow_prune.mask", "grow_prune.fisher"
+"""Names in the learner's registry: 1 where a weight is kept; the mean of squared gradients."""
+
+
+class GrowPruneOptions(Options):
+    """Options of `grow_prune`."""
+
+    grow: Literal["blocks", "width"] = Field(
+        "blocks", description="add transformer blocks, or widen all MLPs alike"
+    )
+    amount: int | None = Field(
+        None,
+        ge=1,
+        description="blocks, or inner units per MLP, added by one growth; null for 1 block, or a quarter of the width",
+    )
+    place: Place = Field(
+        "end", description="where new blocks go: after the last, or evenly between those there are"
+    )
+    at: Literal["every", "new_task"] = Field(
+        "every", description="grow before every n-th experience, or when a task is met that is not the first"
+    )
+    every: int = Field(1, ge=1, description="with at=every: experiences from one growth to the next")
+    growths: int = Field(2, ge=1, description="growths at most")
+    train: Literal["all", "new"] = Field(
+        "all", description="what is trained once the model has grown: all, or what the last growth added"
+    )
+    prune: Literal["magnitude", "fisher", "none"] = Field(
+        "magnitude", description="how weights are ranked that make room; none refuses to prune"
+    )
+    budget: float = Field(
+        1.25, ge=1, description="parameters kept at most, as a multiple of the original model's"
+    )
+
+
+class GrowPrune(Strategy):
+    """Grows the model between experiences, within a budget of kept parameters."""
+
+    def __init__(self, options: GrowPruneOptions) -> None:
+        self._options = options
+        self._growths = 0
+        self._tasks: list[int] = []
+        self._new_blocks: list[int] = []
+        """Numbers of the blocks that the last growth added."""
+        self._since = 0
+        """Steps that the Fisher mean is over."""
+        self._kept: int | None = None
+        """Ones of the mask; counted when first wanted, from what the registry holds."""
+        self._masked: list[str] = []
+        """Parameters that hold a pruned weight, as far as `_kept` is counted."""
+        self._touched: list[str] = []
+        self._still: list[tuple[Tensor, Tensor]] = []
+        """Views that the optimizer must not change, and what they held before its step."""
+
+    def setup(self, learner: Learner) -> None:
+        """Note the size of the model as it comes, and create the mask.
+
+        Raises:
+            UsageError: an architecture that is not known, or that cannot grow so.
+        """
+        self._family = _check_config(self._options, config_of(learner.model))
+        shapes = _shapes(learner)
+        self._blocks, self._width = block_count(shapes), width_of(shapes, self._family)
+        self._budget = _budget(self._options, shapes)
+        self._amount = _amount(self._options, shapes, self._family)
+        for name in self._entries():
+            learner.state.put(name, {}, fill=float(name == MASK))
+        self._cover(learner)
+
+    # -- growing ----------------------------------------------------------------------------------------
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        """Grow where it is time to."""
+        if experience.trains == "none":
+            return
+        label = experience.task_label
+        if self._options.at == "every":
+            due = experience.index > 0 and experience.index % self._options.every == 0
+        else:
+            due = label is not None and bool(self._tasks) and label not in self._tasks
+        if label is not None and label not in self._tasks:
+            self._tasks.append(label)
+        if due and self._growths < self._options.growths:
+            self._grow(learner)
+
+    def _grow(self, learner: Learner) -> None:
+        """Make room, then take a larger model in place of this one."""
+        shapes, options = _shapes(learner), self._options
+        after = _after(options, shapes, self._family, self._amount)
+        excess = self._ones(learner) + numbers(after) - numbers(shapes) - self._budget
+        if excess > 0:
+            self._prune(learner, excess)
+        if options.grow == "blocks":
+            model, origins = add_blocks(learner.model, self._amount, learner.generator, options.place)
+        else:
+            model, origins = widen(learner.model, self._amount, learner.generator)
+        learner.adopt(model, origins)
+        if options.grow == "blocks":
+            self._new_blocks = sorted(
+                {block for name, origin in origins.items() if origin is None and (block := block_of(name))}
+            )
+        else:
+            _renew_ages(learner, [name for name in after if width_axis(name, self._family) is not None])
+        self._growths += 1
+        self._since, self._kept = 0, None
+        self._cover(learner)
+
+    def _prune(self, learner: Learner, count: int) -> None:
+        """Mask the `count` least important of the weights that are left, and zero all that belongs to them.
+
+        Raises:
+            UsageError: there are fewer.
+        """
+        import torch
+
+        if self._options.prune == "none":
+            raise UsageError(
+                f"grow_prune: growth {self._growths + 1} exceeds the budget of {self._budget:,} "
+                f"parameters by {count:,}, and prune=none makes no room"
+            )
+        masks = learner.state[MASK]
+        names = _prunable(_shapes(learner))
+        # ranked on the CPU: it happens a few times a run, takes several model sizes, and gives one result everywhere
+        importance = torch.cat([self._importance(learner, name).flatten().cpu() for name in names])
+        alive = torch.cat([masks[name].flatten().cpu() for name in names]).nonzero().squeeze(1)
+        if count > len(alive):
+            raise UsageError(
+                f"grow_prune: growth {self._growths + 1} must prune {count:,} weights to keep to the budget of "
+                f"{self._budget:,} parameters, and {len(alive):,} are left"
+            )
+        order = torch.sort(importance[alive], stable=True).indices[:count]
+        cut = torch.ones(len(importance), dtype=torch.bool)
+        cut[alive[order]] = False
+        moments = [
+            learner.state[entry]
+            for entry in learner.state
+            if entry.startswith("moments.") and not entry.endswith(".step")
+        ]
+        with torch.no_grad():
+            parts = torch.split(cut, [masks[name].numel() for name in names])
+            for name, kept in zip(names, parts, strict=True):
+                mask = masks[name]
+                mask.logical_and_(kept.view(mask.shape).to(mask.device))
+                for tensor in (learner.parameters[name].detach(), *(moment[name] for moment in moments)):
+                    tensor.masked_fill_(~mask, 0)
+
+    def _importance(self, learner: Learner, name: str) -> Tensor:
+        """What losing each weight of a matrix would cost: |w|, or F w^2; float32, of the matrix's shape."""
+        weight = learner.parameters[name].detach().float()
+        if self._options.prune == "fisher":
+            return learner.state[FISHER][name] * weight * weight
+        return weight.abs()
+
+    def _ones(self, learner: Learner) -> int:
+        """Parameters kept: all but the zeros of the mask."""
+        if self._kept is None:
+            masks = learner.state[MASK] if MASK in learner.state else {}
+            pruned = {name: mask.numel() - int(mask.sum()) for name, mask in masks.items()}
+            self._masked = [name for name in learner.parameters if pruned.get(name)]
+            self._kept = numbers(_shapes(learner)) - sum(pruned.values())
+        return self._kept
+
+    def _entries(self) -> tuple[str, ...]:
+        return {"magnitude": (MASK,), "fisher": (MASK, FISHER), "none": ()}[self._options.prune]
+
+    def _cover(self, learner: Learner) -> None:
+        """Give every matrix of a block its place in the registry; what is there already is left."""
+        import torch
+
+        for entry in self._entries():
+            for name in _prunable(_shapes(learner)):
+                if name not in learner.state[entry]:
+                    like = learner.parameters[name].detach()
+                    learner.state[entry][name] = (
+                        torch.ones_like(like, dtype=torch.bool)
+                        if entry == MASK
+                        else torch.zeros_like(like, dtype=torch.float32)
+                    )
+
+    # -- training ---------------------------------------------------------------------------------------
+
+    def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
+        """With `train: new`, once the model has grown: what the last growth made or widened."""
+        if self._options.train == "all" or not self._growths:
+            return None
+        if self._options.grow == "blocks":
+            return {name for name in learner.parameters if block_of(name) in self._new_blocks}
+        return {name for name in learner.parameters if width_axis(name, self._family) is not None}
+
+    def add_gradient(self, learner: Learner) -> float:
+        """No penalty: only the mean of the squared gradients is brought up to date, before they are clipped."""
+        import torch
+
+        if self._options.prune == "fisher":
+            self._since += 1
+            fisher = learner.state[FISHER]
+            found = {
+                name: parameter.grad.float()
+                for name, parameter in learner.parameters.items()
+                if name in fisher and parameter.grad is not None
+            }
+            gradients = list(found.values())
+            squares = torch._foreach_mul(gradients, gradients)
+            torch._foreach_lerp_([fisher[name] for name in found], squares, 1 / self._since)
+        return 0.0
+
+    def transform_gradient(self, learner: Learner) -> None:
+        """No gradient for what is pruned, nor for the old part of a widened tensor that is to stay still."""
+        import torch
+
+        self._ones(learner)
+        gradients = {name: learner.parameters[name].grad for name in self._masked}
+        found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+        self._touched = list(found)
+        if found:
+            torch._foreach_mul_(list(found.values()), self._masks(learner))
+        if self._options.train == "new" and self._options.grow == "width" and self._growths:
+            self._hold_still(learner)
+
+    def _hold_still(self, learner: Learner) -> None:
+        """Keep copies of what the optimizer would change in the old part of widened tensors.
+
+        The copies live from here to the end of the step, when the activations' memory is free.
+        """
+        old = self._width + (self._growths - 1) * self._amount
+        for name, parameter in learner.parameters.items():
+            axis = width_axis(name, self._family)
+            if axis is None or parameter.grad is None:
+                continue
+            parameter.grad.narrow(axis, 0, old).zero_()
+            moments = (learner.moments(learner.active_moments, m)[name] for m in learner.settings.moments)
+            for tensor in (parameter.detach(), *moments):
+                part = tensor.narrow(axis, 0, old)
+                self._still.append((part, part.clone()))
+
+    def after_step(self, learner: Learner, batch: Batch) -> None:
+        """Put back what must not have changed, whatever another part of a composition did to it."""
+        import torch
+
+        for part, held in self._still:
+            part.copy_(held)
+        self._still = []
+        if self._touched:
+            masks = self._masks(learner)
+            torch._foreach_mul_([learner.parameters[name].detach() for name in self._touched], masks)
+            for moment in learner.settings.moments:
+                tensors = learner.moments(learner.active_moments, moment)
+                torch._foreach_mul_([tensors[name] for name in self._touched], masks)
+
+    def _masks(self, learner: Learner) -> list[Tensor]:
+        return [learner.state[MASK][name] for name in self._touched]
+
+    def measured(self) -> Mapping[str, float]:
+        """How many parameters are kept: the ones that the budget counts."""
+        return {} if self._kept is None else {"grow_prune.kept": self._kept}
+
+    # -- going on from a checkpoint -----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """How often the model has grown, what decides the next growth, and what is new."""
+        return {
+            "growths": self._growths,
+            "tasks": self._tasks,
+            "new_blocks": self._new_blocks,
+            "since": self._since,
+        }
+
+    def reshape(self, learner: Learner, state: dict[str, Any]) -> None:
+        """Make the model as large as it was, whatever it is; its weights are put back by the host."""
+        import numpy as np
+
+        grown = state["growths"] * self._amount
+        blocks, width = self._blocks, self._width
+        if self._options.grow == "blocks":
+            blocks += grown
+        else:
+            width += grown
+        shapes = _shapes(learner)
+        there = block_count(shapes)
+        if (blocks, width) != (there, width_of(shapes, self._family)):
+            layout = [block if block < there else None for block in range(blocks)]
+            learner.adopt(*rebuilt(learner.model, layout, width, np.random.default_rng(0)))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._growths, self._tasks = state["growths"], state["tasks"]
+        self._new_blocks, self._since = state["new_blocks"], state["since"]
+        self._kept = None
+
+
+def _renew_ages(learner: Learner, names: Iterable[str]) -> None:
+    """Put Adam's moments of these parameters at age 1 in every context, as the module's docstring says."""
+    if learner.settings.name == "sgd":
+        return
+    contexts = [entry.removesuffix(".step") for entry in learner.state if entry.endswith(".step")]
+    for context in (entry for entry in contexts if entry.startswith("moments.")):
+        for name in names:
+            step = learner.state[f"{context}.step"][name]
+            age = float(step)
+            if age > 1:
+                for moment, beta in zip(("exp_avg", "exp_avg_sq"), learner.settings.betas, strict=True):
+                    learner.state[f"{context}.{moment}"][name].mul_((1 - beta) / (1 - beta**age))
+                step.fill_(1)
+
+
+def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
+
+
+def _prunable(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """The weight matrices of the blocks."""
+    return {name: shape for name, shape in shapes.items() if block_of(name) is not None and len(shape) == 2}
+
+
+def _budget(options: GrowPruneOptions, shapes: Shapes) -> int:
+    """Parameters that may be kept of a model that came with these."""
+    return int(options.budget * numbers(shapes))
+
+
+def _amount(options: GrowPruneOptions, shapes: Shapes, family: Family) -> int:
+    """What one growth adds to a model that came with these parameters."""
+    if options.amount is not None:
+        return options.amount
+    return 1 if options.grow == "blocks" else max(1, width_of(shapes, family) // 4)
+
+
+def _after(options: GrowPruneOptions, shapes: Shapes, family: Family, amount: int) -> Shapes:
+    """Shapes after one more growth."""
+    return larger(shapes, family, **{options.grow: amount})
+
+
+def _growths(options: GrowPruneOptions, outline: Outline) -> int:
+    """Growths of a run; fewer only where an experience that would bring one trains nothing."""
+    due = (outline.experiences - 1) // options.every if options.at == "every" else outline.loops - 1
+    return max(0, min(options.growths, due))
+
+
+def _check_config(options: GrowPruneOptions, config: Mapping[str, Any]) -> Family:
+    """The model's family.
+
+    Raises:
+        UsageError: it is not known, or cannot grow so without a change in what it computes.
+    """
+    if options.grow == "blocks":
+        return check_blocks(config, "grow_prune", options.place)
+    return family_of(config, "grow_prune")
+
+
+def check_model(options: GrowPruneOptions, footprint: Footprint) -> None:
+    """Refuse a model that cannot grow, a stream in which it never would, and a budget that does not suffice.
+
+    Raises:
+        UsageError: one of these.
+    """
+    family = _check_config(options, footprint.config)
+    growths, shapes = _growths(options, footprint.outline), footprint.shapes
+    if not growths:
+        raise UsageError(_never(options, footprint.outline))
+    original = ones = numbers(shapes)
+    budget, amount = _budget(options, shapes), _amount(options, shapes, family)
+    alive = numbers(_prunable(shapes)) if options.prune != "none" else 0
+    for growth in range(1, growths + 1):
+        after = _after(options, shapes, family, amount)
+        added, prunable = numbers(after) - numbers(shapes), numbers(_prunable(after))
+        excess = max(0, ones + added - budget)
+        if excess > alive:
+            enough = math.ceil(1000 * (ones + added - alive) / original) / 1000
+            what = "block" if amount == 1 else "blocks"
+            what = f"{amount} {what}" if options.grow == "blocks" else f"{amount} inner units per MLP"
+            room = f"pruning can free {alive:,}" if options.prune != "none" else "prune=none frees nothing"
+            raise UsageError(
+                f"strategy.budget={options.budget:g}: {budget:,} parameters may be kept, {ones:,} are when growth "
+                f"{growth} of {growths} adds {added:,} ({what}), and {room}; "
+                f"allowed: at least {enough:g}, or fewer growths"
+            )
+        if options.prune != "none":
+            alive += prunable - numbers(_prunable(shapes)) - excess
+        ones, shapes = ones + added - excess, after
+
+
+def _never(options: GrowPruneOptions, outline: Outline) -> str:
+    if options.at == "new_task":
+        return (
+            f"strategy.at=new_task: this stream has {outline.loops} task labels, so no task comes that is not "
+            "the first and the model would never grow; use at=every"
+        )
+    return (
+        f"strategy.every={options.every}: this stream has {outline.experiences} experiences, so the model "
+        f"would never grow; allowed: at most {outline.experiences - 1}"
+    )
+
+
+def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
+    """The model after all its growths."""
+    family = family_of(footprint.config, "grow_prune")
+    amount = _amount(options, footprint.shapes, family)
+    shapes = footprint.shapes
+    for _ in range(_growths(options, footprint.outline)):
+        shapes = _after(options, shapes, family, amount)
+    size = {family.layers: block_count(shapes), family.width: width_of(shapes, family)}
+    return replace(footprint, shapes=shapes, config={**footprint.config, **size})
+
+
+def extra_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
+    """A byte of mask per weight of the blocks, and 4 for its Fisher mean."""
+    each = {"none": 0, "magnitude": 1, "fisher": 5}[options.prune]
+    return each * numbers(_prunable(footprint.shapes))
+
+
+@hookimpl
+def seqmem_strategy() -> list[StrategySpec]:
+    """Declare the strategy."""
+    return [
+        StrategySpec(
+            name="grow_prune",
+            version="1",
+            summary="Adds identity blocks or MLP width as experiences come, and prunes old weights to a budget.",
+            options=GrowPruneOptions,
+            build=GrowPrune,
+            resize=resize,
+            extra_bytes=extra_bytes,
+            owns=("model",),
+            check_model=check_model,
+            citation="kin: LLaMA Pro arXiv 2401.02415, PackNet arXiv 1711.05769, DEN arXiv 1708.01547",
+        )
+    ]
