@@ -680,3 +680,27 @@ def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_befor
     assert raises == {"event": "failed", "reason": "ZeroDivisionError: three is too many"}
     reference = finish(runs[1], tmp_path / "reference")
     assert RunRecord.open(tmp_path / runs[1].folder).info["final"] == reference.info["final"]
+
+
+# -- what is left of a run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["naive", "grow_prune"])
+def test_a_saved_model_is_what_transformers_loads(strategy: str, tmp_path: Path) -> None:
+    run = planned(small_model(tmp_path / "model"), strategy)
+    record = finish(run, tmp_path / "run", save_model=True)
+    again = planned(tmp_path / "run" / "model", "naive", {"scenario.rest_steps": 2})
+    parameters = {"naive": run.recipe.model.parameters}.get(strategy, 0)
+    assert again.recipe.model.parameters >= parameters
+    final = finish(again, tmp_path / "again").probes
+    asked = record.probes
+    last, first = asked[asked["step"] == asked["step"].max()], final[final["step"] == 0]
+    both = last.merge(first, on="probe")
+    assert len(both) > 4 and both["logprob_x"].to_list() == pytest.approx(both["logprob_y"].to_list(), abs=1e-4)
+
+
+def test_a_model_that_nobody_could_load_is_not_saved(tmp_path: Path) -> None:
+    run = planned(small_model(tmp_path / "model"), "lora")
+    (event,) = carry_out(run, tmp_path / "run", save_model=True)
+    assert event["event"] == "refused" and "--save-models" in event["reason"]
+    assert not (tmp_path / "run").exists()

@@ -522,6 +522,24 @@ def _check_causal(model: PreTrainedModel, where: str) -> None:
         )
 
 
+def check_saved(model: PreTrainedModel) -> None:
+    """Refuse a model whose modules are not those that its configuration makes: nobody could load what it leaves.
+
+    Raises:
+        UsageError: it has others.
+    """
+    import torch
+
+    with torch.device("meta"):
+        as_loaded = type(model)(model.config).state_dict().keys()
+    strange = sorted(model.state_dict().keys() ^ as_loaded)
+    if strange:
+        raise UsageError(
+            f"--save-models: the strategy changes the model in a way that transformers cannot load back ({strange[0]}); "
+            "leave out --save-models"
+        )
+
+
 def save_model(model: PreTrainedModel, folder: Path, source: Path, choice: ModelChoice) -> None:
     """The model as it stands, and the tokenizer of `source`, in the files that transformers reads."""
     with _quiet():

@@ -24,7 +24,16 @@ from seqmem.contamination import Watch
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
-from seqmem.models import ModelChoice, decoder, encoder, load_model, load_tokenizer, save_model, vocabulary
+from seqmem.models import (
+    ModelChoice,
+    check_saved,
+    decoder,
+    encoder,
+    load_model,
+    load_tokenizer,
+    save_model,
+    vocabulary,
+)
 from seqmem.options import validate
 from seqmem.recipe import Job, PluginChoice, Recipe
 from seqmem.record import FORMAT, ITEMS, MODEL, RecordWriter, RunRecord, write_json, write_table
@@ -185,6 +194,8 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         ),
     )
     run.strategy.setup(learner)
+    if job.save_model:
+        check_saved(learner.model)
     return run, outline
 
 

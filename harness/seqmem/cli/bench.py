@@ -275,6 +275,8 @@ def show_plan(planned: Plan) -> None:
 
 
 def _bytes(count: float) -> str:
+    if count < 0:
+        return f"-{_bytes(-count)}"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,95 +1,478 @@
-"""`freeze_component`: each task has a transformer block of its own, and only what the protocol names is trained.
+r"""`freeze_component`: each task has a component of its own, and only what the protocol names is trained.
 
-A scenario such as `freeze_loops` says of each experience what it wants trained: the component of the task at
-hand, everything but that component, or all. Here the component of task c is one block, counted from the end of
-the model: block n - 1 - (c mod k) of n, k being `components`. Tasks k apart share a block.
+A scenario such as `freeze_loops` says of each experience what it wants trained: the component of the task at hand,
+everything but that component, or all. The component of task c is number c mod k of k, lies near the end of the model
+and is a block (n - 1 - c of n), a block's MLP, attention heads, a block added for the task, a LoRA adapter, or what a
+name pattern says. Frozen is not trained at all: no gradient, no optimizer step, weights and moments stay bit for bit.
+Of an attention head, which is a slice of tensors, everything outside is put back after the step.
 
-Only training is directed. The model's forward is the plain one, so nothing depends on which task a question
-belongs to, and nothing is routed.
+Kept activations. While only parameters from block f on are trained, what enters block f is a constant of the training
+row. It is computed once per row and experience, without a graph, and kept; later visits compute blocks f to n only.
+
+Routing. Added blocks and adapters are switched: at most one task's is in the path. Training on a labelled row it is
+the label's; training without a label it is none. When probed it is the label's where the probe tells it, else the one
+inferred from the prompt (see `_router`). The other kinds are always in the path, so there is nothing to route.
+
+Kin: freezing by task, Progressive Neural Networks (arXiv 1606.04671); blocks initialised as the identity, LLaMA Pro
+(arXiv 2401.02415); adapters, LoRA (arXiv 2106.09685).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from seqmem import Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem import Batch, Experience, Footprint, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem_plugins.strategies._adapters import (
+    adapter_in_use,
+    adapter_shapes,
+    add_adapters,
+    of_adapter,
+    target_modules,
+    use_adapter,
+)
+from seqmem_plugins.strategies._architecture import block_count, block_of, family_of
+from seqmem_plugins.strategies._block_list import BlockList
+from seqmem_plugins.strategies._components import (
+    Component,
+    Slice,
+    block_components,
+    component_units,
+    head_components,
+    matches,
+    mlp_components,
+    names_when_loaded,
+    no_match,
+    pattern_components,
+    units_of,
+)
+from seqmem_plugins.strategies._growth import add_blocks, check_blocks, larger
+from seqmem_plugins.strategies._prefix_cache import MIB, PrefixCache
+from seqmem_plugins.strategies._router import COUNT_BYTES, Router
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 
+Kind = Literal["blocks", "mlps", "heads", "added_blocks", "lora", "pattern"]
+
 
 class FreezeComponentOptions(Options):
     """Options of `freeze_component`."""
 
-    components: int = Field(2, ge=1, description="how many of the model's last blocks serve as components")
+    component: Kind = Field("blocks", description="what a component is made of")
+    components: int = Field(
+        2,
+        ge=1,
+        description="how many components there are; task c has component c mod this (not for pattern)",
+    )
+    span: int = Field(
+        1,
+        ge=1,
+        description="blocks, MLPs or heads in each component, counted from the model's end; "
+        "for lora, the last blocks that get adapters",
+    )
+    patterns: tuple[str, ...] = Field(
+        (),
+        description="for pattern: one shell pattern of parameter names per component, "
+        "for a whole name or its end from a dot on",
+    )
+    rank: int = Field(8, ge=1, description="for lora: inner size of an adapter")
+    alpha: float = Field(16, gt=0, description="for lora: an adapter's output is multiplied by alpha / rank")
+    moments_on_unfreeze: Literal["keep", "reset"] = Field(
+        "keep", description="optimizer state of what is trained again after it was frozen"
+    )
+    cache: bool = Field(True, description="keep what enters the first trained block, per training row")
+    cache_mib: int = Field(
+        256, ge=1, description="most MiB of kept activations; rows beyond are computed anew"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> FreezeComponentOptions:
+        if (self.component == "pattern") != bool(self.patterns):
+            raise ValueError(
+                "component=pattern goes with patterns, a list of name patterns, one per component; "
+                f"here component={self.component} and {len(self.patterns)} patterns"
+            )
+        if self.component == "heads" and self.moments_on_unfreeze == "reset":
+            raise ValueError(
+                "moments_on_unfreeze=reset: a head shares its optimizer's clock with the rest of its tensor, so "
+                "its moments cannot be as new; allowed with component=heads: keep"
+            )
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of components."""
+        return len(self.patterns) or self.components
+
+    @property
+    def switched(self) -> bool:
+        """Whether only one task's component is in the model's path."""
+        return self.component in ("added_blocks", "lora")
 
 
 class FreezeComponent(Strategy):
-    """One block per task; the experience says whether it or the rest is trained."""
+    """One component per task; the experience says whether it or the rest is trained."""
 
     def __init__(self, options: FreezeComponentOptions) -> None:
         self._options = options
-        self._components: list[frozenset[str]] = []
-        self._others: list[frozenset[str]] = []
+        self._components: list[Component] = []
+        self._last: tuple[str, int | None] = ("all", None)
+        self._put_back: list[tuple[Tensor, int, Tensor, Tensor]] = []
+        self._cache = PrefixCache(options.cache_mib * MIB)
+
+    # -- the model ------------------------------------------------------------------------------------
 
     def setup(self, learner: Learner) -> None:
-        """Find the blocks and name their parameters.
+        """Find the components, or add them to the model.
 
         Raises:
-            UsageError: the model shows no list of blocks, or fewer blocks than components are asked for.
+            UsageError: a pattern matches no parameter.
         """
-        path, count = _blocks(learner.model)
-        if self._options.components > count:
-            raise UsageError(
-                f"strategy.components={self._options.components}: the model has {count} transformer blocks; "
-                f"allowed: 1 to {count}"
+        o = self._options
+        config = _config(learner)
+        self._plain_blocks = block_count(learner.parameters)
+        if o.component == "added_blocks":
+            check_blocks(config, "freeze_component")
+            learner.adopt(*add_blocks(learner.model, o.count * o.span, learner.generator))
+        elif o.component == "lora":
+            family = family_of(config, "freeze_component")
+            shapes = _shapes(learner)
+            last = range(self._plain_blocks - o.span, self._plain_blocks)
+            origins = add_adapters(
+                learner.model,
+                target_modules(shapes, family, "both", last),
+                _adapters(o),
+                family,
+                rank=o.rank,
+                alpha=o.alpha,
+                generator=learner.generator,
             )
-        every = frozenset(learner.parameters)
-        for number in range(self._options.components):
-            prefix = f"{path}.{count - 1 - number}."
-            own = frozenset(name for name in every if name.startswith(prefix))
-            self._components.append(own)
-            self._others.append(every - own)
+            use_adapter(learner.model, None)
+            learner.adopt(learner.model, origins)
+        self._components = self._find(learner)
+        self._blocks = BlockList(learner.model)
+        self._device = learner.device
+        self._cacheable = o.cache and not _drops(config)
+        if o.switched:
+            self._router = Router(o.count, len(_embedding(learner)), learner.device)
+
+    def _find(self, learner: Learner) -> list[Component]:
+        o, names = self._options, list(learner.parameters)
+        if o.component == "mlps":
+            return mlp_components(names, _config(learner), o.count, o.span)
+        if o.component == "heads":
+            return head_components(_shapes(learner), _config(learner), o.count, o.span)
+        if o.component == "pattern":
+            return pattern_components(names, o.patterns)
+        if o.component == "lora":
+            return [dict.fromkeys(n for n in names if of_adapter(n, adapter)) for adapter in _adapters(o)]
+        return block_components(names, o.count, o.span)
+
+    # -- what is trained --------------------------------------------------------------------------------
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        """Forget kept activations; reset the moments of what was frozen and is not any more, where asked for."""
+        if experience.trains == "none":
+            return
+        self._cache.clear()
+        before, self._last = self._last, (experience.trains, experience.task_label)
+        if self._options.moments_on_unfreeze == "reset":
+            self._reset(learner, self._trained(learner, *self._last) - self._trained(learner, *before))
+
+    def _reset(self, learner: Learner, names: Collection[str]) -> None:
+        for moment in (*learner.settings.moments, "step"):
+            tensors = learner.moments(learner.active_moments, moment)
+            for name in names:
+                tensors[name].zero_()
 
     def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
-        """The task's block, all but it, or everything, as the experience wants."""
-        sets = {"component": self._components, "others": self._others}.get(experience.trains)
-        if sets is None or experience.task_label is None:
+        """The task's component, all but it, or everything, as the experience wants."""
+        if self._component(experience.trains, experience.task_label) is None:
             return None
-        return sets[experience.task_label % len(sets)]
+        return self._trained(learner, experience.trains, experience.task_label)
+
+    def _component(self, trains: str, label: int | None) -> Component | None:
+        """The component an experience singles out; None where it trains everything."""
+        if trains not in ("component", "others") or label is None:
+            return None
+        return self._components[label % len(self._components)]
+
+    def _trained(self, learner: Learner, trains: str, label: int | None) -> set[str]:
+        """Names of the parameters trained, if only in part."""
+        component = self._component(trains, label)
+        if component is None:
+            return set(learner.parameters)
+        if trains == "component":
+            return set(component)
+        return learner.parameters.keys() - {name for name, part in component.items() if part is None}
+
+    def _held(self, learner: Learner) -> dict[str, tuple[Slice, Tensor]]:
+        """Of each parameter trained in part: the slice that is not, and its places as a tensor."""
+        import torch
+
+        component = self._component(*self._last)
+        held: dict[str, tuple[Slice, Tensor]] = {}
+        for name, part in (component or {}).items():
+            if part is None:
+                continue
+            places = set(part.places)
+            if self._last[0] == "component":
+                places = set(range(learner.parameters[name].shape[part.dim])) - places
+            still = Slice(part.dim, tuple(sorted(places)))
+            held[name] = still, torch.tensor(still.places, device=learner.device)
+        return held
+
+    def add_gradient(self, learner: Learner) -> float:
+        """No penalty; slices that are not trained get no gradient, so that clipping does not count it."""
+        if self._options.component == "heads":
+            for name, (part, places) in self._held(learner).items():
+                gradient = learner.parameters[name].grad
+                if gradient is not None:
+                    gradient.index_fill_(part.dim, places, 0.0)
+        return 0.0
+
+    def transform_gradient(self, learner: Learner) -> None:
+        """Keep what the step must not change of tensors trained in part: weights and moments."""
+        if self._options.component != "heads":
+            return
+        for name, (part, places) in self._held(learner).items():
+            moments = [
+                learner.moments(learner.active_moments, moment)[name] for moment in learner.settings.moments
+            ]
+            for tensor in (learner.parameters[name].detach(), *moments):
+                self._put_back.append((tensor, part.dim, places, tensor.index_select(part.dim, places)))
+
+    def after_step(self, learner: Learner, batch: Batch) -> None:
+        """Put it back, whatever optimizer and other strategies did to it."""
+        for tensor, dim, places, kept in self._put_back:
+            tensor.index_copy_(dim, places, kept)
+        self._put_back.clear()
+
+    def after_experience(self, learner: Learner, experience: Experience) -> None:
+        """Forget kept activations; the router gets to know the rows the task's component was trained on."""
+        if experience.trains == "none":
+            return
+        self._cache.clear()
+        if self._options.switched and experience.trains != "others" and experience.task_label is not None:
+            rows = [row for batch in experience.batches for row in batch]
+            self._router.learn(experience.task_label % self._options.count, rows)
+
+    # -- the forward ------------------------------------------------------------------------------------
+
+    def forward(
+        self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
+    ) -> Tensor:
+        """Through the task's component where components are switched; else the model's own."""
+        if not self._options.switched:
+            return self._through(learner, input_ids, None)
+        if task_label is not None:
+            return self._through(learner, input_ids, task_label % self._options.count)
+        if prompt_tokens is None:
+            return self._through(learner, input_ids, None)
+        chosen = self._router.choose(_embedding(learner), input_ids, prompt_tokens)
+        parts: dict[int | None, list[int]] = {}
+        for line, component in enumerate(chosen):
+            parts.setdefault(component, []).append(line)
+        logits: Tensor | None = None
+        for component, lines in parts.items():
+            part = self._through(learner, input_ids[lines], component)
+            if len(parts) == 1:
+                return part
+            if logits is None:
+                logits = part.new_empty((len(input_ids), *part.shape[1:]))
+            logits[lines] = part
+        assert logits is not None
+        return logits
+
+    def _through(self, learner: Learner, input_ids: Tensor, component: int | None) -> Tensor:
+        """Logits with this component in the path, and no other where components are switched."""
+        o, active = self._options, list(range(len(self._blocks)))
+        if o.component == "lora":
+            with adapter_in_use(learner.model, None if component is None else _adapters(o)[component]):
+                return self._logits(learner, input_ids, active)
+        if o.component == "added_blocks":
+            added = () if component is None else component_units(component, o.span, len(self._blocks))
+            active = [*range(self._plain_blocks), *added]
+        return self._logits(learner, input_ids, active)
+
+    def _logits(self, learner: Learner, input_ids: Tensor, active: list[int]) -> Tensor:
+        """Logits of the model with these blocks; in training from what is kept, as far as it is frozen."""
+        import torch
+
+        if not (torch.is_grad_enabled() and self._cacheable):
+            return self._blocks.logits(input_ids, active)
+        first = _first_trained(learner)
+        prefix = [number for number in active if number < first]
+        suffix = active[len(prefix) :]
+        if not suffix:  # only what comes after the blocks is trained
+            suffix = [prefix.pop()]
+        if not prefix:
+            return self._blocks.logits(input_ids, active)
+        hidden = self._cache.hidden(input_ids, lambda rows: self._blocks.hidden_after(rows, prefix))
+        return self._blocks.logits_from(input_ids, suffix, hidden)
+
+    # -- what a checkpoint holds ------------------------------------------------------------------------
+
+    def extra_bytes(self) -> int:
+        """Most bytes of activations ever kept, and the router's counts."""
+        return self._cache.peak + (self._router.counts.nbytes if self._options.switched else 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the experience under way, or the last one, trained."""
+        return {"last": list(self._last), "peak": self._cache.peak}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        trains, label = state["last"]
+        self._last = (trains, label)
+        self._cache.peak = max(self._cache.peak, state["peak"])
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Kept activations, so that a resumed experience goes on with the same bits, and the router's counts."""
+        kept = {f"kept/{key}": row for key, row in self._cache.tensors().items()}
+        return kept | ({"counts": self._router.counts} if self._options.switched else {})
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take them back."""
+        if self._options.switched:
+            self._router.counts.copy_(tensors["counts"])
+        rows = {key.removeprefix("kept/"): t for key, t in tensors.items() if key.startswith("kept/")}
+        self._cache.load(rows, self._device)
 
 
-def _blocks(model: nn.Module) -> tuple[str, int]:
-    """Path of the list that holds the transformer blocks, and how many there are.
+# -- the model ----------------------------------------------------------------------------------------------
 
-    The list is known by its length, the configuration's `num_hidden_layers`; of several so long it is the one
-    with the most parameters.
+
+def _config(learner: Learner) -> dict[str, Any]:
+    model: Any = learner.model
+    config: dict[str, Any] = model.config.to_dict()
+    return config
+
+
+def _embedding(learner: Learner) -> Tensor:
+    """The input embeddings (V, E)."""
+    model: Any = learner.model
+    weight: Tensor = model.get_input_embeddings().weight
+    return weight
+
+
+def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
+
+
+def _adapters(options: FreezeComponentOptions) -> list[str]:
+    """Names of the adapters, by component."""
+    return [f"task{component}" for component in range(options.count)]
+
+
+_AFTER = re.compile(r"(?:^|\.)(?:final_layer_norm|ln_f|norm|lm_head|embed_out|project_out)\.")
+"""What reads the last block's output."""
+
+
+def _first_trained(learner: Learner) -> int:
+    """The first block whose input no gradient needs to reach; -1 where something before the blocks is trained."""
+    return min(_first_use(name) for name, p in learner.parameters.items() if p.requires_grad)
+
+
+@lru_cache(maxsize=4096)
+def _first_use(name: str) -> int:
+    """The number of the block at which a parameter comes in; a head tied to the embeddings has their name."""
+    block = block_of(name)
+    if block is not None:
+        return block
+    return sys.maxsize if _AFTER.search(name) else -1
+
+
+_DROPOUTS = (
+    "activation_dropout",
+    "attention_dropout",
+    "attn_pdrop",
+    "dropout",
+    "embd_pdrop",
+    "hidden_dropout",
+    "layerdrop",
+    "resid_pdrop",
+)
+
+
+def _drops(config: Mapping[str, Any]) -> bool:
+    """Whether activations are drawn anew at every visit, so that there is nothing to keep."""
+    return any((config.get(name) or 0) > 0 for name in _DROPOUTS)
+
+
+# -- planning -----------------------------------------------------------------------------------------------
+
+
+def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
+    """Refuse a model that has no such components, or not so many.
 
     Raises:
-        UsageError: there is no such list.
+        UsageError: it has not, or a pattern matches none of its parameters.
     """
-    from torch import nn  # planning a run loads this module, and is done without torch
-
-    config = getattr(model, "config", None)
-    count = getattr(config, "num_hidden_layers", None)
-    lists = {
-        name: sum(parameter.numel() for parameter in module.parameters())
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    }
-    if count is None or not lists:
+    o, names, config = options, list(footprint.shapes), footprint.config
+    if o.component == "pattern":
+        loaded = names_when_loaded(names, config)
+        for pattern in o.patterns:
+            if not any(matches(pattern, name) for name in loaded):
+                raise no_match(pattern, names)
+        return
+    blocks = block_count(names)
+    if not blocks:
         raise UsageError(
-            f"strategy freeze_component finds no list of transformer blocks in {type(model).__name__}; "
-            "use a model of the GPT-NeoX, OPT, GPT-2 or Llama kind"
+            f"strategy freeze_component finds no transformer blocks in this {config.get('model_type')!r} model; "
+            "use a model of the GPT-NeoX, OPT, GPT-2 or Llama kind, or component=pattern"
         )
-    return max(lists, key=lists.__getitem__), count
+    if o.component == "added_blocks":
+        check_blocks(config, "freeze_component")
+        return
+    if o.component != "blocks":
+        family_of(config, "freeze_component")
+    units, called = units_of(o.component, blocks, config)
+    components = 1 if o.component == "lora" else o.components
+    if components * o.span > units:
+        said = "" if o.component == "lora" else f"strategy.components={o.components} with "
+        raise UsageError(
+            f"{said}strategy.span={o.span}: the model has {units} {called}, not {components * o.span}; "
+            f"allowed: {'span' if o.component == 'lora' else 'components times span'} up to {units}"
+        )
+
+
+def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
+    """The footprint with the blocks or adapters added."""
+    o, shapes = options, footprint.shapes
+    if not o.switched:
+        return footprint
+    family = family_of(footprint.config, "freeze_component")
+    if o.component == "added_blocks":
+        return replace(footprint, shapes=larger(shapes, family, blocks=o.count * o.span))
+    blocks = block_count(shapes)
+    modules = target_modules(shapes, family, "both", range(blocks - o.span, blocks))
+    added = adapter_shapes(shapes, family, modules, _adapters(o), o.rank)
+    return replace(footprint, shapes={**shapes, **added})
+
+
+def extra_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
+    """At most the limit, or every trained token's activations; exactly the router's counts."""
+    config = footprint.config
+    kept = footprint.outline.train_tokens * _width(config) * footprint.value_bytes if options.cache else 0
+    counts = options.count * int(config["vocab_size"]) * COUNT_BYTES if options.switched else 0
+    return min(kept, options.cache_mib * MIB) + counts
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """Size of the residual stream."""
+    return int(config.get("hidden_size") or config.get("n_embd") or 0)
 
 
 @hookimpl
@@ -98,9 +481,14 @@ def seqmem_strategy() -> list[StrategySpec]:
     return [
         StrategySpec(
             name="freeze_component",
-            version="1",
-            summary="Each task trains one of the last blocks; what the protocol freezes stays as it is.",
+            version="2",
+            summary="Each task trains a component of its own; what the protocol freezes stays as it is.",
             options=FreezeComponentOptions,
             build=FreezeComponent,
+            resize=resize,
+            extra_bytes=extra_bytes,
+            owns=("model", "forward"),
+            check_model=check_model,
+            citation="kin: Progressive Neural Networks arXiv 1606.04671, LLaMA Pro arXiv 2401.02415",
         )
     ]

@@ -1,0 +1,143 @@
+"""LoRA adapters of peft on a model's attention and MLP matrices, and which of them answers.
+
+An adapter adds (alpha / rank) B A x to what a matrix W gives for x; A (rank, in) is random, B (out, rank) starts at
+zero, so a new adapter changes nothing. Several lie side by side in the same modules, and at most one is active.
+
+Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from seqmem_plugins.strategies._architecture import BLOCK, Family, block_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+Targets = Literal["attention", "mlp", "both"]
+
+
+def target_modules(
+    shapes: Mapping[str, tuple[int, ...]], family: Family, targets: Targets, blocks: Collection[int]
+) -> list[str]:
+    """The matrices of these blocks that get adapters, by their modules' names.
+
+    Args:
+        shapes: shape of every parameter by name, of a loaded model or of its weight files.
+        family: its architecture.
+        targets: which matrices.
+        blocks: numbers of transformer blocks.
+    """
+    modules = []
+    for name, shape in shapes.items():
+        if block_of(name) not in blocks or len(shape) != 2 or not name.endswith(".weight"):
+            continue
+        attention = BLOCK.split(name)[-1].startswith(f"{family.attention}.")
+        if (attention and targets != "mlp") or (family.in_mlp(name) and targets != "attention"):
+            modules.append(name.removesuffix(".weight"))
+    return modules
+
+
+def adapter_shapes(
+    shapes: Mapping[str, tuple[int, ...]],
+    family: Family,
+    modules: Iterable[str],
+    adapters: Iterable[str],
+    rank: int,
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the adapters' parameters, named as peft names them."""
+    added: dict[str, tuple[int, ...]] = {}
+    for module in modules:
+        size_out, size_in = shapes[f"{module}.weight"]
+        if family.transposed:
+            size_out, size_in = size_in, size_out
+        for adapter in adapters:
+            added[f"{module}.lora_A.{adapter}.weight"] = (rank, size_in)
+            added[f"{module}.lora_B.{adapter}.weight"] = (size_out, rank)
+    return added
+
+
+def add_adapters(
+    model: nn.Module,
+    modules: Sequence[str],
+    adapters: Sequence[str],
+    family: Family,
+    *,
+    rank: int,
+    alpha: float,
+    generator: np.random.Generator,
+) -> Mapping[str, str | None]:
+    """Put adapters into a model, in place; the first is active, and every parameter requires a gradient.
+
+    Args:
+        model: changed in place.
+        modules: names of the modules that get one of each.
+        adapters: names of the adapters, none of which is in the model.
+        family: the model's architecture.
+        rank: inner size of an adapter.
+        alpha: its output is multiplied by alpha / rank.
+        generator: one number is drawn from it, the seed of the random halves; torch's random state stays.
+
+    Returns:
+        What `Learner.adopt` wants to know: of each parameter, its name before, or None where it is new.
+    """
+    import torch
+    from peft import LoraConfig, LoraModel
+
+    before = {id(parameter): name for name, parameter in model.named_parameters()}
+    configs = {
+        adapter: LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=list(modules), fan_in_fan_out=family.transposed
+        )
+        for adapter in adapters
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator.integers(2**63)))
+        tuner = LoraModel(model, configs, adapters[0])
+        for adapter in adapters[1:]:
+            tuner.inject_adapter(model, adapter)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return {name: before.get(id(parameter)) for name, parameter in model.named_parameters()}
+
+
+def use_adapter(model: nn.Module, adapter: str | None) -> list[str]:
+    """Let this adapter answer from now on, or none of them; what requires a gradient stays as it is.
+
+    Returns:
+        The adapters that answered before: one, or none.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wanted = [] if adapter is None else [adapter]
+    before: list[str] = wanted
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer) and layer.active_adapters != wanted:
+            before = list(layer.active_adapters)
+            asked = [(parameter, parameter.requires_grad) for parameter in layer.parameters()]
+            layer.set_adapter(wanted)
+            for parameter, requires in asked:
+                parameter.requires_grad_(requires)
+    return before
+
+
+@contextmanager
+def adapter_in_use(model: nn.Module, adapter: str | None) -> Iterator[None]:
+    """Within this context this adapter answers, or none; afterwards the one that did before.
+
+    So that whoever calls the model itself finds it as training left it, whatever was asked in between.
+    """
+    before = use_adapter(model, adapter)
+    try:
+        yield
+    finally:
+        use_adapter(model, before[0] if before else None)
+
+
+def of_adapter(name: str, adapter: str) -> bool:
+    """Whether a parameter is one of this adapter's."""
+    return name.endswith((f".lora_A.{adapter}.weight", f".lora_B.{adapter}.weight"))

@@ -1,0 +1,182 @@
+"""What makes up each component of a model: which parameters, or which slices of them.
+
+Units are counted from the end of the model: component c has the `span` units after those of the components before
+it. A unit is a block, the MLP of a block, or an attention head. Imports no torch: a plan checks with the same
+functions that training uses.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from seqmem import UsageError
+from seqmem_plugins.strategies._architecture import BLOCK, block_count, block_of, family_of
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Part of a tensor: these places along one dimension."""
+
+    dim: int
+    places: tuple[int, ...]
+
+
+Component = Mapping[str, Slice | None]
+"""Parameter name to the part of it that belongs to the component; None for the whole tensor."""
+
+
+def units_of(kind: str, blocks: int, config: Mapping[str, Any]) -> tuple[int, str]:
+    """How many units of this kind a model has, and what they are called."""
+    if kind == "heads":
+        return blocks * _key_heads(config), "attention heads"
+    return blocks, {"mlps": "MLPs"}.get(kind, "transformer blocks")
+
+
+def component_units(number: int, span: int, units: int) -> list[int]:
+    """The units of a component, ascending."""
+    end = units - number * span
+    return list(range(end - span, end))
+
+
+def block_components(names: Iterable[str], count: int, span: int) -> list[Component]:
+    """Components of whole blocks."""
+    listed = list(names)
+    blocks = block_count(listed)
+    return [
+        {name: None for name in listed if block_of(name) in component_units(number, span, blocks)}
+        for number in range(count)
+    ]
+
+
+def mlp_components(names: Iterable[str], config: Mapping[str, Any], count: int, span: int) -> list[Component]:
+    """Components of the MLPs of blocks."""
+    family = family_of(config, "freeze_component")
+    return [
+        {name: part for name, part in component.items() if family.in_mlp(name)}
+        for component in block_components(names, count, span)
+    ]
+
+
+def pattern_components(names: Iterable[str], patterns: Sequence[str]) -> list[Component]:
+    """Components of the parameters whose names match a pattern each.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
+    listed = list(names)
+    components: list[Component] = []
+    for pattern in patterns:
+        found = [name for name in listed if matches(pattern, name)]
+        if not found:
+            raise no_match(pattern, listed)
+        components.append(dict.fromkeys(found))
+    return components
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a shell pattern (`*`, `?`, `[...]`) fits a parameter's whole name, or its end from a dot on."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+
+
+def no_match(pattern: str, names: Sequence[str]) -> UsageError:
+    """Says that a pattern fits no parameter, and which names are near."""
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
+    return UsageError(
+        f"strategy.patterns: {pattern!r} matches no parameter; near: {', '.join(near)} "
+        "(a shell pattern with * and ?, for a whole name or its end from a dot on)"
+    )
+
+
+_FRONTS = {"gpt_neox": "gpt_neox.", "opt": "model.", "gpt2": "transformer.", "llama": "model."}
+_HEADS = {"embed_out.weight": "lm_head.weight"}
+
+
+def names_when_loaded(names: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """The names a weight file's parameters may have in the loaded model, where the two differ."""
+    front = _FRONTS.get(str(config.get("model_type")), "")
+    either = [name for own in names for name in (own, _HEADS.get(own, own), f"{front}{own}")]
+    return list(dict.fromkeys(either))
+
+
+# -- heads ------------------------------------------------------------------------------------------------
+
+
+def _heads(config: Mapping[str, Any]) -> int:
+    """Query heads of each block."""
+    return int(config.get("num_attention_heads") or config.get("n_head") or 1)
+
+
+def _key_heads(config: Mapping[str, Any]) -> int:
+    """Key and value heads of each block: as many as query heads unless several of these share one."""
+    return int(config.get("num_key_value_heads") or _heads(config))
+
+
+def head_components(shapes: Shapes, config: Mapping[str, Any], count: int, span: int) -> list[Component]:
+    """Components of attention heads, the last head of the last block first.
+
+    A head is its rows of the query, key and value matrices and biases and its columns of the output matrix;
+    the output's bias belongs to no head. Where several query heads share a key head (Llama), the unit is the
+    key head with all query heads that read it.
+
+    Raises:
+        UsageError: heads are not found in this model.
+    """
+    family = family_of(config, "freeze_component")
+    key_heads, blocks = _key_heads(config), block_count(shapes)
+    components: list[Component] = []
+    for number in range(count):
+        own = component_units(number, span, blocks * key_heads)
+        component: dict[str, Slice | None] = {}
+        for name, shape in shapes.items():
+            block = block_of(name)
+            rest = BLOCK.split(name)[-1]
+            heads = [unit % key_heads for unit in own if unit // key_heads == block]
+            if not heads or not rest.startswith(f"{family.attention}."):
+                continue
+            module, _, kind = rest.removeprefix(f"{family.attention}.").partition(".")
+            part = _head_slice(module, kind, shape, heads, config, family.transposed)
+            if part is not None:
+                component[name] = part if len(part.places) < shape[part.dim] else None
+        components.append(component)
+    return components
+
+
+_FUSED = {"query_key_value": "by head", "c_attn": "by kind"}
+_OUTPUTS = ("dense", "out_proj", "o_proj", "c_proj")
+
+
+def _head_slice(
+    module: str,
+    kind: str,
+    shape: tuple[int, ...],
+    heads: Sequence[int],
+    config: Mapping[str, Any],
+    transposed: bool,
+) -> Slice | None:
+    """What of one attention parameter belongs to these key heads; None where nothing does."""
+    key_heads = _key_heads(config)
+    if module in _OUTPUTS:
+        if kind != "weight":
+            return None
+        dim = 0 if transposed else 1
+        return Slice(dim, _parts(heads, shape[dim] // key_heads))
+    # the last dimension of a transposed matrix, and the only one of a bias, runs over outputs
+    dim = 1 if transposed and kind == "weight" else 0
+    if module not in (*_FUSED, "q_proj", "k_proj", "v_proj"):
+        return None
+    if _FUSED.get(module) == "by kind":  # all queries, then all keys, then all values
+        third = shape[dim] // 3
+        each = _parts(heads, third // key_heads)
+        return Slice(dim, tuple(start + place for start in (0, third, 2 * third) for place in each))
+    # each head's query, key and value lie together, or the matrix holds one of the three
+    return Slice(dim, _parts(heads, shape[dim] // key_heads))
+
+
+def _parts(heads: Sequence[int], size: int) -> tuple[int, ...]:
+    return tuple(place for head in sorted(heads) for place in range(head * size, (head + 1) * size))
