@@ -354,7 +354,7 @@ def test_worker_processes_give_the_same_bits_as_this_process(model: Path, tmp_pa
         ({"disabled": frozenset({"moment_avg"})}, "unknown strategy 'moment_avg'."),
         ({"optimizer": "adamax"}, "optimizer: "),
         ({"optimizer": "sgd", "lr": 0.1}, "sgd without momentum has none"),
-        ({"optimizer": "sgd"}, "sgd needs a rate of its own"),
+        ({"preset": "anticipatory", "optimizer": "adam"}, "adam needs a rate of its own"),
         ({"options": {"optimizer.betas": [0.9, 1.5]}}, "optimizer: "),
         ({"options": {"scenario.facts_per_loop": 9000}}, "need more people than the world has"),
         ({"device": "cuda:x"}, "unknown device 'cuda:x'."),

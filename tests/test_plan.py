@@ -142,7 +142,9 @@ def test_a_strategy_that_mixes_the_whole_stream_cannot_run_one_with_branches() -
         made({"outline": branching}, strategy=("joint",))
     (run,) = made({"outline": branching}).runs.values()
     (plain,) = made().runs.values()
-    kept = plain.memory_bytes - plain.parameter_bytes  # all but the gradients: weights, two moments, their clocks
+    kept = (
+        plain.memory_bytes - plain.parameter_bytes
+    )  # all but the gradients: weights, two moments, their clocks
     assert run.memory_bytes == plain.memory_bytes + kept
     assert 3 * plain.parameter_bytes < kept < 3.01 * plain.parameter_bytes
 
@@ -185,3 +187,27 @@ def test_a_model_from_scratch_has_weights_of_its_seed_and_none_of_its_own(tmp_pa
     assert first_weights(anew, 0) == first_weights(anew, 0)
     assert first_weights(installed(), 0) == first_weights(installed(), 1)
     assert len({first_weights(anew, 0), first_weights(anew, 1), first_weights(installed(), 0)}) == 3
+
+
+def test_another_optimizer_takes_the_scenarios_rate_for_it() -> None:
+    asked = Request(scenario=("memory_loops",), strategy=("naive",), seeds="0", controls=False, device="cpu")
+    found = {}
+    for changes in ({}, {"optimizer": "sgd"}, {"optimizer": "sgd", "lr": 0.1}, {"optimizer": "adamw"}):
+        (run,) = plan(replace(asked, **changes), installed()).runs.values()
+        found[str(changes)] = (run.recipe.optimizer.name, run.recipe.optimizer.lr)
+    assert list(found.values()) == [("adam", 1e-3), ("sgd", 0.3), ("sgd", 0.1), ("adamw", 1e-3)]
+
+
+def test_a_sweep_over_optimizers_gives_each_its_rate() -> None:
+    asked = Request(
+        scenario=("memory_loops",),
+        strategy=("naive",),
+        seeds="0",
+        controls=False,
+        device="cpu",
+        sweep=("optimizer.name=adam,sgd",),
+    )
+    rates = {
+        run.recipe.optimizer.name: run.recipe.optimizer.lr for run in plan(asked, installed()).runs.values()
+    }
+    assert rates == {"adam": 1e-3, "sgd": 0.3}

@@ -535,8 +535,8 @@ def check_saved(model: PreTrainedModel) -> None:
     strange = sorted(model.state_dict().keys() ^ as_loaded)
     if strange:
         raise UsageError(
-            f"--save-models: the strategy changes the model in a way that transformers cannot load back ({strange[0]}); "
-            "leave out --save-models"
+            f"--save-models: the strategy changes the model to what transformers cannot load back ({strange[0]}); "
+            "leave the option out"
         )
 
 

@@ -29,7 +29,7 @@ class EWCOptions(Options):
     """Options of `avalanche:EWC`."""
 
     ewc_lambda: float = Field(
-        100.0, ge=0, description="strength of the penalty, which is ewc_lambda sum F (theta - theta*)^2"
+        1000.0, ge=0, description="strength of the penalty, which is ewc_lambda sum F (theta - theta*)^2"
     )
     mode: Literal["separate", "online"] = Field(
         "separate",
@@ -75,7 +75,7 @@ class SynapticIntelligenceOptions(Options):
     """Options of `avalanche:SynapticIntelligence`."""
 
     si_lambda: float = Field(
-        1e6, ge=0, description="strength of the penalty, which is si_lambda/2 sum w (theta - theta*)^2"
+        100.0, ge=0, description="strength of the penalty, which is si_lambda/2 sum w (theta - theta*)^2"
     )
     eps: float = Field(1e-7, gt=0, description="added to the squared way a weight has gone, which divides")
 
@@ -84,7 +84,10 @@ class MASOptions(Options):
     """Options of `avalanche:MAS`."""
 
     lambda_reg: float = Field(
-        1.0, ge=0, description="strength of the penalty, which is lambda_reg sum w (theta - theta*)^2"
+        1e-3,
+        ge=0,
+        description="strength of the penalty, which is lambda_reg sum w (theta - theta*)^2; Avalanche's 1 is meant "
+        "for a few classes, and w grows with the vocabulary",
     )
     alpha: float = Field(
         0.5, ge=0, le=1, description="share of the old importance kept at each consolidation"
@@ -95,7 +98,9 @@ class RWalkOptions(Options):
     """Options of `avalanche:RWalk`."""
 
     ewc_lambda: float = Field(
-        0.1, ge=0, description="strength of the penalty, which is ewc_lambda sum (F + s) (theta - theta*)^2"
+        3.0,
+        ge=0,
+        description="strength of the penalty, which is ewc_lambda sum (F + s) (theta - theta*)^2; Avalanche has 0.1",
     )
     ewc_alpha: float = Field(
         0.9, ge=0, le=1, description="share of a step's own importance in the running mean"

@@ -38,9 +38,9 @@ def passes(run: RunRecord) -> Value:
 
 
 def extra_state(run: RunRecord) -> Value:
-    """Bytes a strategy keeps beyond model and optimizer, over the model's bytes.
+    """Bytes kept beyond the plain learner's model and moments, over the model's bytes.
 
-    Unit: model sizes; range: 0 up; lower is cheaper.
+    Unit: model sizes; below 0 where fewer parameters have moments than the plain learner's; lower is cheaper.
     """
     extra, model = run.info.get("extra_state_bytes"), run.info.get("parameter_bytes")
     if extra is None or not model:
