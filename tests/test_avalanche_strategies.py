@@ -17,7 +17,7 @@ import torch
 from model_folders import Kind
 from small_runs import carry_out, finish, installed, planned, results, rows, small_model
 
-from seqmem import Example, Experience, Learner, PluginError, Strategy, UsageError, pack
+from seqmem import Example, Experience, Learner, RunFailed, Strategy, UsageError, pack
 from seqmem.recipe import OptimizerSettings
 from seqmem.record import RunRecord
 from seqmem_plugins.avalanche.strategies import seqmem_not_offered, seqmem_strategy
@@ -183,10 +183,10 @@ def test_with_its_defaults_it_acts_and_resumes_to_the_bit(
         assert 0 < record.info["extra_state_bytes"] == run.extra_bytes
     # stopped inside experiences, at their ends and in the rest
     folder = tmp_path / "stopped"
-    ends = [carry_out(run, folder, should_stop=stop_after(4))[-1]["event"]]
-    for steps in (1, 1, 3, 5, 99):
+    ends = [carry_out(run, folder, should_stop=stop_after(5))[-1]["event"]]
+    for steps in (2, 3, 99):
         ends.append(carry_out(run, folder, should_stop=stop_after(steps), resume=True)[-1]["event"])
-    assert ends == ["stopped"] * 5 + ["finished"]
+    assert ends == ["stopped"] * 3 + ["finished"]
     assert results(RunRecord.open(folder)) == results(record)
     for name, frame in rows(tmp_path / "whole").items():
         assert frame.equals(rows(folder)[name]), name
@@ -198,12 +198,12 @@ def test_with_dropout_it_resumes_to_the_bit_too(case: str, tmp_path: Path) -> No
     run = planned_case(small_model(tmp_path / "model", kind), case, {"scenario.cycles": 1})
     record, folder = finish(run, tmp_path / "whole"), tmp_path / "stopped"
     events = carry_out(run, folder, should_stop=stop_after(4))
-    while events[-1]["event"] == "stopped":
-        events = carry_out(run, folder, should_stop=stop_after(1), resume=True)
+    assert events[-1]["event"] == "stopped"
+    finish(run, folder, resume=True)
     assert results(RunRecord.open(folder)) == results(record)
 
 
-@pytest.mark.parametrize("case", ["EWC", "Replay", "AGEM"])
+@pytest.mark.parametrize("case", ["EWC", "Replay"])
 def test_being_probed_changes_nothing(case: str, model: Path, tmp_path: Path) -> None:
     """Avalanche's periodic evaluation ends in other weights."""
     often = finish(planned_case(model, case, probing="every"), tmp_path / "every")
@@ -498,7 +498,7 @@ def test_distilling_one_class_is_reported_as_having_no_effect(monkeypatch: pytes
     learner, strategy = learner_of(), build("LwF")
     strategy.setup(learner)
     train(learner, strategy, visit(0))
-    with pytest.raises(PluginError, match="has no effect after experience 1: its penalty was exactly 0"):
+    with pytest.raises(RunFailed, match="has no effect after experience 1: its penalty was exactly 0"):
         train(learner, strategy, visit(1))
 
 
@@ -742,10 +742,10 @@ def test_what_numpy_cannot_hold_is_refused_and_the_rest_runs_in_half_precision(
 ) -> None:
     with pytest.raises(UsageError, match="needs a model in float32, not one of 2 bytes a number"):
         planned_case(model, "SynapticIntelligence", dtype="bfloat16")
-    for case in ("EWC online", "MAS", "RWalk", "LwF", "AGEM", "GEM"):
+    for case in ("EWC online", "RWalk", "LwF", "GEM"):
         run = planned_case(model, case, {"scenario.cycles": 1, "scenario.rest": "none"}, dtype="bfloat16")
         record = finish(run, tmp_path / case)
-        if case not in ("AGEM", "GEM"):
+        if case != "GEM":
             assert record.info["extra_state_bytes"] == run.extra_bytes, case
 
 

@@ -696,7 +696,9 @@ def test_a_saved_model_is_what_transformers_loads(strategy: str, tmp_path: Path)
     asked = record.probes
     last, first = asked[asked["step"] == asked["step"].max()], final[final["step"] == 0]
     both = last.merge(first, on="probe")
-    assert len(both) > 4 and both["logprob_x"].to_list() == pytest.approx(both["logprob_y"].to_list(), abs=1e-4)
+    assert len(both) > 4 and both["logprob_x"].to_list() == pytest.approx(
+        both["logprob_y"].to_list(), abs=1e-4
+    )
 
 
 def test_a_model_that_nobody_could_load_is_not_saved(tmp_path: Path) -> None:

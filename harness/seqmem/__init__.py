@@ -34,6 +34,7 @@ _HOME = {
     "ProbePoint": "types",
     "Relation": "types",
     "Row": "leaderboard",
+    "RunFailed": "errors",
     "RunRecord": "record",
     "ScenarioSpec": "types",
     "SeqmemError": "errors",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from seqmem.api import stream as stream
     from seqmem.errors import NotApplicable as NotApplicable
     from seqmem.errors import PluginError as PluginError
+    from seqmem.errors import RunFailed as RunFailed
     from seqmem.errors import SeqmemError as SeqmemError
     from seqmem.errors import UsageError as UsageError
     from seqmem.figures import COLOURS as COLOURS

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from seqmem import Batch, Example, Experience, PluginError, Strategy
+from seqmem import Batch, Example, Experience, RunFailed, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,7 @@ class Bridge(Strategy):
         self._learns = False
         reason = self._idle()
         if reason:
-            raise PluginError(f"avalanche:{self.name} has no effect after {experience.name}: {reason}")
+            raise RunFailed(f"avalanche:{self.name} has no effect after {experience.name}: {reason}")
 
     def _consolidate(self) -> None:
         self._plugin.after_training_exp(self._standin)

@@ -19,8 +19,8 @@ from avalanche.training.plugins.rwalk import RWalkPlugin
 from avalanche.training.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 from torch import Tensor, nn
 
-from seqmem import Example, Learner
-from seqmem_plugins.avalanche.rows import NO_TARGET, NO_TASK, documents, token_tensors
+from seqmem import Example, Learner, unpack
+from seqmem_plugins.avalanche.rows import NO_TARGET, NO_TASK, token_tensors
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ Minibatch = tuple[Padded, Tensor, Tensor]
 
 def minibatch(rows: Sequence[Example]) -> Minibatch:
     """Rows as a plugin's batch; packed ones come apart into their documents."""
-    ids, targets, real = token_tensors([document for row in rows for document in documents(row)])
+    ids, targets, real = token_tensors([document for row in rows for document in unpack(row)])
     return Padded(ids, real), targets[real], torch.full((len(ids),), NO_TASK)
 
 

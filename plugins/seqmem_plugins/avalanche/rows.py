@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,12 @@ from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervise
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from seqmem import Example
+from seqmem import Example, unpack
 
 NO_TARGET = -100
 """Stands among the targets where nothing is to be predicted; the criterion leaves it out."""
 NO_TASK = -1
 """Task label of rows that belong to no task: Avalanche wants a number."""
-
-
-def documents(row: Example) -> Iterator[Example]:
-    """The documents of a row, a row each; of one that packs none, the row itself.
-
-    A document's first token has nothing before it and is no target.
-    """
-    if row.segments is None:
-        yield row
-        return
-    borders = np.flatnonzero(np.diff(row.segments)) + 1
-    arrays = [row.input_ids, row.loss_mask, *([] if row.weights is None else [row.weights])]
-    for ids, mask, *weights in zip(*(np.split(array, borders) for array in arrays), strict=True):
-        yield Example(ids, mask, weights=weights[0] if weights else None)
 
 
 def token_tensors(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +47,7 @@ def token_dataset(rows: Sequence[Example], task_label: int | None) -> Any:
     data attribute `targets`, which Avalanche wants to hold a class for each sample, is 0 throughout: rows of tokens
     have no class. `task_label` None is -1.
     """
-    ids, targets, _ = token_tensors([document for row in rows for document in documents(row)])
+    ids, targets, _ = token_tensors([document for row in rows for document in unpack(row)])
     label = NO_TASK if task_label is None else task_label
     return TaskAwareSupervisedClassificationDataset(
         [TensorDataset(ids, targets)],

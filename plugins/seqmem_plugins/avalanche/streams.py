@@ -24,8 +24,8 @@ from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, SequenceCLStream
 from avalanche.core import SupervisedPlugin
 
-from seqmem import Batch, Example, Experience, Probe, Relation, Stream, UsageError
-from seqmem_plugins.avalanche.rows import NO_TASK, documents, token_dataset
+from seqmem import Batch, Example, Experience, Probe, Relation, Stream, UsageError, unpack
+from seqmem_plugins.avalanche.rows import NO_TASK, token_dataset
 
 
 class StreamExperience(DatasetExperience):  # type: ignore[misc]  # Avalanche is untyped
@@ -175,7 +175,7 @@ def _rows(batch: Batch, name: str) -> list[Example]:
             f"{name} weights its targets, for which an Avalanche row (x, y, t) has no place; choose scenario options "
             "without weights"
         )
-    return [part for row in batch for part in documents(row) if part.loss_mask[1:].any()]
+    return [part for row in batch for part in unpack(row) if part.loss_mask[1:].any()]
 
 
 def _asked(name: str, probes: Sequence[Probe]) -> LazyStream:
