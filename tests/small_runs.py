@@ -140,7 +140,10 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 def results(record: RunRecord) -> dict[str, Any]:
     """What two runs of one recipe must share, whatever befell them on the way."""
-    return {name: record.info[name] for name in ("id", "content", "final", "final_weights", "status")}
+    return {
+        name: record.info[name]
+        for name in ("id", "content", "final", "final_weights", "status", "extra_state_bytes")
+    }
 
 
 def rows(folder: Path) -> dict[str, Any]:

@@ -93,6 +93,25 @@ def test_rows_join_penalties_add_and_changes_follow_in_the_order_written() -> No
     assert both.extra_bytes() == 3
 
 
+def test_what_says_that_weights_stay_still_comes_last_after_a_step() -> None:
+    class Ends(Strategy):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def after_step(self, learner: Learner, batch: Any) -> None:
+            order.append(self._name)
+
+    order: list[str] = []
+    both = compose(
+        [
+            StrategySpec(name, "1", name, lambda options, name=name: Ends(name), owns=owns)  # type: ignore[misc]
+            for name, owns in (("a", ("model",)), ("b", ()), ("c", ("moments",)))
+        ]
+    )
+    both.build(both.options()).after_step(Learner(Table(), OptimizerSettings(), CPU, seed=0), ())
+    assert order == ["b", "c", "a"]
+
+
 def test_state_is_kept_by_the_parts_names() -> None:
     both = Composed({"one": Adds(1, []), "two/x": Adds(2, [])})
     other = Composed({"one": Adds(7, []), "two/x": Adds(8, [])})
@@ -178,7 +197,7 @@ def test_a_composed_row_is_named_and_its_options_are_in_the_recipe() -> None:
         "moment_avg": {"init": "average", "moments": "both"},
         "replay": {"buffer": 3, "rows": 2},
     }
-    assert recipe.strategy.version == "1+1"
+    assert recipe.strategy.version == "2+1"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +205,8 @@ def test_a_composed_row_is_named_and_its_options_are_in_the_recipe() -> None:
     [
         ("moment_avg+reset_optimizer", "scenario.loops=4", "cannot go together"),
         ("replay+replay", "scenario.loops=4", "names replay twice"),
+        ("replay+", "scenario.loops=4", "'replay\\+' lacks a part"),
+        ("Replay", "scenario.loops=4", "Did you mean 'replay'"),
         ("replay+nonsense", "scenario.loops=4", "unknown strategy 'nonsense'"),
         ("moment_avg+replay", "strategy.moment_avg.rows=3", "rows"),
         ("moment_avg+replay", "strategy.rows=0", "strategy replay: option 'rows' = 0 is not allowed"),
@@ -196,6 +217,13 @@ def test_a_wrong_composition_is_one_clear_line(strategy: str, assignment: str, s
     with pytest.raises(UsageError, match=said) as caught:
         plan(request(strategy, set=(assignment,)), installed())
     assert "\n" not in str(caught.value)
+
+
+def test_a_stream_without_loops_leaves_nothing_to_keep_per_loop(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model")
+    run = planned(model, "joint+moment_avg")
+    assert run.extra_bytes == 0 < planned(model, "moment_avg").extra_bytes
+    assert finish(run, tmp_path / "run").info["extra_state_bytes"] == 0
 
 
 def test_a_sweep_reaches_the_part_it_belongs_to() -> None:

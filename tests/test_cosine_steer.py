@@ -208,6 +208,24 @@ def test_the_null_is_the_cosine_with_the_loops_own_mean_so_far() -> None:
     assert strategy.measured() == {"cosine_steer.within": pytest.approx(7 / (5 * math.sqrt(2)))}
 
 
+def test_of_moments_no_null_is_measured_on_gradients(model: Path, tmp_path: Path) -> None:
+    learner, strategy = numbers(momentum=0.5), strategy_of(target=0.8, space="moment")
+    strategy.before_experience(learner, visit(0))
+    for _ in range(2):
+        take_step(learner, strategy, (2, 0, 0))
+        assert strategy.measured() == {}
+    strategy.before_experience(learner, visit(1))
+    told_of = {f"cosine_steer.{name}" for name in ("before", "cosine", "norm", "projection", "unsteered")}
+    for _ in range(2):
+        take_step(learner, strategy, (3, 4, 0))
+        assert strategy.measured().keys() == told_of
+    for space in SPACES:
+        run = planned(model, "cosine_steer", {"strategy.space": space}, **NO_PROBES)
+        found = scores(finish(run, tmp_path / space))
+        assert (found["update_cosine.null"] is None) == (space == "moment")
+        assert found["update_cosine.before"] is not None
+
+
 @pytest.mark.parametrize(
     ("first", "second", "target", "known"),
     [
@@ -298,7 +316,7 @@ def test_every_target_is_reached_with_the_norm_unchanged_and_learns_otherwise(
             record.measured.loc[record.measured["name"] != "cosine_steer.projection", "value"].abs().max()
             < 1.001
         )
-        for name in ("cosine", "before", "within"):
+        for name in ("cosine", "before", *(["within"] if space != "moment" else [])):
             assert table[name].abs().max() <= 1
         assert (table["before"] - target).abs().min() > 1e-3  # there was something to do
         weights.add(record.info["final_weights"])

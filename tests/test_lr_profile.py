@@ -182,7 +182,7 @@ def test_the_factors_follow_a_model_that_grows() -> None:
         ({"strategy.shape": "custom"}, "shape=custom needs rates, one per depth"),
         (
             {"strategy.shape": "custom", "strategy.rates": [1, 2]},
-            "strategy.rates has 2 values, the model has 4 depths: embeddings, 2 blocks, what comes after them",
+            "strategy.lr_profile.rates has 2 values, the model has 4 depths: embeddings, 2 blocks, what comes after",
         ),
         ({"strategy.rates": [1, 1, 1, 1]}, "rates are read with shape=custom only, shape=linear"),
         (

@@ -396,6 +396,29 @@ def test_with_frequency_the_levels_differ_by_period_only_unless_rates_are_given(
             {"strategy.granularity": "block", "strategy.shares": [0.05, 0.05, 0.9]},
             "the model has 5 blocks and parts outside of them, and a share of 0.05 comes to none of them",
         ),
+        (
+            {"strategy.rates": [0, 0, 0]},
+            "would train nothing: by rates [0,0,0] and shares [0.1,0.3,0.6] every level that has a share has "
+            "rate 0; give one of them a rate above 0",
+        ),
+        ({"strategy.rates": [1, 0], "strategy.shares": [0, 1]}, "would train nothing: by rates [1,0]"),
+        (
+            {"strategy.schedule": "frequency", "strategy.periods": [17, 17, 20]},
+            "would train nothing: by rates [1,1,1] and shares [0.1,0.3,0.6] the levels that train have periods "
+            "from 17 steps up, and the stream has 16; give one of them a period of at most 16",
+        ),
+        (
+            {"strategy.schedule": "frequency", "strategy.rates": [0, 1, 1], "strategy.periods": [1, 17, 18]},
+            "periods from 17 steps up",
+        ),
+        (
+            {
+                "strategy.schedule": "frequency",
+                "strategy.shares": [0, 0.5, 0.5],
+                "strategy.periods": [1, 17, 18],
+            },
+            "periods from 17 steps up",
+        ),
         ({"strategy.granularity": "heap"}, "it must be: element | row | tensor | block"),
     ],
 )
@@ -404,6 +427,13 @@ def test_what_cannot_be_is_refused_with_the_reason(options: dict[str, Any], reas
         planned(model, "multi_lr", options)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_one_level_that_moves_once_is_enough(model: Path, tmp_path: Path) -> None:
+    options = {"strategy.schedule": "frequency", "strategy.rates": [0, 1, 1], "strategy.periods": [1, 16, 99]}
+    start = finish(planned(model, "naive", {"optimizer.lr": 1e-30}), tmp_path / "start")
+    end = finish(planned(model, "multi_lr", options), tmp_path / "end")  # 16 steps: moves at the last
+    assert end.info["final_weights"] != start.info["final_weights"]
 
 
 def test_shares_may_miss_1_by_rounding() -> None:

@@ -33,6 +33,15 @@ ACTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 AT_MOST = {"replay", "freeze_component", *(name for name in NAMES if name.startswith("avalanche:"))}
 """Strategies that keep rows or activations, whose lengths planning cannot know: their plan is a bound."""
 
+ALONE = ("freeze_component", "lora")
+"""Strategies that leave parameters untrained by themselves."""
+
+EXCLUSIVE = ("grow_prune", "avalanche:LwF")
+"""Strategies that cannot stand beside one that routes or replaces the model."""
+
+WITHOUT_LOOPS = {("joint", "moment_avg")}
+"""Pairs of which the second has nothing left to do."""
+
 REFERENCES = ("naive", "joint")
 """Strategies that add nothing to the learner."""
 
@@ -101,7 +110,7 @@ def test_it_acts_and_the_plan_knows_what_it_keeps(strategy: str, model: Path, tm
 def test_what_is_not_trained_stays_as_it_is(
     strategy: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parameters that the strategy leaves out of a step, and their moments, are the same bits afterwards."""
+    """Where a component alone is trained, all else and its moments are the same bits after every step."""
     original, compared = loop.step, 0
 
     def step(run: loop.Run, *arguments: Any) -> float:
@@ -125,8 +134,13 @@ def test_what_is_not_trained_stays_as_it_is(
         return nats
 
     monkeypatch.setattr(loop, "step", step)
-    finish(run_of(model, strategy), tmp_path / "run")
-    assert compared or strategy not in ("freeze_component", "lora")
+    try:
+        run = run_of(model, strategy if strategy in ALONE else f"freeze_component+{strategy}")
+    except UsageError as error:  # what replaces the model or routes cannot go together with it
+        assert "cannot go together" in str(error) and strategy in EXCLUSIVE
+        return
+    finish(run, tmp_path / "run")
+    assert compared or strategy == "joint"  # in whose stream no component is trained alone
 
 
 @pytest.mark.parametrize("other", ["replay", "ewc", "moment_avg"])
@@ -141,8 +155,12 @@ def test_with_another_it_runs_or_is_refused_with_the_reason(
         assert "cannot go together" in str(error) or f"names {other} twice" in str(error)
         return
     record = finish(run, tmp_path / "both")
-    assert record.info["extra_state_bytes"] <= run.extra_bytes
     assert record.steps["loss"].notna().all()
+    kept = record.info["extra_state_bytes"]
+    assert kept <= run.extra_bytes if {strategy, other} & AT_MOST else kept == run.extra_bytes
+    alone = finish(run_of(model, strategy), tmp_path / "alone")
+    acts = (strategy, other) not in WITHOUT_LOOPS
+    assert (record.probes["logprob"].tolist() != alone.probes["logprob"].tolist()) == acts
 
 
 def test_references_keep_nothing(model: Path) -> None:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 class Composed(Strategy):
     """Strategies that act one after another at every step."""
 
-    def __init__(self, parts: Mapping[str, Strategy]) -> None:
-        """Compose by name, in this order."""
+    def __init__(self, parts: Mapping[str, Strategy], shapers: Collection[str] = ()) -> None:
+        """Compose by name, in this order; `shapers` are the parts that have the say in the model."""
         self._named = dict(parts)
         self.parts = tuple(parts.values())
+        self._shapers_last = tuple(parts[name] for name in sorted(parts, key=lambda name: name in shapers))
 
     def setup(self, learner: Learner) -> None:
         """Set up every part."""
@@ -73,8 +74,8 @@ class Composed(Strategy):
             part.transform_update(learner, before)
 
     def after_step(self, learner: Learner, batch: Batch) -> None:
-        """Every part's."""
-        for part in self.parts:
+        """Every part's; last those that say what of the model must not move, so that nothing moves it after them."""
+        for part in self._shapers_last:
             part.after_step(learner, batch)
 
     def measured(self) -> Mapping[str, float]:
@@ -142,6 +143,7 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
                 spec.check(getattr(options, spec.name), optimizer)
 
     def check_model(options: Any, footprint: Footprint) -> None:
+        footprint = _resized([spec for spec in specs if spec.transform_stream], options, footprint)
         for spec in specs:
             if spec.check_model is not None:
                 spec.check_model(getattr(options, spec.name), footprint)
@@ -152,9 +154,13 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
         summary="In this order: " + " ".join(spec.summary for spec in specs),
         options=create_model(title, __base__=Options, **fields),
         build=lambda options: Composed(
-            {spec.name: spec.build(getattr(options, spec.name)) for spec in specs}
+            {spec.name: spec.build(getattr(options, spec.name)) for spec in specs},
+            [spec.name for spec in specs if "model" in spec.owns],
         ),
-        resize=lambda options, footprint: _resized(specs, options, footprint),
+        # what a part makes of the stream holds for all
+        resize=lambda options, footprint: _resized(
+            sorted(specs, key=lambda spec: spec.transform_stream is None), options, footprint
+        ),
         extra_bytes=lambda options, footprint: sum(
             spec.extra_bytes(getattr(options, spec.name), footprint) for spec in specs if spec.extra_bytes
         ),

@@ -41,6 +41,7 @@ class NotApplicable(SeqmemError):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
     """One line naming what was asked for, the nearest match and everything allowed."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    folded = {one.casefold(): one for one in names}
+    near = [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(names) or 'none'}."

@@ -197,6 +197,10 @@ class Registry:
         if kind == "strategy" and COMPOSED in name and (kind, name) not in self._specs:
             from seqmem.composition import compose
 
+            if not all(name.split(COMPOSED)):
+                raise UsageError(
+                    f"strategy {name!r} lacks a part; write NAME{COMPOSED}NAME, e.g. ewc{COMPOSED}replay"
+                )
             self._specs[kind, name] = compose([self.load("strategy", one) for one in name.split(COMPOSED)])
         if (kind, name) not in self._specs:
             if (kind, name) not in self._entries:

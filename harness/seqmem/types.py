@@ -128,6 +128,12 @@ class Experience:
     save_as: str | None = None
 
     @property
+    def of_a_loop(self) -> bool:
+        """It trains the material of one loop or task, not general text or rest."""
+        labelled = self.task_label is not None and self.phase in ("loop", "task", "inject")
+        return labelled and self.trains != "none"
+
+    @property
     def steps(self) -> int:
         """Optimizer steps in this experience."""
         return len(self.batches) * self.repeats

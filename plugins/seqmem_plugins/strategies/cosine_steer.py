@@ -22,7 +22,9 @@ means are of gradients: with d the optimizer's own decay, that is the moment the
 The reference is made when a loop is entered and holds until it is left.
 
 A cosine needs something to compare it with. Two batches of one loop do not agree perfectly either, so the
-cosine of g with its own loop's running mean, before g is added to it, is measured beside.
+cosine of g with its own loop's running mean, before g is added to it, is measured beside. Not in space `moment`:
+a moment is itself a running mean of its loop's gradients, so that cosine would tell how alike the two decays are,
+and the gradients' own is not to be compared with a moment's.
 
 Kin: GradVac, arXiv 2010.05874, which adds a multiple of r to g and so lengthens it up to 2.2 times; PCGrad,
 arXiv 2001.06782, whose projection removes a negative cosine and shortens g; GEM, arXiv 1706.08840.
@@ -104,7 +106,8 @@ class CosineSteer(Strategy):
     def measured(self) -> Mapping[str, float]:
         """What was measured of the step just done, each where it is defined; nothing in a rest.
 
-        cosine_steer.within: cosine of g with its own loop's running mean of earlier steps, the null.
+        cosine_steer.within: cosine of g with its own loop's running mean of earlier steps, the null; not in
+            space `moment`, which has none.
         cosine_steer.before: cosine of g with the reference.
         cosine_steer.cosine: cosine of what g became with the reference, from the tensors as they are.
         cosine_steer.norm: |u| / |g|.
@@ -121,21 +124,30 @@ class CosineSteer(Strategy):
         """Take them back."""
         self._loop, self._steps = state["loop"], state["steps"]
 
-    def _average(self, learner: Learner, vector: Vector) -> None:
-        """Add a step to the loop's running mean, and measure how well it agreed with the mean so far."""
+    def _average(self, learner: Learner, vector: Vector, *, null: bool = True) -> None:
+        """Add a step to the loop's running mean.
+
+        Args:
+            learner: holds the mean.
+            vector: what is added.
+            null: measure how well it agreed with the mean so far.
+        """
         loop = self._loop
         if loop is None:
             return
+        self._measured = {}
         self._steps[loop] += 1
         steps, decay = self._steps[loop], self._options.decay
         weight = 1 / steps if decay == 1 else (1 - decay) / (1 - decay**steps)
         sums = Sums()
         for key, mean in vector.of(learner.state[loop]).items():
             own = vector.read(key)
-            sums.add(gg=(own, own), mm=(mean, mean), gm=(own, mean))
+            if null:
+                sums.add(gg=(own, own), mm=(mean, mean), gm=(own, mean))
             mean.lerp_(own, weight)
+        if not null:
+            return
         found = sums.values()
-        self._measured = {}
         if (within := _cosine(found["gm"], found["gg"], found["mm"])) is not None:
             self._measured["within"] = within
 
@@ -201,7 +213,7 @@ class MomentSteer(CosineSteer):
         """Note what the loop asks for; nothing is changed."""
         gradients = _gradients(learner)
         self._trained = tuple(gradients)
-        self._average(learner, Vector(gradients))
+        self._average(learner, Vector(gradients), null=False)  # it is moments that are steered
 
     def after_step(self, learner: Learner, batch: Batch) -> None:
         """Turn the moment that the next step starts from, of the parameters that were stepped."""

@@ -119,7 +119,7 @@ def factors(options: LrProfileOptions, shapes: Mapping[str, tuple[int, ...]]) ->
     if options.shape == "custom":
         if len(options.rates) != last + 1:
             raise UsageError(
-                f"strategy.rates has {len(options.rates)} values, the model has {last + 1} depths: "
+                f"strategy.lr_profile.rates has {len(options.rates)} values, the model has {last + 1} depths: "
                 f"embeddings, {blocks} blocks, what comes after them; give {last + 1} rates"
             )
         profile = list(options.rates)

@@ -7,7 +7,7 @@ When loop k is first entered, its moment context is made from the contexts that 
 
 that is, the mean of the bias-corrected moments, put back as raw moments of age t (Kingma & Ba 2015,
 arXiv 1412.6980, algorithm 1, for the correction). SGD's momentum has no correction and is averaged as it is.
-From then on the loop trains its own context; entering it again exchanges references and moves no data.
+A loop is a task label trained in a phase `loop`, `task` or `inject`. From then on the loop trains its own context; entering it again exchanges references and moves no data.
 Outside loops (rest) the learner's common context is used, which the host zeroes for every strategy alike.
 
 Ablations: `init` average, zero (a fresh optimizer per loop), last (a copy of the previous loop's context),
@@ -58,7 +58,7 @@ class MomentAverage(Strategy):
         """Put the loop's own moments in place, making them when the loop is new."""
         if self._options.init == "shared" or experience.trains == "none":
             return
-        if experience.phase != "loop":
+        if not experience.of_a_loop:
             learner.use_moments("main")
             return
         context = f"loop {experience.task_label}"
@@ -128,6 +128,11 @@ def check(options: MomentAvgOptions, optimizer: Any) -> None:
             "strategy moment_avg needs an optimizer with moments, and sgd without momentum has none; "
             "use --optimizer adam or --set optimizer.momentum=0.9"
         )
+    if options.init == "shared" and options.moments != "both":
+        raise UsageError(
+            f"strategy.moments={options.moments} says which moments init makes, and init=shared makes none; "
+            "leave it out"
+        )
     if options.moments != "both" and len(optimizer.moments) == 1:
         raise UsageError(
             f"strategy.moments={options.moments}: sgd has one moment, its momentum; allowed: both"
@@ -145,7 +150,7 @@ def seqmem_strategy() -> list[StrategySpec]:
     return [
         StrategySpec(
             name="moment_avg",
-            version="1",
+            version="2",
             summary="Each loop keeps its own optimizer moments; a new loop starts from their average.",
             options=MomentAvgOptions,
             build=MomentAverage,

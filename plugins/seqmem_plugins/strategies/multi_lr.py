@@ -3,7 +3,9 @@ r"""`multi_lr`: parts of the learner, chosen at random, train at different learn
 A share `shares[l]` of the parameters trains at `rates[l]` times the learning rate: a pseudo state space in which fast
 parts take up what is new and slow parts keep what is old. What is drawn is an element, a row (along the first
 dimension), a whole tensor or a transformer block; outside of the blocks every module's tensors are one such part.
-Counts are exact by the method of largest remainders, over all elements or rows and within every tensor to one.
+Counts over all of them are exact, by the method of largest remainders. Elements and rows are divided tensor by tensor,
+each in proportion to what is then left of every level: within one tensor counts are near the shares, and no more, as
+roundings of the tensors before it come to it.
 
 `schedule: rate` scales the optimizer's step after it was made, which is exact, see `_rates`:
 
@@ -17,7 +19,10 @@ Counts are exact by the method of largest remainders, over all elements or rows 
 
 with i counting the steps of the stream from 1. For SGD the sum is the accumulated gradient. Every one of those steps
 is what the optimizer makes of the gradient at its time, decay included; the optimizer's moments go on at every step.
-What waits when the run ends is never applied.
+What waits when the run ends is never applied. The clock is the stream's, whatever is trained: where `freeze_component`
+trains a component in visits shorter than a period, its level may not move within a visit at all, and all that it
+gathered lands later, outside of the visit, at the first step that the period divides among those at which the
+component is trained again.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from seqmem import Experience, Footprint, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem import Experience, Footprint, Options, Outline, Strategy, StrategySpec, UsageError, hookimpl
 from seqmem_plugins.strategies._architecture import block_count, block_of
 from seqmem_plugins.strategies._rates import rescale
 
@@ -272,11 +277,12 @@ def _group(name: str, granularity: str) -> str:
 
 
 def check_model(options: MultiLrOptions, footprint: Footprint) -> None:
-    """Refuse a model without blocks where blocks are drawn, and shares too small for a single part.
+    """Refuse levels that train nothing, a model without blocks where blocks are drawn, and shares too small.
 
     Raises:
         UsageError: one of these.
     """
+    _refuse_standstill(options, footprint.outline)
     if options.granularity == "block" and not block_count(footprint.shapes):
         raise UsageError(
             "strategy multi_lr with granularity=block finds no transformer blocks in the names of the model's "
@@ -297,6 +303,29 @@ def check_model(options: MultiLrOptions, footprint: Footprint) -> None:
                 f"strategy multi_lr: the model has {parts} {what}, and a share of {share:g} comes to none of them; "
                 "use larger shares or a finer granularity"
             )
+
+
+def _refuse_standstill(options: MultiLrOptions, outline: Outline) -> None:
+    """Refuse options under which no parameter would ever move.
+
+    Raises:
+        UsageError: every level that has a share has rate 0, or a period that the stream is too short for.
+    """
+    periods = options.periods or [1] * len(options.shares)
+    levels = list(zip(options.shares, options.rates, periods, strict=True))
+    moving = [period for share, rate, period in levels if share and rate]
+    given = f"rates {_listed(options.rates)} and shares {_listed(options.shares)}"
+    if not moving:
+        raise UsageError(
+            f"strategy multi_lr would train nothing: by {given} every level that has a share has rate 0; "
+            "give one of them a rate above 0"
+        )
+    if options.periods is not None and min(moving) > outline.steps:
+        raise UsageError(
+            f"strategy multi_lr would train nothing: by {given} the levels that train have periods from "
+            f"{min(moving)} steps up, and the stream has {outline.steps}; give one of them a period of at most "
+            f"{outline.steps}"
+        )
 
 
 def extra_bytes(options: MultiLrOptions, footprint: Footprint) -> int:

@@ -41,7 +41,7 @@ class Replay(Strategy):
         return [self._buffer[index] for index in chosen]
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
-        """Offer the experience's rows to the reservoir, each distinct row once."""
+        """Offer the rows of the experience's batches to the reservoir; repeats of a batch count once."""
         if experience.trains == "none":
             return
         for row in (row for batch in experience.batches for row in batch):
