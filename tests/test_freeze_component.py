@@ -22,6 +22,7 @@ from seqmem_plugins.strategies.freeze_component import (
     FreezeComponent,
     FreezeComponentOptions,
     check_model,
+    extra_bytes,
 )
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
 
@@ -381,6 +382,65 @@ def test_what_is_drawn_anew_at_every_visit_is_not_kept() -> None:
     assert strategy.extra_bytes() == 0
 
 
+def test_dropout_under_any_name_is_found_by_its_modules() -> None:
+    for chance, kept in ((0.0, True), (0.1, False)):
+        learner = pupil()
+        module: Any = learner.model.get_submodule("gpt_neox.layers.0")
+        module.residual_dropout = torch.nn.Dropout(chance)
+        strategy = strategy_of(learner)
+        visit(learner, strategy, experience("component", 0, [random_rows(2)]))
+        assert bool(strategy.extra_bytes()) == kept
+
+
+def gemma() -> Any:
+    """Four blocks, the first and third of which see three tokens, by their number."""
+    from transformers import AutoModelForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=3,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=None,
+    )
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize("part", ["blocks", "pattern"])
+def test_blocks_that_go_by_their_number_are_never_computed_apart(part: str) -> None:
+    from seqmem_plugins.strategies._block_list import BlockList
+
+    model = gemma()
+    learner = Learner(model, ADAM, torch.device("cpu"), seed=0)
+    values = {"patterns": ("layers.3.mlp.*",)} if part == "pattern" else {}
+    strategy = strategy_of(learner, part, **values)
+    learner.train_only(strategy.trainable(learner, experience("component", 0)))
+    ids = torch.randint(1, 64, (2, 12), generator=torch.Generator().manual_seed(0))
+    own = model(input_ids=ids, use_cache=False).logits
+    assert torch.equal(strategy.forward(learner, ids, 0, None), own)
+    visit(learner, strategy, experience("component", 0, [random_rows(3)] * 2))
+    assert strategy.extra_bytes() == 0
+    shapes = {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
+    planned = footprint(shapes, model.config.to_dict())
+    assert extra_bytes(options_of(part, **values), planned) == 0
+    for switched in SWITCHED:
+        with pytest.raises(UsageError, match="does not know the parts of a 'gemma3_text' model"):
+            check_model(options_of(switched), planned)
+    # the last block apart would be given what is the first one's by number
+    own = model(input_ids=ids, use_cache=False).logits
+    apart = BlockList(model)
+    given = apart.logits_from(ids, [3], apart.hidden_after(ids, [0, 1, 2]))
+    assert (given - own).abs().max() > 1e-4
+
+
 def test_nothing_is_kept_where_the_embeddings_are_trained() -> None:
     learner = pupil("gpt2")
     strategy = strategy_of(learner, "pattern", patterns=("wte.weight", "ln_f.*"))
@@ -601,6 +661,14 @@ def test_questions_are_answered_by_the_task_told_or_the_task_inferred(
             ["component=pattern", 'patterns=["1.mlp.*", "lm_haed.weight"]'],
             "'lm_haed.weight' matches no parameter",
         ),
+        (
+            ["component=pattern", 'patterns=["1.mlp.*", "*"]'],
+            "strategy.patterns: '*' matches every parameter, so nothing would be left to train beside",
+        ),
+        (
+            ["component=pattern", 'patterns=["[gl][pm]*"]'],  # in the weight file the head is embed_out
+            "strategy.patterns: '[gl][pm]*' matches every parameter",
+        ),
         (["component=pattern"], "component=pattern goes with patterns"),
         (['patterns=["1.mlp.*"]'], "component=pattern goes with patterns"),
         (["component=heads", "moments_on_unfreeze=reset"], "allowed with component=heads: keep"),
@@ -631,6 +699,27 @@ def test_patterns_of_the_loaded_model_s_names_are_taken(kind: Kind, tmp_path: Pa
         FreezeComponent(options).setup(learner)
     with pytest.raises(UsageError, match="matches no parameter; near: "):
         FreezeComponent(options_of("pattern", patterns=("nothing",))).setup(learner)
+
+
+def test_a_pattern_of_every_loaded_name_is_refused_where_the_file_has_other_names() -> None:
+    with pytest.raises(UsageError, match="'\\*t\\*' matches every parameter"):
+        FreezeComponent(options_of("pattern", patterns=("lm_head.*", "*t*"))).setup(pupil())
+    shapes = {"wte.weight": (64, 32), "h.0.mlp.c_fc.bias": (128,)}
+    config = {"model_type": "gpt2"}
+    with pytest.raises(UsageError, match="matches every parameter"):
+        check_model(options_of("pattern", patterns=("transformer.*",)), footprint(shapes, config))
+    # a head of its own is left out
+    with_head = footprint({**shapes, "lm_head.weight": (64, 32)}, config)
+    check_model(options_of("pattern", patterns=("transformer.*",)), with_head)
+
+
+@pytest.mark.parametrize("part", SWITCHED)
+def test_what_is_switched_needs_tasks(part: str, model: Path) -> None:
+    from small_runs import planned as plan_of
+
+    with pytest.raises(UsageError, match=f"strategy.component={part}: this stream has no task labels, so .*"):
+        plan_of(model, "freeze_component", {"strategy.component": part}, scenario="fact_injection")
+    assert plan_of(model, "freeze_component", scenario="fact_injection")
 
 
 def test_a_model_without_blocks_or_of_unknown_parts_is_refused() -> None:

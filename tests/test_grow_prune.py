@@ -577,6 +577,10 @@ def test_a_stream_without_tasks_and_a_model_that_cannot_grow_are_refused(model: 
     assert plan(Request(**asked), installed()).runs  # the default needs no tasks
     with pytest.raises(UsageError, match="has 0 task labels, .* would never grow; use at=every"):
         plan(Request(**asked, set=("strategy.at=new_task",)), installed())
+    # every branch starts where no task was met, so each of its tasks would be the first
+    branching = Request(**{**asked, "scenario": ("learning_threshold",), "set": ("strategy.at=new_task",)})
+    with pytest.raises(UsageError, match="at=new_task: this stream returns to snapshots .*; use at=every"):
+        plan(branching, installed())
     folder = small_model(tmp_path / "opt", "opt")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "do_layer_norm_before": False}))

@@ -232,15 +232,19 @@ class Learner:
         weights = sum(parameter.nbytes for parameter in self.model.parameters())
         return weights + self.state.bytes() + sum(tensor.nbytes for tensor in self.before.values())
 
-    @torch.no_grad()
-    def keep_before(self) -> dict[str, Tensor]:
-        """Copies of the parameters that have a gradient, by name; good until the next call."""
+    def room_before(self) -> dict[str, Tensor]:
+        """A tensor for every parameter to be kept in before the optimizer's step, made when there is none."""
         for name, parameter in self.parameters.items():
             if name not in self.before:
                 self.before[name] = torch.empty_like(parameter, memory_format=torch.preserve_format)
-        names = [name for name, parameter in self.parameters.items() if parameter.grad is not None]
-        kept = {name: self.before[name] for name in names}
-        torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in names])
+        return self.before
+
+    @torch.no_grad()
+    def keep_before(self) -> dict[str, Tensor]:
+        """Copies of the parameters that have a gradient, by name; good until the next call."""
+        room = self.room_before()
+        kept = {name: room[name] for name, p in self.parameters.items() if p.grad is not None}
+        torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in kept])
         return kept
 
     # -- one step -------------------------------------------------------------------------------------

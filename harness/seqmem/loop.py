@@ -90,7 +90,7 @@ def train(run: Run) -> None:
     """
     learner, strategy, stream, place = run.learner, run.strategy, run.stream, run.place
     if run.compares_updates:
-        learner.keep_before()  # makes room now, so that what is counted in the end depends on no resumption
+        learner.room_before()  # now, so that what is counted in the end depends on no resumption
     while place.experience < stream.length:
         experience = stream.experience(place.experience)
         points = probe_points(run, experience)

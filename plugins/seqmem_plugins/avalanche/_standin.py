@@ -20,7 +20,8 @@ from avalanche.training.plugins.synaptic_intelligence import SynapticIntelligenc
 from torch import Tensor, nn
 
 from seqmem import Example, Learner, unpack
-from seqmem_plugins.avalanche.rows import NO_TARGET, NO_TASK, token_tensors
+from seqmem_plugins.avalanche.rows import NO_TASK, token_tensors
+from seqmem_plugins.avalanche.targets import NO_TARGET
 
 T = TypeVar("T")
 
@@ -88,16 +89,19 @@ class Model(nn.Module):
     """The learner's model as a classifier: a row of logits for every real token.
 
     Its parameters are those that the learner trains, and no frozen ones. It holds nothing itself.
+
+    Attributes:
+        task_label: the present experience's; a strategy that routes goes by it, also with remembered rows.
     """
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
         self._learner = learner
+        self.task_label: int | None = None
 
     def forward(self, x: Padded) -> Tensor:
-        """Logits (N, V) at the N real tokens."""
-        logits: Tensor = self._learner.model(input_ids=x.ids, use_cache=False).logits
-        return logits[x.real]
+        """Logits (N, V) at the N real tokens, on the way that a row is trained on."""
+        return self._learner.logits(x.ids, self.task_label)[x.real]
 
     def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Any:
         """The learner's, none of which is this module's own."""
@@ -113,7 +117,7 @@ class Model(nn.Module):
 
 
 class Teacher:
-    """The model with the weights it had earlier."""
+    """The model with the weights it had earlier; of routes it knows nothing, see `owns` of `avalanche:LwF`."""
 
     def __init__(self, learner: Learner, weights: Mapping[str, Tensor]) -> None:
         self._learner = learner
@@ -282,7 +286,6 @@ class GEM(GEMPlugin):  # type: ignore[misc]  # Avalanche is untyped
 
     Attributes:
         buffers: kept rows, by experience.
-        projected: the last gradient had to be changed.
     """
 
     def __init__(self, learner: Learner, patterns_per_experience: int, memory_strength: float) -> None:

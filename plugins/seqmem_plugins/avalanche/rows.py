@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from seqmem import Example, unpack
+from seqmem_plugins.avalanche.targets import NO_TARGET
 
-NO_TARGET = -100
-"""Stands among the targets where nothing is to be predicted; the criterion leaves it out."""
 NO_TASK = -1
 """Task label of rows that belong to no task: Avalanche wants a number."""
 

@@ -20,7 +20,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -44,11 +46,12 @@ from seqmem import (
     hookimpl,
     text_example,
 )
+from seqmem_plugins.avalanche.targets import NO_TARGET
 
 seqmem_api = ">=1,<2"
 
-IGNORED = -100
-"""Target where none is wanted, as torch's cross entropy has it."""
+LARGEST_ID = int(np.iinfo(np.int32).max)
+"""No token id is above; rows hold numbers of 32 bits."""
 GENERAL_DOCUMENTS = 8
 """Held-out background documents whose loss tells what general ability is left."""
 
@@ -92,51 +95,76 @@ class _Benchmark:
 
     def __init__(self, name: str, made: Any) -> None:
         self.name = name
-        train = getattr(made, "train_stream", None)
-        if train is None:
-            raise UsageError(
-                f"benchmark {name} returned a {type(made).__name__}, not a benchmark: it needs a train_stream of "
-                "experiences with datasets of token blocks"
-            )
-        self._streams = {"train": _listed(train), "test": _listed(getattr(made, "test_stream", ()))}
-        if not len(self._streams["train"]):
+        self._streams: dict[str, Sequence[Any]] = {}
+        self._lengths: dict[str, int] = {}
+        for stream in ("train", "test"):
+            with _reading(f"benchmark {name}: its {stream}_stream"):
+                found = getattr(made, f"{stream}_stream", None)
+                self._streams[stream] = _listed(() if found is None else found)
+                self._lengths[stream] = len(self._streams[stream])
+            if stream == "train" and found is None:
+                raise UsageError(
+                    f"benchmark {name} returned a {type(made).__name__}, not a benchmark: it needs a train_stream of "
+                    "experiences with datasets of token blocks"
+                )
+        if not self._lengths["train"]:
             raise UsageError(
                 f"benchmark {name} has no experience in its train_stream: there is nothing to train"
             )
 
     def length(self, stream: str) -> int:
         """Experiences of a stream, ``train`` or ``test``."""
-        return len(self._streams[stream])
+        return self._lengths[stream]
+
+    def _where(self, stream: str, index: int, what: str = "") -> str:
+        return f"benchmark {self.name}: {what}experience {index} of its {stream}_stream"
 
     def _dataset(self, stream: str, index: int) -> Any:
-        found = getattr(self._streams[stream][index], "dataset", None)
+        with _reading(self._where(stream, index)):
+            found = getattr(self._streams[stream][index], "dataset", None)
         if found is None:
-            raise UsageError(
-                f"benchmark {self.name}: experience {index} of its {stream}_stream has no dataset"
-            )
+            raise UsageError(f"{self._where(stream, index)} has no dataset")
         return found
 
     def labels(self, index: int) -> set[int]:
         """Task labels in a train experience's dataset; none where it states none."""
-        return set(map(int, getattr(self._dataset("train", index), "targets_task_labels", None) or ()))
+        dataset = self._dataset("train", index)
+        with _reading(self._where("train", index, "targets_task_labels of ")):
+            found = getattr(dataset, "targets_task_labels", None)
+            return set() if found is None else set(map(operator.index, found))
 
     def rows(self, stream: str, index: int) -> list[Example]:
-        """The blocks of an experience as rows.
+        """The blocks of an experience as rows, as often as the dataset lists them.
 
         Raises:
             UsageError: naming the block that is none.
         """
         dataset = self._dataset(stream, index)
+        with _reading(self._where(stream, index, "the dataset of ")):
+            places = range(len(dataset))
         rows = []
-        for place in range(len(dataset)):
-            try:
-                rows.append(_row(dataset[place]))
-            except (TypeError, ValueError) as error:
-                raise UsageError(
-                    f"benchmark {self.name}: item {place} of experience {index} of its {stream}_stream is no block "
-                    f"of token ids: {error}"
-                ) from error
+        for place in places:
+            where = self._where(stream, index, f"item {place} of ")
+            with _reading(where):
+                item = dataset[place]
+            with _reading(where, "is no block of token ids"):
+                rows.append(_row(item))
         return rows
+
+
+@contextmanager
+def _reading(what: str, fault: str = "cannot be read") -> Iterator[None]:
+    """Whatever is wrong with a part of a user's benchmark, said in one line.
+
+    Raises:
+        UsageError: naming the part.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what} {fault}: {_line(error)}") from error
+    except Exception as error:  # a benchmark is anyone's code
+        raise UsageError(f"{what} {fault}: {type(error).__name__}: {_line(error)}") from error
 
 
 def _listed(stream: Any) -> Sequence[Any]:
@@ -148,33 +176,47 @@ def _row(item: Any) -> Example:
     """An item x, (x, y) or (x, y, t) of a dataset as a row; a y that is one number, such as a class, says nothing.
 
     Raises:
-        ValueError: with the reason why it is no block.
+        UsageError: with the reason why it is no block.
     """
     several = isinstance(item, tuple | list) and len(item) > 0 and np.ndim(item[0]) > 0
     ids = np.asarray(item[0] if several else item)
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"it is {ids.ndim}-dimensional of type {ids.dtype}, wanted is one row of integers")
+    if ids.shape == (0,):
+        raise UsageError("it is empty")
+    if ids.ndim != 1:
+        raise UsageError(f"it is {ids.ndim}-dimensional of type {ids.dtype}, wanted is one row of integers")
+    ids = _integers(ids, "it is 1-dimensional")
     mask = np.arange(len(ids)) > 0
     if several and len(item) > 1 and np.ndim(item[1]) > 0:
         ids, mask = _targeted(ids, np.asarray(item[1]))
     if not mask.any():
-        raise ValueError("it has no target")
+        raise UsageError("it has no target")
     end = int(np.flatnonzero(mask)[-1]) + 1
-    if ids[:end].min() < 0:
-        raise ValueError(f"token id {ids[:end].min()} is below 0")
+    least, most = int(ids[:end].min()), int(ids[:end].max())
+    if least < 0:
+        raise UsageError(f"token id {least} is below 0")
+    if most > LARGEST_ID:
+        raise UsageError(f"token id {most} is above {LARGEST_ID}")
     return Example(ids[:end].astype(np.int32), mask[:end])
+
+
+def _integers(values: Any, what: str) -> Any:
+    """Numbers of 64 bits, which put together stay integers."""
+    if not np.issubdtype(values.dtype, np.integer):
+        raise UsageError(f"{what} of type {values.dtype}, wanted is one row of integers")
+    return values.astype(np.int64)
 
 
 def _targeted(ids: Any, targets: Any) -> tuple[Any, Any]:
     """Row and mask of a block whose targets are given, shifted."""
     if targets.shape != ids.shape:
-        raise ValueError(f"it has {len(ids)} tokens and {targets.size} targets")
-    wanted = targets != IGNORED
+        raise UsageError(f"it has {len(ids)} tokens and {targets.size} targets")
+    targets = _integers(targets, "its targets are")
+    wanted = targets != NO_TARGET
     if wanted[-1]:  # the last target stands after the block's end
         ids = np.append(ids, targets[-1])
     inside = wanted[: len(ids) - 1]
     if not np.array_equal(ids[1:][inside], targets[: len(inside)][inside]):
-        raise ValueError(
+        raise UsageError(
             "its targets are not its tokens one ahead: y[i] is the token after x[i], -100 for none"
         )
     return ids, np.append(False, inside)
@@ -188,11 +230,9 @@ def _opened(name: str, seed: int) -> _Benchmark:
         UsageError: the module or function is not there, or fails, or returns something else.
     """
     function = _function(name)
-    takes_seed = "seed" in inspect.signature(function).parameters
-    try:
+    with _reading(f"benchmark {name}", "failed"):
+        takes_seed = "seed" in inspect.signature(function).parameters
         made = function(seed=seed) if takes_seed else function()
-    except Exception as error:
-        raise UsageError(f"benchmark {name} failed: {type(error).__name__}: {_line(error)}") from error
     return _Benchmark(name, made)
 
 

@@ -211,6 +211,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             "Avalanche's LwF: distils the model of the last experience, over all tokens.",
             "Li & Hoiem 2016, arXiv 1606.09282",
             lambda options, footprint: footprint.trained_bytes,
+            # the former model is asked without routes
+            owns=("forward",),
         ),
         _spec(
             _bridge.SynapticIntelligence,

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqmem import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 """The number of a transformer block in a parameter's name."""
@@ -94,6 +97,18 @@ def family_of(config: Mapping[str, Any], strategy: str) -> Family:
             f"it works with {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[str(kind)]
+
+
+def config_of(model: nn.Module) -> Mapping[str, Any]:
+    """A model's configuration by name, with the defaults that its config.json may leave out."""
+    config: Any = model.config
+    values: Mapping[str, Any] = config.to_dict()
+    return values
+
+
+def shapes_of(parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by name, as a plan has them."""
+    return {name: tuple(parameter.shape) for name, parameter in parameters.items()}
 
 
 def block_of(name: str) -> int | None:

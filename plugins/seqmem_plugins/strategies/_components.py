@@ -67,7 +67,7 @@ def pattern_components(names: Iterable[str], patterns: Sequence[str]) -> list[Co
     """Components of the parameters whose names match a pattern each.
 
     Raises:
-        UsageError: a pattern matches none.
+        UsageError: a pattern matches none, or all.
     """
     listed = list(names)
     components: list[Component] = []
@@ -75,6 +75,8 @@ def pattern_components(names: Iterable[str], patterns: Sequence[str]) -> list[Co
         found = [name for name in listed if matches(pattern, name)]
         if not found:
             raise no_match(pattern, listed)
+        if len(found) == len(listed):
+            raise matches_all(pattern)
         components.append(dict.fromkeys(found))
     return components
 
@@ -93,6 +95,14 @@ def no_match(pattern: str, names: Sequence[str]) -> UsageError:
     )
 
 
+def matches_all(pattern: str) -> UsageError:
+    """Says that a pattern leaves nothing to train beside its component."""
+    return UsageError(
+        f"strategy.patterns: {pattern!r} matches every parameter, so nothing would be left to train beside the "
+        "component; give a pattern that leaves some out"
+    )
+
+
 _FRONTS = {"gpt_neox": "gpt_neox.", "opt": "model.", "gpt2": "transformer.", "llama": "model."}
 _HEADS = {"embed_out.weight": "lm_head.weight"}
 
@@ -102,6 +112,13 @@ def names_when_loaded(names: Iterable[str], config: Mapping[str, Any]) -> list[s
     front = _FRONTS.get(str(config.get("model_type")), "")
     either = [name for own in names for name in (own, _HEADS.get(own, own), f"{front}{own}")]
     return list(dict.fromkeys(either))
+
+
+def name_when_loaded(name: str, config: Mapping[str, Any]) -> str:
+    """The name that a weight file's parameter most likely has in the loaded model."""
+    head = _HEADS.get(name, name)
+    front = _FRONTS.get(str(config.get("model_type")), "")
+    return head if head in _HEADS.values() or head.startswith(front) else f"{front}{head}"
 
 
 # -- heads ------------------------------------------------------------------------------------------------

@@ -19,7 +19,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqmem import UsageError
-from seqmem_plugins.strategies._architecture import BLOCK, Family, block_count, block_of, family_of
+from seqmem_plugins.strategies._architecture import (
+    BLOCK,
+    Family,
+    block_count,
+    block_of,
+    config_of,
+    family_of,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,17 +146,9 @@ def width_axis(name: str, family: Family) -> int | None:
     return None
 
 
-def config_of(model: nn.Module) -> Mapping[str, Any]:
-    """A model's configuration by name, with the defaults that its config.json may leave out."""
-    config: Any = model.config
-    values: Mapping[str, Any] = config.to_dict()
-    return values
-
-
 def mlp_width(model: nn.Module) -> int:
     """Inner units of each of a model's MLPs."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return width_of(shapes, family_of(config_of(model), "growth"))
+    return width_of(shapes_of(dict(model.named_parameters())), family_of(config_of(model), "growth"))
 
 
 def width_of(shapes: Shapes, family: Family) -> int:

@@ -8,6 +8,8 @@ Of an attention head, which is a slice of tensors, everything outside is put bac
 
 Kept activations. While only parameters from block f on are trained, what enters block f is a constant of the training
 row. It is computed once per row and experience, without a graph, and kept; later visits compute blocks f to n only.
+That runs some of a model's blocks without the others, so it is done only with the architectures of `_architecture`:
+elsewhere a block's mask or positions may go by its number (Gemma, Cohere).
 
 Routing. Added blocks and adapters are switched: at most one task's is in the path. Training on a labelled row it is
 the label's; training without a label it is none. When probed it is the label's where the probe tells it, else the one
@@ -37,7 +39,14 @@ from seqmem_plugins.strategies._adapters import (
     target_modules,
     use_adapter,
 )
-from seqmem_plugins.strategies._architecture import block_count, block_of, family_of
+from seqmem_plugins.strategies._architecture import (
+    FAMILIES,
+    block_count,
+    block_of,
+    config_of,
+    family_of,
+    shapes_of,
+)
 from seqmem_plugins.strategies._block_list import BlockList
 from seqmem_plugins.strategies._components import (
     Component,
@@ -46,7 +55,9 @@ from seqmem_plugins.strategies._components import (
     component_units,
     head_components,
     matches,
+    matches_all,
     mlp_components,
+    name_when_loaded,
     names_when_loaded,
     no_match,
     pattern_components,
@@ -57,7 +68,7 @@ from seqmem_plugins.strategies._prefix_cache import MIB, PrefixCache
 from seqmem_plugins.strategies._router import COUNT_BYTES, Router
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from seqmem import Learner
 
@@ -137,17 +148,17 @@ class FreezeComponent(Strategy):
         """Find the components, or add them to the model.
 
         Raises:
-            UsageError: a pattern matches no parameter.
+            UsageError: a pattern matches no parameter, or all.
         """
         o = self._options
-        config = _config(learner)
+        config = config_of(learner.model)
         self._plain_blocks = block_count(learner.parameters)
         if o.component == "added_blocks":
             check_blocks(config, "freeze_component")
             learner.adopt(*add_blocks(learner.model, o.count * o.span, learner.generator))
         elif o.component == "lora":
             family = family_of(config, "freeze_component")
-            shapes = _shapes(learner)
+            shapes = shapes_of(learner.parameters)
             last = range(self._plain_blocks - o.span, self._plain_blocks)
             origins = add_adapters(
                 learner.model,
@@ -161,18 +172,20 @@ class FreezeComponent(Strategy):
             use_adapter(learner.model, None)
             learner.adopt(learner.model, origins)
         self._components = self._find(learner)
-        self._blocks = BlockList(learner.model)
         self._device = learner.device
-        self._cacheable = o.cache and not _drops(config)
+        self._cacheable = _caches(o, config) and not _drops(config, learner.model)
+        if o.switched or self._cacheable:
+            self._blocks = BlockList(learner.model)
         if o.switched:
             self._router = Router(o.count, len(_embedding(learner)), learner.device)
 
     def _find(self, learner: Learner) -> list[Component]:
         o, names = self._options, list(learner.parameters)
         if o.component == "mlps":
-            return mlp_components(names, _config(learner), o.count, o.span)
+            return mlp_components(names, config_of(learner.model), o.count, o.span)
         if o.component == "heads":
-            return head_components(_shapes(learner), _config(learner), o.count, o.span)
+            shapes = shapes_of(learner.parameters)
+            return head_components(shapes, config_of(learner.model), o.count, o.span)
         if o.component == "pattern":
             return pattern_components(names, o.patterns)
         if o.component == "lora":
@@ -274,6 +287,10 @@ class FreezeComponent(Strategy):
         self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
     ) -> Tensor:
         """Through the task's component where components are switched; else the model's own."""
+        import torch
+
+        if not (self._options.switched or self._cacheable):
+            return super().forward(learner, input_ids, task_label, prompt_tokens)
         if not self._options.switched:
             return self._through(learner, input_ids, None)
         if task_label is not None:
@@ -284,16 +301,11 @@ class FreezeComponent(Strategy):
         parts: dict[int | None, list[int]] = {}
         for line, component in enumerate(chosen):
             parts.setdefault(component, []).append(line)
-        logits: Tensor | None = None
-        for component, lines in parts.items():
-            part = self._through(learner, input_ids[lines], component)
-            if len(parts) == 1:
-                return part
-            if logits is None:
-                logits = part.new_empty((len(input_ids), *part.shape[1:]))
-            logits[lines] = part
-        assert logits is not None
-        return logits
+        if len(parts) == 1:
+            return self._through(learner, input_ids, chosen[0])
+        logits = torch.cat([self._through(learner, input_ids[lines], part) for part, lines in parts.items()])
+        lines = [line for own in parts.values() for line in own]
+        return logits[torch.tensor(lines, device=logits.device).argsort()]
 
     def _through(self, learner: Learner, input_ids: Tensor, component: int | None) -> Tensor:
         """Logits with this component in the path, and no other where components are switched."""
@@ -354,21 +366,11 @@ class FreezeComponent(Strategy):
 # -- the model ----------------------------------------------------------------------------------------------
 
 
-def _config(learner: Learner) -> dict[str, Any]:
-    model: Any = learner.model
-    config: dict[str, Any] = model.config.to_dict()
-    return config
-
-
 def _embedding(learner: Learner) -> Tensor:
     """The input embeddings (V, E)."""
     model: Any = learner.model
     weight: Tensor = model.get_input_embeddings().weight
     return weight
-
-
-def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
 
 
 def _adapters(options: FreezeComponentOptions) -> list[str]:
@@ -404,28 +406,44 @@ _DROPOUTS = (
     "layerdrop",
     "resid_pdrop",
 )
+"""Settings of dropout that is no module."""
 
 
-def _drops(config: Mapping[str, Any]) -> bool:
+def _drops(config: Mapping[str, Any], model: nn.Module) -> bool:
     """Whether activations are drawn anew at every visit, so that there is nothing to keep."""
-    return any((config.get(name) or 0) > 0 for name in _DROPOUTS)
+    from torch import nn
+
+    modules = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    return modules or any((config.get(name) or 0) > 0 for name in _DROPOUTS)
+
+
+def _caches(options: FreezeComponentOptions, config: Mapping[str, Any]) -> bool:
+    """Whether activations may be kept: where a block computes the same without those before it in the list."""
+    return options.cache and config.get("model_type") in FAMILIES
 
 
 # -- planning -----------------------------------------------------------------------------------------------
 
 
 def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
-    """Refuse a model that has no such components, or not so many.
+    """Refuse a model that has no such components, or not so many, and a stream that would never train them.
 
     Raises:
-        UsageError: it has not, or a pattern matches none of its parameters.
+        UsageError: it has not, it would not, or a pattern matches none or all of its parameters.
     """
     o, names, config = options, list(footprint.shapes), footprint.config
+    if o.switched and not footprint.outline.loops:
+        raise UsageError(
+            f"strategy.component={o.component}: this stream has no task labels, so what is added would never be in "
+            "the model's path; allowed: blocks, mlps, heads, pattern, or a scenario with tasks"
+        )
     if o.component == "pattern":
         loaded = names_when_loaded(names, config)
         for pattern in o.patterns:
             if not any(matches(pattern, name) for name in loaded):
                 raise no_match(pattern, names)
+            if all(matches(pattern, name_when_loaded(name, config)) for name in names):
+                raise matches_all(pattern)
         return
     blocks = block_count(names)
     if not blocks:
@@ -465,7 +483,8 @@ def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
 def extra_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
     """At most the limit, or every trained token's activations; exactly the router's counts."""
     config = footprint.config
-    kept = footprint.outline.train_tokens * _width(config) * footprint.value_bytes if options.cache else 0
+    token_bytes = _width(config) * footprint.value_bytes
+    kept = footprint.outline.train_tokens * token_bytes if _caches(options, config) else 0
     counts = options.count * int(config["vocab_size"]) * COUNT_BYTES if options.switched else 0
     return min(kept, options.cache_mib * MIB) + counts
 

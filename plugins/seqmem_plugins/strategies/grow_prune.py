@@ -36,13 +36,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from seqmem import Batch, Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
-from seqmem_plugins.strategies._architecture import Family, block_count, block_of, family_of
+from seqmem_plugins.strategies._architecture import (
+    Family,
+    block_count,
+    block_of,
+    config_of,
+    family_of,
+    shapes_of,
+)
 from seqmem_plugins.strategies._growth import (
     Place,
     Shapes,
     add_blocks,
     check_blocks,
-    config_of,
     larger,
     numbers,
     rebuilt,
@@ -118,7 +124,7 @@ class GrowPrune(Strategy):
             UsageError: an architecture that is not known, or that cannot grow so.
         """
         self._family = _check_config(self._options, config_of(learner.model))
-        shapes = _shapes(learner)
+        shapes = shapes_of(learner.parameters)
         self._blocks, self._width = block_count(shapes), width_of(shapes, self._family)
         self._budget = _budget(self._options, shapes)
         self._amount = _amount(self._options, shapes, self._family)
@@ -144,7 +150,7 @@ class GrowPrune(Strategy):
 
     def _grow(self, learner: Learner) -> None:
         """Make room, then take a larger model in place of this one."""
-        shapes, options = _shapes(learner), self._options
+        shapes, options = shapes_of(learner.parameters), self._options
         after = _after(options, shapes, self._family, self._amount)
         excess = self._ones(learner) + numbers(after) - numbers(shapes) - self._budget
         if excess > 0:
@@ -178,7 +184,7 @@ class GrowPrune(Strategy):
                 f"parameters by {count:,}, and prune=none makes no room"
             )
         masks = learner.state[MASK]
-        names = _prunable(_shapes(learner))
+        names = _prunable(shapes_of(learner.parameters))
         # ranked on the CPU: it happens a few times a run, takes several model sizes, and gives one result everywhere
         importance = torch.cat([self._importance(learner, name).flatten().cpu() for name in names])
         alive = torch.cat([masks[name].flatten().cpu() for name in names]).nonzero().squeeze(1)
@@ -216,7 +222,7 @@ class GrowPrune(Strategy):
             masks = learner.state[MASK] if MASK in learner.state else {}
             pruned = {name: mask.numel() - int(mask.sum()) for name, mask in masks.items()}
             self._masked = [name for name in learner.parameters if pruned.get(name)]
-            self._kept = numbers(_shapes(learner)) - sum(pruned.values())
+            self._kept = numbers(shapes_of(learner.parameters)) - sum(pruned.values())
         return self._kept
 
     def _entries(self) -> tuple[str, ...]:
@@ -227,7 +233,7 @@ class GrowPrune(Strategy):
         import torch
 
         for entry in self._entries():
-            for name in _prunable(_shapes(learner)):
+            for name in _prunable(shapes_of(learner.parameters)):
                 if name not in learner.state[entry]:
                     like = learner.parameters[name].detach()
                     learner.state[entry][name] = (
@@ -334,7 +340,7 @@ class GrowPrune(Strategy):
             blocks += grown
         else:
             width += grown
-        shapes = _shapes(learner)
+        shapes = shapes_of(learner.parameters)
         there = block_count(shapes)
         if (blocks, width) != (there, width_of(shapes, self._family)):
             layout = [block if block < there else None for block in range(blocks)]
@@ -362,10 +368,6 @@ def _renew_ages(learner: Learner, names: Iterable[str]) -> None:
                 step.fill_(1)
 
 
-def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
-
-
 def _prunable(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The weight matrices of the blocks."""
     return {name: shape for name, shape in shapes.items() if block_of(name) is not None and len(shape) == 2}
@@ -389,7 +391,7 @@ def _after(options: GrowPruneOptions, shapes: Shapes, family: Family, amount: in
 
 
 def _growths(options: GrowPruneOptions, outline: Outline) -> int:
-    """Growths of a run; fewer only where an experience that would bring one trains nothing."""
+    """Growths of a run at most: fewer, or none, where experiences that would bring one train nothing."""
     due = (outline.experiences - 1) // options.every if options.at == "every" else outline.loops - 1
     return max(0, min(options.growths, due))
 
@@ -408,10 +410,17 @@ def _check_config(options: GrowPruneOptions, config: Mapping[str, Any]) -> Famil
 def check_model(options: GrowPruneOptions, footprint: Footprint) -> None:
     """Refuse a model that cannot grow, a stream in which it never would, and a budget that does not suffice.
 
+    A stream that returns to snapshots forgets there which tasks were met, so at=new_task has no meaning in it.
+
     Raises:
         UsageError: one of these.
     """
     family = _check_config(options, footprint.config)
+    if options.at == "new_task" and footprint.outline.branches:
+        raise UsageError(
+            "strategy.at=new_task: this stream returns to snapshots in which no task was met yet, so the model "
+            "might never grow; use at=every"
+        )
     growths, shapes = _growths(options, footprint.outline), footprint.shapes
     if not growths:
         raise UsageError(_never(options, footprint.outline))

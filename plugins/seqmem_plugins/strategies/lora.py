@@ -30,7 +30,7 @@ from seqmem_plugins.strategies._adapters import (
     target_modules,
     use_adapter,
 )
-from seqmem_plugins.strategies._architecture import block_count, family_of
+from seqmem_plugins.strategies._architecture import block_count, config_of, family_of, shapes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,9 +68,7 @@ class Lora(Strategy):
     def setup(self, learner: Learner) -> None:
         """Put the adapters into the model; nothing else is trained from now on."""
         o, model = self._options, learner.model
-        config: Any = model.config
-        family = family_of(config.to_dict(), "lora")
-        shapes = {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
+        family, shapes = family_of(config_of(model), "lora"), shapes_of(learner.parameters)
         modules = target_modules(shapes, family, o.targets, range(block_count(shapes)))
         add_adapters(model, modules, o.names, family, rank=o.rank, alpha=o.alpha, generator=learner.generator)
         for name, parameter in model.named_parameters():
