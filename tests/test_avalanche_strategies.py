@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from small_runs import carry_out, finish, installed, planned, results, rows, sma
 from seqmem import Example, Experience, Learner, RunFailed, Strategy, UsageError, pack
 from seqmem.recipe import OptimizerSettings
 from seqmem.record import RunRecord
+from seqmem.registry import Registry
 from seqmem_plugins.avalanche.strategies import seqmem_not_offered, seqmem_strategy
 
 SPECS = {spec.name: spec for spec in seqmem_strategy()}
@@ -498,8 +501,29 @@ def test_distilling_one_class_is_reported_as_having_no_effect(monkeypatch: pytes
     learner, strategy = learner_of(), build("LwF")
     strategy.setup(learner)
     train(learner, strategy, visit(0))
-    with pytest.raises(RunFailed, match="has no effect after experience 1: its penalty was exactly 0"):
+    with pytest.raises(
+        RunFailed, match="has no effect after experience 1: at every step its penalty was 0, but"
+    ):
         train(learner, strategy, visit(1))
+
+
+def test_distilling_is_judged_anew_in_each_experience_and_rounding_is_no_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from seqmem_plugins.avalanche import _standin
+
+    learner, strategy = learner_of(), build("LwF", alpha=1.0)
+    strategy.setup(learner)
+    train(learner, strategy, visit(0))
+    assert max(train(learner, strategy, visit(1))) > 1e-4
+    monkeypatch.setattr(
+        _standin.Teacher, "__call__", lambda self, x: learner.logits(x.ids, None)[x.real] + 1.0
+    )
+    resting = train(learner, strategy, visit(2, phase="rest"))  # not judged: nothing is consolidated
+    train(learner, strategy, visit(3, steps=1))  # nor by one step, at which the model may be the former one
+    assert 0 < max(map(abs, resting)) < 1e-7
+    with pytest.raises(RunFailed, match="has no effect after experience 4"):
+        train(learner, strategy, visit(4))
 
 
 @pytest.mark.parametrize(
@@ -657,6 +681,119 @@ def test_it_goes_together_with_other_strategies(
     assert events[-1]["event"] == "stopped"
     finish(run, folder, resume=True)
     assert results(RunRecord.open(folder)) == results(record)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_plugin_asks_the_model_goes_the_way_of_the_experience(case: str) -> None:
+    """Consolidations, reference gradients and RWalk's steps; also in an experience that is resumed inside."""
+    learner, strategy = learner_of(), build(case)
+    asked: list[int | None] = []
+
+    def route(input_ids: torch.Tensor, label: int | None) -> torch.Tensor:
+        asked.append(label)
+        logits: torch.Tensor = learner.model(input_ids, False).logits
+        return logits
+
+    learner.route = route
+    strategy.setup(learner)
+    seen = {}
+    for index, label in enumerate((4, None, 6)):
+        asked.clear()
+        train(learner, strategy, replace(visit(index), task_label=label))
+        seen[label] = set(asked)
+    if case in ("Replay", "SynapticIntelligence"):  # neither asks the model anything
+        assert seen == {4: set(), None: set(), 6: set()}
+    else:
+        assert seen[None] == {None} and seen[6] == {6}
+    again = build(case)
+    again.setup(learner)
+    again.load_state_dict(json.loads(json.dumps(strategy.state_dict())))
+    asked.clear()
+    again._standin.show(visit(3).batch(0))
+    again._standin.model(again._standin.mb_x)
+    assert asked == [6]
+
+
+@pytest.mark.parametrize("case", ["EWC", "MAS"])
+def test_beside_added_blocks_what_is_not_on_the_way_has_no_importance(
+    case: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seqmem_plugins.avalanche import _bridge
+    from seqmem_plugins.strategies._architecture import block_of
+
+    found: list[tuple[int | None, dict[int | None, float]]] = []
+
+    class Watched(getattr(_bridge, case)):  # type: ignore[misc]
+        def after_experience(self, learner: Learner, experience: Experience) -> None:
+            counter = self._standin.clock.train_exp_counter
+            super().after_experience(learner, experience)
+            if self._standin.clock.train_exp_counter == counter:
+                return
+            importance = learner.state[
+                f"avalanche.{case}.importance" + (f".{counter}" if case == "EWC" else "")
+            ]
+            sums: dict[int | None, float] = {}
+            for key, tensor in importance.items():
+                sums[block_of(key)] = sums.get(block_of(key), 0.0) + float(tensor.sum())
+            found.append((experience.task_label, sums))
+
+    name = f"avalanche:{case}"
+    registry = Registry.from_environment()
+    spec = registry.load("strategy", name)
+    monkeypatch.setitem(registry._specs, ("strategy", name), replace(spec, build=Watched))
+    run = planned(
+        model,
+        f"freeze_component+{name}",
+        {
+            "strategy.freeze_component.component": "added_blocks",
+            "strategy.freeze_component.components": 2,
+            "scenario.row_tokens": 96,
+            "scenario.exposures": 4,
+        },
+        scenario="freeze_loops",
+        registry=registry,
+    )
+    finish(run, tmp_path / "run", registry=registry)
+    assert {None, 0, 1} == {label for label, _ in found}
+    blocks = max(number for number in found[0][1] if number is not None) + 1
+    before = dict.fromkeys((blocks - 2, blocks - 1), 0.0)
+    for label, sums in found:
+        assert sums[blocks - 3] > 0  # the last block of the model as it came
+        for added in before:
+            # MAS carries half of what was there along
+            carried = before[added] / 2 if case == "MAS" else 0.0
+            if label is not None and added == blocks - 1 - label:
+                assert sums[added] > 1.01 * carried
+            else:
+                assert sums[added] == pytest.approx(carried)
+            before[added] = sums[added]
+
+
+@pytest.mark.parametrize("other", ["freeze_component", "lora"])
+def test_distilling_is_refused_beside_a_strategy_that_routes(other: str) -> None:
+    with pytest.raises(
+        UsageError, match="cannot go together, both want the only say in the learner's forward"
+    ):
+        installed().load("strategy", f"{other}+avalanche:LwF")
+
+
+def test_rows_count_as_often_as_the_batches_list_them() -> None:
+    """And not as often as `repeats` trains them."""
+    sums = []
+    for batches, repeats in (
+        (((example(1, 2, 3), example(4, 5, 6)),), 1),
+        (((example(1, 2, 3), example(4, 5, 6)),), 3),
+        (((example(1, 2, 3), example(4, 5, 6)), (example(1, 2, 3), example(1, 2, 3))), 1),
+    ):
+        learner, strategy = learner_of("sgd", 1e-12), build("MAS")
+        strategy.setup(learner)
+        train(learner, strategy, Experience(0, "one", "loop", None, batches, repeats=repeats))
+        importance = learner.state["avalanche.MAS.importance"]["table"]
+        sums.append((float(importance[1].sum()), float(importance[4].sum())))
+    once, thrice, listed = sums
+    assert thrice == pytest.approx(once)
+    assert listed[0] == pytest.approx(1.5 * once[0], rel=1e-4)
+    assert listed[1] == pytest.approx(0.5 * once[1], rel=1e-4)
 
 
 def test_penalties_add_up_and_two_projections_do_not() -> None:

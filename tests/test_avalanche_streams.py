@@ -493,8 +493,72 @@ def test_the_rows_of_a_stream_come_back_from_its_benchmark(blocks: ModuleType) -
 GOOD = [1, 2, 3]
 
 
+def test_a_test_stream_of_none_is_none(blocks: ModuleType) -> None:
+    train = [SimpleNamespace(dataset=[GOOD])]
+    blocks.made = lambda: SimpleNamespace(train_stream=train, test_stream=None)  # type: ignore[attr-defined]
+    assert scenario._survey("my_blocks:made", 0).test == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [(None, set()), ([], set()), (torch.tensor([3, 3]), {3}), (np.array([2, 1]), {1, 2}), ([0], {0})],
+)
+def test_task_labels_are_read_from_whatever_holds_integers(labels: Any, read: set[int]) -> None:
+    dataset = SimpleNamespace(targets_task_labels=labels)
+    made = SimpleNamespace(train_stream=[SimpleNamespace(dataset=dataset)])
+    assert scenario._Benchmark("my", made).labels(0) == read
+
+
+def test_what_lies_after_the_last_target_may_be_anything(blocks: ModuleType) -> None:
+    read = scenario._row((np.array([4, 5, 2**40], np.uint64), [5, -100, -100]))
+    assert read.input_ids.tolist() == [4, 5]
+    assert scenario._row((np.array([4, 5], np.uint8), [5, 300])).input_ids.tolist() == [4, 5, 300]
+    assert scenario._row([1, 2**31 - 1]).input_ids.tolist() == [1, 2**31 - 1]
+
+
 def fails() -> None:
     raise RuntimeError("no\ndata")
+
+
+class Broken:
+    """Fails wherever it is told to; else a dataset, a stream or a benchmark of one good block."""
+
+    def __init__(self, *where: str) -> None:
+        self._where = where
+
+    def _reach(self, where: str) -> None:
+        if where in self._where:
+            raise OSError(f"{where}\nis gone")
+
+    def __len__(self) -> int:
+        self._reach("len")
+        return 1
+
+    def __getitem__(self, place: int) -> Any:
+        self._reach("item")
+        return SimpleNamespace(dataset=[GOOD]) if "stream" in self._where else GOOD
+
+    @property
+    def train_stream(self) -> Any:
+        self._reach("train")
+        return [self]
+
+    @property
+    def dataset(self) -> Any:
+        self._reach("dataset")
+        return self
+
+    @property
+    def targets_task_labels(self) -> Any:
+        self._reach("labels")
+        return None
+
+
+def labelled(labels: Any) -> Callable[[], Any]:
+    class Labelled(Broken):
+        targets_task_labels = labels
+
+    return lambda: Labelled()
 
 
 def needs(**changes: Any) -> Callable[[], Any]:
@@ -518,6 +582,78 @@ def needs(**changes: Any) -> Callable[[], Any]:
         (lambda: plain([[([1, 2, 3], [2, 3])]]), "3 tokens and 2 targets"),
         (lambda: plain([[([1, 2], [-100, -100])]]), "it has no target"),
         (lambda: plain([[[1, 2]]]), "answer_tokens 2 leaves nothing before the answer in a block of 2"),
+        (needs(train_stream=None), "returned a SimpleNamespace, not a benchmark: it needs a train_stream"),
+        (needs(train_stream=3), "its train_stream cannot be read: TypeError: 'int' object is not iterable"),
+        (
+            needs(train_stream=Broken("len", "stream")),
+            "its train_stream cannot be read: OSError: len is gone",
+        ),
+        (
+            needs(train_stream=Broken("item", "stream")),
+            "experience 0 of its train_stream cannot be read: OSError: item is gone",
+        ),
+        (
+            needs(train_stream=(fails() for _ in range(2))),
+            "its train_stream cannot be read: RuntimeError: no data",
+        ),
+        (
+            needs(train_stream=Broken("stream"), test_stream=3),
+            "its test_stream cannot be read: TypeError: 'int' object is not iterable",
+        ),
+        (lambda: Broken("train"), "its train_stream cannot be read: OSError: train is gone"),
+        (
+            lambda: Broken("dataset"),
+            "experience 0 of its train_stream cannot be read: OSError: dataset is gone",
+        ),
+        (
+            lambda: Broken("labels"),
+            "targets_task_labels of experience 0 of its train_stream cannot be read: OSError: labels is gone",
+        ),
+        (
+            lambda: Broken("len"),
+            "the dataset of experience 0 of its train_stream cannot be read: OSError: len is",
+        ),
+        (
+            needs(train_stream=[SimpleNamespace(dataset=iter([GOOD]))]),
+            "the dataset of experience 0 of its train_stream cannot be read: TypeError: object of type",
+        ),
+        (
+            lambda: Broken("item"),
+            "item 0 of experience 0 of its train_stream cannot be read: OSError: item is gone",
+        ),
+        (lambda: plain([{"a": 1}]), "item 0 of experience 0 of its train_stream cannot be read: KeyError: 0"),
+        (
+            labelled("12"),
+            "targets_task_labels of experience 0 of its train_stream cannot be read: TypeError: 'str'",
+        ),
+        (
+            labelled(torch.tensor([0.5])),
+            "targets_task_labels of experience 0 of its train_stream cannot be read",
+        ),
+        (
+            labelled(7),
+            "targets_task_labels of experience 0 of its train_stream cannot be read: TypeError: 'int'",
+        ),
+        (
+            lambda: plain([[[]]]),
+            "item 0 of experience 0 of its train_stream is no block of token ids: it is empty",
+        ),
+        (lambda: plain([[torch.zeros(0, dtype=torch.int64)]]), "is no block of token ids: it is empty"),
+        (
+            lambda: plain([[(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))]]),
+            "is no block of token ids: it is empty",
+        ),
+        (
+            lambda: plain([[[[1, 2], [3]]]]),
+            "item 0 of experience 0 of its train_stream is no block of token ids",
+        ),
+        (lambda: plain([[[1, 2**40]]]), "token id 1099511627776 is above 2147483647"),
+        (lambda: plain([[([1, 2], [2, 2**40])]]), "token id 1099511627776 is above 2147483647"),
+        (lambda: plain([[[1, 2**80]]]), "1-dimensional of type object"),
+        (
+            lambda: plain([[([1, 2], [2.0, 3.5])]]),
+            "its targets are of type float64, wanted is one row of integers",
+        ),
     ],
 )
 def test_a_benchmark_that_cannot_be_trained_is_refused_in_a_line(
@@ -537,6 +673,8 @@ def test_a_benchmark_that_cannot_be_trained_is_refused_in_a_line(
         ("my_blocks:gone", "my_blocks has no function 'gone'; it has row"),
         ("my_blocks", "benchmark 'my_blocks' names no function: write package.module:function"),
         ("my blocks:made", "benchmark 'my blocks:made' names no function"),
+        ("builtins:dict", "benchmark builtins:dict failed: ValueError: no signature found for builtin type"),
+        ("builtins:len", "benchmark builtins:len failed: TypeError: len() takes exactly one argument"),
     ],
 )
 def test_a_benchmark_that_is_not_there_is_refused_before_any_training(
@@ -570,7 +708,7 @@ def test_a_module_that_breaks_or_misses_another_says_so(
 def test_blocks_that_the_model_cannot_read_are_refused(blocks: ModuleType) -> None:
     context = build_context(0, len_of, len_of)
     blocks.made = lambda: plain([[[1, 2, 300]]])  # type: ignore[attr-defined]
-    knows = SimpleNamespace(**vars(context), vocabulary=300, decode=str)
+    knows = SimpleNamespace(**{**vars(context), "vocabulary": 300, "decode": str})
     with pytest.raises(UsageError, match="holds token id 300, the model knows ids below 300"):
         SPEC.build(options(), knows)
     knows.vocabulary = 301

@@ -493,7 +493,7 @@ class LwF(Penalty):
         return penalty
 
     def _idle(self) -> str:
-        # at the first step of all the model may still be what it was; rounding alone makes some 1e-8 of no distance
+        # at an experience's first step the model may still be the former one; of no distance rounding makes about 1e-8
         import torch
 
         noise = torch.finfo(torch.float32).eps * self._strength()

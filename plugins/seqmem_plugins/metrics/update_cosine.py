@@ -75,6 +75,18 @@ def miss(run: RunRecord) -> Value:
     return Value(float(np.abs(found - target(run)).max()), len(found))
 
 
+def null(run: RunRecord) -> Value:
+    """Mean cosine of a step with its own loop's running mean. Unit: cosine; range: -1 to 1.
+
+    Raises:
+        Missing: no step was held against anything, or moments were, which are such means themselves.
+    """
+    names = set(run.measured["name"])
+    if f"{STRATEGY}.cosine" in names and f"{STRATEGY}.within" not in names:
+        raise Missing("space moment has none: a moment is a running mean of its own loop's gradients itself")
+    return mean(run, "within")
+
+
 def stretch(run: RunRecord) -> Value:
     """max_t | |u_t| / |g_t| - 1 | over steered steps. Unit: relative; range: 0 up; lower is better."""
     found = values(run, "norm")
@@ -119,7 +131,7 @@ MEASURES: Mapping[str, tuple[Measure, Callable[[RunRecord], Value]]] = {
                 "none",
                 "mean cosine of a step with its own loop's running mean",
             ),
-            lambda run: mean(run, "within"),
+            null,
         ),
         (
             Measure("update_cosine.miss", "cosine", "lower", "largest distance from the target"),
@@ -222,6 +234,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
         axis.set_title(time)
     for axis in axes[-1]:
         axis.set_xlabel("target cosine with the other loops")
+        axis.set_xticks([-1, -0.5, 0, 0.5, 1])
         axis.set_ylim(-0.03, 1.03)
     finish(figure, [first], "Memory against the angle between loops")
     return figure
