@@ -7,8 +7,9 @@ When loop k is first entered, its moment context is made from the contexts that 
 
 that is, the mean of the bias-corrected moments, put back as raw moments of age t (Kingma & Ba 2015,
 arXiv 1412.6980, algorithm 1, for the correction). SGD's momentum has no correction and is averaged as it is.
-A loop is a task label trained in a phase `loop`, `task` or `inject`. From then on the loop trains its own context; entering it again exchanges references and moves no data.
-Outside loops (rest) the learner's common context is used, which the host zeroes for every strategy alike.
+A loop is a task label trained in a phase `loop`, `task` or `inject`. From then on the loop trains its own context;
+entering it again exchanges references and moves no data. Outside loops (rest) the learner's common context is
+used, which the host zeroes for every strategy alike.
 
 Ablations: `init` average, zero (a fresh optimizer per loop), last (a copy of the previous loop's context),
 shared (one context for all: exactly `naive`); `moments` says which of Adam's moments `init` makes, the other
