@@ -114,5 +114,5 @@ def bars() -> Iterator[Bar]:
     for size, make in (("tiny", tiny), ("19M", medium)):
         for space in SPACES:
             figure = 1 + cost(make(), space, "adam")
-            note = f"{size}, adam, 16 x 64 tokens, one thread; the issue sets no limit"
+            note = f"{size}, adam, 16 x 64 tokens, one thread; no limit is promised"
             yield Bar(f"cosine_steer {space} / naive step, {size}", figure, 1.25, note=note)
