@@ -86,3 +86,27 @@ def _config(kind: Kind, max_positions: int) -> Any:
     if kind == "opt":
         return OPTConfig(ffn_dim=64, word_embed_proj_dim=32, **common)
     return LlamaConfig(intermediate_size=64, num_key_value_heads=1, **common)
+
+
+def neox(blocks: int = 2) -> Any:
+    """32 wide, attention without bias.
+
+    A bias of attention's keys adds the same to all scores of a query where it is not rotated, and softmax does not
+    see it: its gradient is 0 but for rounding, which Adam divides by itself. No two orders of summation agree there.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig
+
+    config = GPTNeoXConfig(
+        vocab_size=64,
+        max_position_embeddings=32,
+        hidden_size=32,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        intermediate_size=64,
+        attention_bias=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(config)

@@ -718,12 +718,12 @@ def test_what_a_plugin_asks_the_model_goes_the_way_of_the_experience(case: str) 
 def test_beside_added_blocks_what_is_not_on_the_way_has_no_importance(
     case: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seqmem_plugins.avalanche import _bridge
+    from seqmem_plugins.avalanche import _penalties
     from seqmem_plugins.strategies._architecture import block_of
 
     found: list[tuple[int | None, dict[int | None, float]]] = []
 
-    class Watched(getattr(_bridge, case)):  # type: ignore[misc]
+    class Watched(getattr(_penalties, case)):  # type: ignore[misc]
         def after_experience(self, learner: Learner, experience: Experience) -> None:
             counter = self._standin.clock.train_exp_counter
             super().after_experience(learner, experience)

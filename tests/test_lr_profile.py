@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import Kind, make_model_folder
+from model_folders import Kind, make_model_folder, neox
 from small_runs import carry_out, finish, planned, results, small_model
 
 from seqmem import Example, Experience, Learner, Strategy, UsageError
@@ -81,25 +81,6 @@ def test_a_constant_profile_is_the_constant_rate() -> None:
 
 
 # -- training -------------------------------------------------------------------------------------------
-
-
-def neox(blocks: int = 2) -> torch.nn.Module:
-    """Without attention bias: softmax does not see that of the keys, and Adam would divide noise by noise."""
-    from transformers import AutoModelForCausalLM, GPTNeoXConfig
-
-    config = GPTNeoXConfig(
-        vocab_size=64,
-        max_position_embeddings=32,
-        hidden_size=32,
-        num_hidden_layers=blocks,
-        num_attention_heads=2,
-        intermediate_size=64,
-        attention_bias=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(3)
-    return AutoModelForCausalLM.from_config(config)
 
 
 def learner_of(settings: OptimizerSettings) -> Learner:

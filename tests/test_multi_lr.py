@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import Kind, make_model_folder
+from model_folders import Kind, make_model_folder, neox
 from small_runs import carry_out, finish, planned, results, rows, small_model
 from torch.nn import Parameter
 
@@ -33,29 +33,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options_of(**values: Any) -> MultiLrOptions:
     return MultiLrOptions.model_validate(values)
-
-
-def neox(blocks: int = 2) -> torch.nn.Module:
-    """32 wide, attention without bias.
-
-    A bias of attention's keys adds the same to all scores of a query where it is not rotated, and softmax does not
-    see it: its gradient is 0 but for rounding, which Adam divides by itself. No two orders of summation agree there.
-    """
-    from transformers import AutoModelForCausalLM, GPTNeoXConfig
-
-    config = GPTNeoXConfig(
-        vocab_size=64,
-        max_position_embeddings=32,
-        hidden_size=32,
-        num_hidden_layers=blocks,
-        num_attention_heads=2,
-        intermediate_size=64,
-        attention_bias=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(3)
-    return AutoModelForCausalLM.from_config(config)
 
 
 def learner_of(settings: OptimizerSettings, seed: int = 0) -> Learner:

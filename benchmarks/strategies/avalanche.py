@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, naive_step, tiny
 from seqmem import Experience
-from seqmem_plugins.avalanche._bridge import Replay
+from seqmem_plugins.avalanche._memories import Replay
 from seqmem_plugins.avalanche.strategies import ReplayOptions
 
 ROWS = 4

@@ -21,6 +21,7 @@ _HOME = {
     "Example": "types",
     "Experience": "types",
     "Footprint": "types",
+    "LOOP_PHASES": "types",
     "Learner": "learner",
     "Measure": "types",
     "MetricSpec": "types",
@@ -43,6 +44,7 @@ _HOME = {
     "Stream": "types",
     "SuitePart": "types",
     "SuiteSpec": "types",
+    "TOKEN_BYTES": "types",
     "TextSource": "types",
     "TextSpec": "types",
     "UsageError": "errors",
@@ -110,7 +112,9 @@ if TYPE_CHECKING:
     from seqmem.strategy import Strategy as Strategy
     from seqmem.text import clean as clean
     from seqmem.types import API_VERSION as API_VERSION
+    from seqmem.types import LOOP_PHASES as LOOP_PHASES
     from seqmem.types import NEVER as NEVER
+    from seqmem.types import TOKEN_BYTES as TOKEN_BYTES
     from seqmem.types import Batch as Batch
     from seqmem.types import BuildContext as BuildContext
     from seqmem.types import Decoding as Decoding

@@ -226,7 +226,7 @@ def stream(
     Raises:
         UsageError: a name, option or value is wrong, or the preset sweeps an option and `set` does not fix it.
     """
-    from seqmem.runner import build_stream
+    from seqmem.runner import build_stream, tokenizer_of
 
     registry = Registry.from_environment()
     request = Request(
@@ -245,7 +245,7 @@ def stream(
         swept = ", ".join(registry.load("scenario", scenario).sweep[preset])
         raise UsageError(f"preset {preset} of {scenario} sweeps {swept}; set it to one value")
     job = _job(runs[0], Store(Path()), request, CHECKPOINT_EVERY, False, False, False, frozenset())
-    return build_stream(job, registry)[0]
+    return build_stream(job, registry, tokenizer_of(job))[0]
 
 
 def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Board], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -263,6 +264,18 @@ class Learner:
             raise RunFailed(f"the strategy's trainable() names {what or 'no parameter at all'}")
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in wanted)
+
+    @contextmanager
+    def all_trained(self) -> Iterator[None]:
+        """Inside, every parameter requires a gradient, whatever the experience trains: importance is asked of all."""
+        needed = {parameter: parameter.requires_grad for parameter in self.parameters.values()}
+        for parameter in needed:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter, was in needed.items():
+                parameter.requires_grad_(was)
 
     def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
         """Logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""

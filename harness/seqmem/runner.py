@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -50,6 +50,9 @@ from seqmem.types import (
     Stream,
     TextSpec,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -115,7 +118,12 @@ def execute(
     report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
 
 
-def build_stream(job: Job, registry: Registry) -> tuple[Stream, Outline]:
+def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
+    """The tokenizer of the job's model."""
+    return load_tokenizer(Path(job.model_folder), _model_choice(job.recipe))
+
+
+def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase) -> tuple[Stream, Outline]:
     """The scenario's stream as the job's model reads it, before any strategy transforms it.
 
     Raises:
@@ -129,7 +137,6 @@ def build_stream(job: Job, registry: Registry) -> tuple[Stream, Outline]:
     options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     outline = scenario.outline(options)
-    tokenizer = load_tokenizer(Path(job.model_folder), _model_choice(recipe))
     context = BuildContext(
         seed=recipe.seed,
         encode=encoder(tokenizer),
@@ -168,7 +175,8 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
     strategy = registry.load("strategy", recipe.strategy.name)
     _same_version(strategy, recipe.strategy)
     own_options = strategy_options(strategy, recipe.strategy.options)
-    stream, outline = build_stream(job, registry)
+    tokenizer = tokenizer_of(job)
+    stream, outline = build_stream(job, registry, tokenizer)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     model = _model_choice(recipe)
@@ -190,7 +198,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
         checkpoint_every=job.checkpoint_every,
         watch=Watch(
             (p for probes in stream.probe_sets.values() for p in probes),
-            decoder(load_tokenizer(model_folder, model)),
+            decoder(tokenizer),
         ),
     )
     run.strategy.setup(learner)

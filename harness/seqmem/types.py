@@ -34,6 +34,10 @@ Relation = Literal["last_token", "last_word", "verbatim", "paraphrase", "questio
 Cue = Literal["none", "own", "other"]
 NEVER = "never"
 """Group of the facts that are asked as controls and never trained."""
+LOOP_PHASES: tuple[Phase, ...] = ("loop", "task", "inject")
+"""Phases that train the material of one loop or task, where the experience has a task label."""
+TOKEN_BYTES = 13
+"""Bytes a token of an `Example` takes at most: id 4, place in the mask 1, weight 4, segment 4."""
 Trains = Literal["all", "component", "others", "none"]
 
 
@@ -130,8 +134,7 @@ class Experience:
     @property
     def of_a_loop(self) -> bool:
         """It trains the material of one loop or task, not general text or rest."""
-        labelled = self.task_label is not None and self.phase in ("loop", "task", "inject")
-        return labelled and self.trains != "none"
+        return self.task_label is not None and self.phase in LOOP_PHASES and self.trains != "none"
 
     @property
     def steps(self) -> int:

@@ -195,19 +195,6 @@ def seeded(learner: Learner) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def all_weights(learner: Learner) -> Iterator[None]:
-    """Importance is asked of all the learner's weights, whatever an experience is allowed to train."""
-    needed = {parameter: parameter.requires_grad for parameter in learner.parameters.values()}
-    for parameter in needed:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter, was in needed.items():
-            parameter.requires_grad_(was)
-
-
 def draw(learner: Learner, items: Sequence[T], count: int) -> list[T]:
     """At most `count` of the items, without replacement, by the learner's generator."""
     if len(items) <= count:
@@ -276,9 +263,13 @@ class AGEM(AGEMPlugin):  # type: ignore[misc]  # Avalanche is untyped
             chosen = draw(self._learner, chosen, self.sample_size)
         return minibatch([row for rows in chosen for row in draw(self._learner, rows, max(each, 1))])
 
+    def keep(self, rows: list[Example]) -> None:
+        """Remember the rows of one more experience."""
+        self.buffers.append(rows)
+
     def update_memory(self, dataset: Rows, **kwargs: Any) -> None:
         """Keep some rows of the experience."""
-        self.buffers.append(draw(self._learner, dataset, self.patterns_per_experience))
+        self.keep(draw(self._learner, dataset, self.patterns_per_experience))
 
 
 class GEM(GEMPlugin):  # type: ignore[misc]  # Avalanche is untyped

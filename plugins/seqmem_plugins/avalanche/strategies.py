@@ -1,7 +1,8 @@
 """`avalanche:NAME`: eight of Avalanche's strategy plugins, as strategies of this host.
 
 Avalanche 0.6.0, https://avalanche.continualai.org (Lomonaco et al. 2021, arXiv 2104.00405). How its code is called is
-in `_bridge`, what it is given in `_standin`. Option names and meanings are those of Avalanche's constructors.
+in `_penalties` and `_memories`, what it is given in `_standin`. Option names and meanings are those of
+Avalanche's constructors.
 
 Nothing here imports Avalanche: planning must stay light.
 """
@@ -14,15 +15,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from seqmem import Footprint, Options, StrategySpec, UsageError, hookimpl
-from seqmem_plugins.avalanche import _bridge
+from seqmem import TOKEN_BYTES, Footprint, Options, StrategySpec, UsageError, hookimpl
+from seqmem_plugins.avalanche import _memories, _penalties
+from seqmem_plugins.avalanche._bridge import Bridge
 
 seqmem_api = ">=1,<2"
 
 FLOAT32 = 4
 """Bytes of a number of a plugin's importances, whatever the model's numbers are."""
-ROW_TOKEN = 13
-"""Bytes of a kept row's token at the most: 4, its mask 1, its weight 4 and its segment 4."""
 
 
 class EWCOptions(Options):
@@ -134,7 +134,7 @@ def _ewc_bytes(options: EWCOptions, footprint: Footprint) -> int:
 
 
 def _rows_bytes(rows: int, footprint: Footprint) -> int:
-    return rows * footprint.outline.longest_row * ROW_TOKEN
+    return rows * footprint.outline.longest_row * TOKEN_BYTES
 
 
 def _gem_bytes(options: GEMOptions, footprint: Footprint) -> int:
@@ -168,7 +168,7 @@ def _check_quadprog(options: Any, optimizer: Any) -> None:
 
 
 def _spec(
-    bridge: type[_bridge.Bridge],
+    bridge: type[Bridge],
     options: type[Options],
     summary: str,
     citation: str,
@@ -192,21 +192,21 @@ def seqmem_strategy() -> list[StrategySpec]:
     """Declare the eight."""
     return [
         _spec(
-            _bridge.EWC,
+            _penalties.EWC,
             EWCOptions,
             "Avalanche's EWC: a quadratic penalty for every past experience, or one for all.",
             "Kirkpatrick et al. 2017, arXiv 1612.00796",
             _ewc_bytes,
         ),
         _spec(
-            _bridge.Replay,
+            _memories.Replay,
             ReplayOptions,
             "Avalanche's replay memory, balanced over experiences, without its loader.",
             "Rolnick et al. 2019, arXiv 1811.11682",
             lambda options, footprint: _rows_bytes(options.mem_size, footprint),
         ),
         _spec(
-            _bridge.LwF,
+            _penalties.LwF,
             LwFOptions,
             "Avalanche's LwF: distils the model of the last experience, over all tokens.",
             "Li & Hoiem 2016, arXiv 1606.09282",
@@ -215,7 +215,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             owns=("forward",),
         ),
         _spec(
-            _bridge.SynapticIntelligence,
+            _penalties.SynapticIntelligence,
             SynapticIntelligenceOptions,
             "Avalanche's SI: importance from the path that weights took, acting on CPUs too.",
             "Zenke et al. 2017, arXiv 1703.04200; Maltoni & Lomonaco 2018, arXiv 1806.08568",
@@ -224,14 +224,14 @@ def seqmem_strategy() -> list[StrategySpec]:
             check_model=_check_float32,
         ),
         _spec(
-            _bridge.MAS,
+            _penalties.MAS,
             MASOptions,
             "Avalanche's MAS: holds the weights that the logits are sensitive to.",
             "Aljundi et al. 2018, arXiv 1711.09601",
             lambda options, footprint: footprint.trained_bytes + FLOAT32 * footprint.numbers,
         ),
         _spec(
-            _bridge.RWalk,
+            _penalties.RWalk,
             RWalkOptions,
             "Avalanche's RWalk: running importance plus a score from what each weight's path did to the loss.",
             "Chaudhry et al. 2018, arXiv 1801.10112",
@@ -239,7 +239,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             lambda options, footprint: 5 * footprint.trained_bytes + 4 * FLOAT32 * footprint.numbers,
         ),
         _spec(
-            _bridge.AGEM,
+            _memories.AGEM,
             AGEMOptions,
             "Avalanche's A-GEM: turns gradients that would raise the loss of remembered rows on average.",
             "Chaudhry et al. 2019, arXiv 1812.00420",
@@ -251,7 +251,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             owns=("gradient projection",),
         ),
         _spec(
-            _bridge.GEM,
+            _memories.GEM,
             GEMOptions,
             "Avalanche's GEM: turns gradients that would raise the loss of any past experience's rows.",
             "Lopez-Paz & Ranzato 2017, arXiv 1706.08840",

@@ -17,6 +17,7 @@ import pandas as pd
 
 from seqmem import (
     COLOURS,
+    LOOP_PHASES,
     Measure,
     MetricSpec,
     NotApplicable,
@@ -106,7 +107,7 @@ def steered(run: RunRecord) -> Value:
     turn in.
     """
     table = run.experiences
-    loops = table["task_label"].notna() & table["phase"].isin(["loop", "task", "inject"])
+    loops = table["task_label"].notna() & table["phase"].isin(LOOP_PHASES)
     steps = int(table.loc[loops & (table["trains"] != "none"), "steps"].sum())
     return Value(float((run.measured["name"] == f"{STRATEGY}.cosine").sum()) / steps, steps)
 

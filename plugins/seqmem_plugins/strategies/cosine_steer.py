@@ -87,10 +87,9 @@ class CosineSteer(Strategy):
     def before_experience(self, learner: Learner, experience: Experience) -> None:
         """Find the loop's running mean, making it when the loop is new, and the reference it is held against."""
         self._loop, self._measured = None, {}
-        label, trained = experience.task_label, experience.trains != "none"
-        if label is None or not trained or experience.phase not in ("loop", "task", "inject"):
+        if not experience.of_a_loop:
             return
-        self._loop = f"cosine_steer.loop {label}"
+        self._loop = f"cosine_steer.loop {experience.task_label}"
         if self._loop not in learner.state:
             learner.state.add(self._loop)
             self._steps[self._loop] = 0

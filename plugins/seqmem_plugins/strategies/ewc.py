@@ -119,22 +119,17 @@ class EWC(Strategy):
         torch._foreach_mul_(list(fisher.values()), self._options.gamma)
         labels = torch.Generator(learner.device)
         labels.manual_seed(int(learner.generator.integers(2**63)))
-        # importance is asked of all weights, whatever this experience was allowed to train, and without dropout
-        needed = {parameter: parameter.requires_grad for parameter in learner.parameters.values()}
         training = learner.model.training
-        learner.model.eval()
-        for parameter in needed:
-            parameter.requires_grad_(True)
+        learner.model.eval()  # without dropout
         try:
-            for row in rows:
-                gradients, targets = self._score(learner, row, experience.task_label, labels)
-                kept = [fisher[name] for name in gradients]
-                values = [gradient.float() for gradient in gradients.values()]
-                torch._foreach_addcmul_(kept, values, values, value=1 / (targets * len(rows)))
+            with learner.all_trained():
+                for row in rows:
+                    gradients, targets = self._score(learner, row, experience.task_label, labels)
+                    kept = [fisher[name] for name in gradients]
+                    values = [gradient.float() for gradient in gradients.values()]
+                    torch._foreach_addcmul_(kept, values, values, value=1 / (targets * len(rows)))
         finally:
             learner.model.train(training)
-            for parameter, was in needed.items():
-                parameter.requires_grad_(was)
         with torch.no_grad():
             for name, anchor in learner.state[ANCHOR].items():
                 anchor.copy_(learner.parameters[name])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from seqmem import Batch, Example, Experience, Options, Strategy, StrategySpec, hookimpl
+from seqmem import TOKEN_BYTES, Batch, Example, Experience, Options, Strategy, StrategySpec, hookimpl
 
 if TYPE_CHECKING:
     from seqmem import Learner
@@ -75,8 +75,9 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Rehearses rows of earlier experiences from a reservoir buffer.",
             options=ReplayOptions,
             build=Replay,
-            # a token takes 4 bytes, its place in the mask 1, its weight and its segment 4 where a row has them
-            extra_bytes=lambda options, footprint: options.buffer * footprint.outline.longest_row * 13,
+            extra_bytes=lambda options, footprint: (
+                options.buffer * footprint.outline.longest_row * TOKEN_BYTES
+            ),
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
         )
     ]
