@@ -217,7 +217,7 @@ def write_record(
             "schedule": schedule,
             "tokens": tokens,
         }
-        unknown = {"closed": [None] * n, "sampled": [None] * n}
+        unknown = {"closed": [None] * n, "sampled": [None] * n, "said": [None] * n}
         writer.add("probes", **{name: [value] * n for name, value in fixed.items()}, **rows, **unknown)
 
     def ask_general(step: int, experience: int, after: int) -> None:

@@ -88,6 +88,7 @@ def record(
             "choice": [None] * count,
             "closed": closed,
             "sampled": [None] * count,
+            "said": [None] * count,
         }
         writer.add("probes", **{**probes, **{k: v for k, v in changes.items() if k in probes}})
     stated = [f"stated {number}" for number in range(trained)] or facts

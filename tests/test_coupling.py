@@ -80,6 +80,7 @@ def record(
             choice=[None] * n,
             closed=[None] * n,
             sampled=[None] * n,
+            said=[None] * n,
         )
     writer.flush()
     info = {"format": FORMAT, "id": folder.name, "recipe": {"seed": 0}, "primary_relation": "verbatim"}

@@ -102,7 +102,12 @@ def record(
             "probes",
             **{
                 **{"step": [step] * n, "experience": [index] * n, "after": [0] * n, "tokens": [1] * n},
-                **{"schedule": [schedule] * n, "closed": [None] * n, "sampled": [None] * n},
+                **{
+                    "schedule": [schedule] * n,
+                    "closed": [None] * n,
+                    "sampled": [None] * n,
+                    "said": [None] * n,
+                },
                 **empty,
                 **rows,
             },

@@ -53,7 +53,14 @@ def record(
         found = [p if step == TRAINED or p is None else 0.0 for p in probabilities]
         n = len(names)
         fixed = {"step": step, "experience": 0, "after": step, "schedule": "boundary+log", "logprob": -1.0}
-        fixed |= {"tokens": 1, "correct": False, "best_other": None, "choice": None, "closed": None}
+        fixed |= {
+            "tokens": 1,
+            "correct": False,
+            "best_other": None,
+            "choice": None,
+            "closed": None,
+            "said": None,
+        }
         writer.add(
             "probes", **{name: [value] * n for name, value in fixed.items()}, probe=names, sampled=found
         )

@@ -278,3 +278,33 @@ def test_with_one_candidate_sampling_is_greedy_decoding() -> None:
     answers = ProbeSet(probes, CPU, Decoding(1.0, 1)).ask(model)
     assert answers.sampled == [float(right) for right in answers.correct]
     assert 10 < sum(answers.correct) < 50
+
+
+@torch.no_grad()
+def test_a_wrong_answer_is_kept_as_greedy_decoding_begins_it() -> None:
+    model, encode = shipped()
+    probes = questions(encode, 40)
+    document = replace(probes[0], id="document", relation="general")
+    answers = ProbeSet([*probes, document], CPU).ask(model)
+    assert answers.said[-1] is None and not answers.correct[0]
+    model.eval()
+    for n, probe in enumerate(probes):
+        if answers.correct[n]:
+            assert answers.said[n] is None
+            continue
+        ids, begun = list(probe.input_ids[: probe.answer_start]), []
+        for true in probe.input_ids[probe.answer_start :]:
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            begun.append(int(logits.argmax()))
+            ids.append(begun[-1])
+            if begun[-1] != true:
+                break
+        assert answers.said[n] == begun
+    lengths = {len(said) for said in answers.said if said is not None}
+    assert len(lengths) > 1  # some go wrong later than others
+
+
+def test_with_choices_the_preferred_one_says_it(folders: dict[Kind, Path]) -> None:
+    model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
+    answers = ProbeSet(questions(encode, 8, choices=4), CPU).ask(model)
+    assert not all(answers.correct) and answers.said == [None] * 8

@@ -100,6 +100,7 @@ def record(
             choice=[None] * count,
             closed=[None] * count,
             sampled=[None] * count,
+            said=[None] * count,
         )
     writer.flush()
     info = {

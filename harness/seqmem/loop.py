@@ -64,6 +64,7 @@ class Run:
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     watch: Watch | None = None
+    decode: Callable[[list[int]], str] = str
 
     def __post_init__(self) -> None:
         """Tell the learner how the strategy routes, for strategies composed with it."""
@@ -276,6 +277,7 @@ def ask(run: Run, experience: Experience, point: ProbePoint) -> None:
         choice=answers.choice,
         closed=answers.closed,
         sampled=answers.sampled,
+        said=[None if said is None else run.decode(said) for said in answers.said],
     )
     run.on_answers(point, answers, probes)
 

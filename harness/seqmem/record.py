@@ -35,7 +35,9 @@ from seqmem.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Formats that are read: in 2 there is no column `said`."""
 MODEL = "model"
 """Folder in a record that holds the trained model."""
 
@@ -54,6 +56,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
             ("closed", pa.float64()),  # log-probability renormalised over the choices, nats, or null
             ("sampled", pa.float64()),  # probability that one sampled answer is exactly the answer, or null
+            ("said", pa.string()),  # a wrong greedy answer up to its first wrong token; see scoring.Answers
         ]
     ),
     "steps": pa.schema(
@@ -197,8 +200,9 @@ class RunRecord:
             info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder}: no readable run record ({error})") from error
-        if info.get("format") != FORMAT:
-            raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {FORMAT}")
+        if info.get("format") not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
         return cls(folder, info)
 
     @property
@@ -223,8 +227,10 @@ class RunRecord:
 
     def _parts(self, table: str) -> pd.DataFrame:
         paths = sorted((self.folder / table).glob("part-*.parquet"))
-        tables = [pq.read_table(path) for path in paths] or [TABLES[table].empty_table()]
-        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        # the empty one brings the columns that an older format lacks
+        tables = [TABLES[table].empty_table(), *(pq.read_table(path) for path in paths)]
+        joined = pa.concat_tables(tables, promote_options="default")
+        frame: pd.DataFrame = joined.select(TABLES[table].names).to_pandas()
         return frame
 
     @cached_property

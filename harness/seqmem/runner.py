@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +201,7 @@ def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
             (p for probes in stream.probe_sets.values() for p in probes),
             decoder(tokenizer),
         ),
+        decode=decoder(tokenizer),
     )
     run.strategy.setup(learner)
     if job.save_model:
@@ -269,6 +271,7 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "id": job.recipe.id,
         "recipe": job.recipe.model_dump(mode="json"),
         "asked": job.asked,
+        "date": datetime.now(UTC).date().isoformat(),
         "primary_relation": outline.primary_relation,
         "steps": outline.steps,
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),

@@ -39,6 +39,8 @@ class Answers:
         sampled: probability, 0 to 1, that one sampled answer is exactly the answer, None without decoding.
             Sampling draws a token at a time, so it is the product over the answer's tokens, each given the
             true ones before it: n samples hit with probability 1 - (1 - sampled)^n, without drawing any.
+        said: what greedy decoding says instead of a wrong answer, up to and with its first wrong token, as
+            token ids; None for a right answer, for documents, and with choices, where `choice` tells more.
     """
 
     logprob: list[float]
@@ -47,6 +49,7 @@ class Answers:
     choice: list[int | None]
     closed: list[float | None]
     sampled: list[float | None]
+    said: list[list[int] | None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class _Rows:
     `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
     row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
     are the same for one-token rivals: which read position, which token, which score. `prompt` (R,) counts
-    the tokens of each row's prompt. All rows are told the same task label.
+    the tokens of each row's prompt. `spans` maps an owner to its first read position and the one past its last.
+    All rows are told the same task label.
     """
 
     ids: Tensor
@@ -84,6 +88,7 @@ class _Rows:
     rival_at: Tensor
     rival: Tensor
     rival_owner: Tensor
+    spans: dict[int, tuple[int, int]]
     told: int | None
 
 
@@ -136,6 +141,9 @@ class ProbeSet:
                     scores += 1
             self._choice_scores.append(own)
         self._scores = scores
+        self._kept = {  # whose wrong answers are kept
+            index for index, p in enumerate(self.probes) if p.relation != "general" and not p.choices
+        }
         self.tokens = sum(len(line.ids) for _, line in rows)
         self._blocks = [_lay_out(block, device) for block in _blocks(rows)]
 
@@ -153,6 +161,7 @@ class ProbeSet:
         logprob = torch.zeros(self._scores, dtype=torch.float64)
         sampled = torch.zeros(self._scores, dtype=torch.float64)
         wrong = torch.zeros(self._scores, dtype=torch.int64)
+        said: list[list[int] | None] = [None] * len(self.probes)
         for block in self._blocks:
             own_forward = forward(block.told)
             if own_forward is not None:
@@ -166,7 +175,13 @@ class ProbeSet:
             total = logits.logsumexp(1)
             picked = logits.gather(1, block.target[:, None])[:, 0] - total
             logprob.index_add_(0, block.owner, picked.double().cpu())
-            wrong.index_add_(0, block.owner, (logits.argmax(1) != block.target).long().cpu())
+            best = logits.argmax(1)
+            missed = (best != block.target).cpu()
+            wrong.index_add_(0, block.owner, missed.long())
+            greedy, misses = best.tolist(), missed.numpy()
+            for owner, (start, stop) in block.spans.items():
+                if owner in self._kept and misses[start:stop].any():
+                    said[owner] = greedy[start : start + int(misses[start:stop].argmax()) + 1]
             if len(block.rival):
                 rivals = logits[block.rival_at, block.rival] - total[block.rival_at]
                 logprob.index_add_(0, block.rival_owner, rivals.double().cpu())
@@ -191,6 +206,7 @@ class ProbeSet:
             choice=choice,
             closed=closed,
             sampled=sampled[:count].exp().tolist() if self._decoding is not None else [None] * count,
+            said=said,
         )
 
 
@@ -222,6 +238,7 @@ def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
     row: list[int] = []
     position, target, owner = [], [], []
     rivals: list[tuple[int, int, int]] = []
+    spans: dict[int, tuple[int, int]] = {}
     for place_in_block, (number, line) in enumerate(block):
         padded[place_in_block, : len(line.ids)] = line.ids
         rivals += [(len(row), token, score) for token, score in line.rivals.items()]
@@ -230,6 +247,7 @@ def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
             position.append(place - 1)
             target.append(line.ids[place])
             owner.append(number)
+        spans[number] = (len(row) - (len(line.ids) - line.start), len(row))
     rival_at, rival, rival_owner = np.array(rivals, dtype=np.int64).reshape(-1, 3).T.copy()
     kept, place_of = np.unique(position, return_inverse=True)
     return _Rows(
@@ -244,5 +262,6 @@ def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
         rival_at=torch.from_numpy(rival_at).to(device),
         rival=torch.from_numpy(rival).to(device),
         rival_owner=torch.from_numpy(rival_owner),
+        spans=spans,
         told=block[0][1].told,
     )
