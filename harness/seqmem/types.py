@@ -433,12 +433,15 @@ class Measure:
     Attributes:
         unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``.
         direction: which way is better; ``none`` where neither is.
+        margin: two rows closer than this are alike in practice, in the measure's unit, above 0; None where
+            nobody has said what is close. The test for "no effect" needs it.
     """
 
     name: str
     unit: str
     direction: Direction
     summary: str
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
