@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench test lint docs perf install clean
+.PHONY: bench test lint docs perf calibrate install clean
 
 bench: $(INSTALLED)
 	$(BIN)/seqmem bench --scenario memory_loops --strategy moment_avg
@@ -27,6 +27,10 @@ docs: $(INSTALLED)
 perf: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+# Synthetic learners with a known memory against every metric: a few hours on two cores.
+calibrate: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration --write docs/calibration.md
 
 install: $(INSTALLED)
 

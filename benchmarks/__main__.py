@@ -14,21 +14,22 @@ from benchmarks import strategies
 
 
 def main(only: list[str]) -> int:
-    """Measure the bars of all strategies, or of those named.
+    """Measure the bars of all strategies and of the metrics, or of those named.
 
     Raises:
         SystemExit: a name that has no bars.
     """
     torch.set_num_threads(1)
-    known = [found.name for found in pkgutil.iter_modules(strategies.__path__) if found.name != "bar"]
-    strange = sorted(set(only) - set(known))
+    names = [found.name for found in pkgutil.iter_modules(strategies.__path__) if found.name != "bar"]
+    modules = {name: f"benchmarks.strategies.{name}" for name in names} | {"metrics": "benchmarks.metrics"}
+    strange = sorted(set(only) - set(modules))
     if strange:
-        raise SystemExit(f"no bars of {', '.join(strange)}; there are: {', '.join(known)}")
+        raise SystemExit(f"no bars of {', '.join(strange)}; there are: {', '.join(modules)}")
     table = Table("bar", "figure", "limit", "kept", "note")
     missed = 0
-    for name in only or known:
+    for name in only or modules:
         print(f"measuring {name}", file=sys.stderr)
-        for bar in importlib.import_module(f"benchmarks.strategies.{name}").bars():
+        for bar in importlib.import_module(modules[name]).bars():
             missed += not bar.reached
             table.add_row(
                 bar.name,

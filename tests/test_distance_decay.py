@@ -88,13 +88,13 @@ def test_ages_count_from_a_fact_s_first_training(tmp_path: Path) -> None:
 
 
 def test_what_was_not_asked_gives_no_number_with_the_reason(tmp_path: Path) -> None:
-    run = write_record(tmp_path / "r", knows(FALLING), LAYOUT)
+    everything = write_record(tmp_path / "r", knows(FALLING), LAYOUT).probes
 
     def without(rows: pd.DataFrame) -> Mapping[str, Value]:
+        run = RunRecord.open(tmp_path / "r")
         run.__dict__["probes"] = rows
         return score(run)
 
-    everything = run.probes
     alone = without(everything[everything["twin_of"].isna()])
     assert "no twin was asked on the ladder" in alone["distance_decay"].reason
     assert alone["distance_decay.token_minus_word"].value == pytest.approx(0.2)

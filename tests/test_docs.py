@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pytest
 import typer.main
 
 import seqmem.cli  # noqa: F401, it hangs the verbs on the app
+from seqmem.api import load_metrics
 from seqmem.cli.app import app
+from seqmem.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -101,6 +104,46 @@ def test_commands_are_found_where_they_stand() -> None:
 def test_a_stale_command_is_noticed(text: str, inline: bool) -> None:
     with pytest.raises(typer.BadParameter.__mro__[1]):
         parse(Command("page", text, inline))
+
+
+def test_every_metric_has_a_page_and_a_line_in_the_table() -> None:
+    folder = REPOSITORY / "docs" / "metrics"
+    start = (folder / "README.md").read_text("utf-8")
+    assert "**Others**" not in start, "a metric that GROUPS in docs/generate.py does not name"
+    metrics = load_metrics(Registry.from_environment(autoload=False))[0]
+    assert {page.stem for page in folder.glob("*.md")} == {"README", *(metric.name for metric in metrics)}
+    for metric in metrics:
+        page = (folder / f"{metric.name}.md").read_text("utf-8")
+        assert f"[{metric.name}]({metric.name}.md)" in start
+        assert f"\nVersion {metric.version}: " in page
+        formulas = page.partition("## Formulas")[2]
+        for measure in metric.measures:
+            assert f"| `{measure.name}` | {measure.unit} | {measure.direction} |" in page
+            assert f"`{measure.name}`" in formulas, f"no function is found behind {measure.name}"
+
+
+def test_a_stale_page_is_noticed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("generate", REPOSITORY / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    monkeypatch.setattr("sys.argv", ["generate.py", "--check"])
+    plugins = Registry.from_environment(autoload=False)
+    pages = generate.metric_pages(plugins)
+    page = REPOSITORY / "docs" / "metrics" / "forgetting.md"
+    assert "F = mean_{j<T} (max_{l<T} a_lj - a_Tj)" in pages[page]
+    monkeypatch.setattr(generate, "metric_pages", lambda plugins: {**pages, page: pages[page] + "changed"})
+    assert generate.main() == 1
+    assert "docs/metrics/forgetting.md is out of date: run `make docs`" in capsys.readouterr().err
+
+
+LINK = re.compile(r"\]\(([^)#\s]+\.md)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    gone = [link for link in LINK.findall(page.read_text("utf-8")) if "://" not in link]
+    assert not [link for link in gone if not (page.parent / link).is_file()]
 
 
 def test_the_page_of_verbs_has_every_verb() -> None:

@@ -21,7 +21,7 @@ ROOTS = {
     "seqmem_scenarios": REPOSITORY / "scenarios",
 }
 
-TORCH_IN_HOST = {"models", "learner", "loop", "scoring", "checkpoint", "runner", "worker"}
+TORCH_IN_HOST = {"models", "learner", "loop", "scoring", "checkpoint", "runner", "worker", "cost_ratio"}
 """Modules of the host that compute; all others must be usable where there is no torch."""
 
 TORCH_IN_PACKAGES = ("seqmem_plugins.avalanche", "seqmem_plugins.strategies", "seqmem_scenarios.ladder")

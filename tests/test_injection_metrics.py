@@ -82,6 +82,14 @@ Learner = Callable[[str, str, Array, np.random.Generator], Array]
 """(group, rung, (n, k) steps) to l of n probes, nats per token."""
 
 
+def changed(run: RunRecord, **tables: pd.DataFrame) -> RunRecord:
+    """The same record with other tables in place of some."""
+    again = RunRecord(run.folder, run.info)
+    kept = {name: vars(run)[name] for name in ("items", "probes", "exposures", "experiences")}
+    vars(again).update(kept | tables)
+    return again
+
+
 def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **options: Any) -> RunRecord:
     """The record of a run in memory: the same tables as a run leaves on disk, as far as the metrics read them."""
     s, random = schedule, np.random.default_rng(seed)
@@ -137,6 +145,7 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
             "first_step": [*s.starts, end],
             "steps": [s.spacing] * s.injections + [s.rest],
             "start_from": None,
+            "save_as": None,
         }
     )
     return run
@@ -393,7 +402,7 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
         experience, due = stream.experience(index), defaultdict(list)
         for point in stream.probe_points(index):
             due[point.after].append(point)
-        experiences.append((experience.phase, experience.task_label, step, experience.steps, None))
+        experiences.append((experience.phase, experience.task_label, step, experience.steps, None, None))
         for after in range(experience.steps + 1):
             for point in due[after]:
                 for probe in stream.probe_sets[point.probe_set]:
@@ -415,7 +424,7 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     vars(run)["items"] = items
     vars(run)["probes"] = pd.DataFrame(probes, columns=names).merge(items, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
-    columns = ["phase", "task_label", "first_step", "steps", "start_from"]
+    columns = ["phase", "task_label", "first_step", "steps", "start_from", "save_as"]
     vars(run)["experiences"] = pd.DataFrame(experiences, columns=columns)
     return run
 
@@ -487,10 +496,13 @@ def test_an_answer_given_after_going_back_to_a_snapshot_is_none_of_this_fact() -
     run = record(right_later)
     assert number(score("initial_recall", run)["initial_recall"]) == 0  # first asked at step 2, wrongly
     assert number(score("initial_recall", run)["initial_recall.lag"]) == 1
-    vars(run)["probes"] = run.probes.assign(experience=(run.probes["step"] // 10).clip(upper=3))
-    vars(run)["experiences"] = run.experiences.assign(start_from=[None, "base", None, None])
-    vars(run)["exposures"] = run.exposures[run.exposures["step"] == 1]
-    vars(run)["probes"] = run.probes[run.probes["step"] >= 10]
+    probes = run.probes.assign(experience=(run.probes["step"] // 10).clip(upper=3))
+    run = changed(
+        run,
+        probes=probes[probes["step"] >= 10],
+        experiences=run.experiences.assign(start_from=[None, "base", None, None]),
+        exposures=run.exposures[run.exposures["step"] == 1],
+    )
     assert "asked after" in score("initial_recall", run)["initial_recall"].reason
 
 
@@ -536,6 +548,7 @@ def test_interference_is_compared_with_background() -> None:
             "first_step": starts[:-1],
             "steps": lengths,
             "start_from": None,
+            "save_as": None,
         }
     )
     firsts = {"duplicate": 1, "paraphrase": 21, "once": 41}
@@ -547,8 +560,8 @@ def test_interference_is_compared_with_background() -> None:
     assert number(found["interference"]) == pytest.approx(8 * (0.05 - 0.005))
     assert number(found["interference.background"]) == pytest.approx(8 * (0.02 - 0.005))
     assert number(found["interference.recall"]) == 0
-    vars(run)["items"] = run.items[run.items["group"] != "never"]
-    vars(run)["probes"] = run.probes[run.probes["group"] != "never"]
+    trained = run.items["group"] != "never"
+    run = changed(run, items=run.items[trained], probes=run.probes[run.probes["group"] != "never"])
     assert "no control" in score("interference", run)["interference"].reason
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -94,6 +95,7 @@ def test_table_states_interval_difference_p_and_rank(tmp_path: Path) -> None:
     assert board.verdicts["good"].endswith("better (p .016)")
     assert "no difference shown (p 1.000)" in board.verdicts["same"]
     assert board.verdicts["naive"].endswith("the reference")
+    assert cell.difference.raw_p == pytest.approx(2 / 256)
 
 
 def test_lower_is_better_where_a_measure_says_so(tmp_path: Path) -> None:
@@ -108,16 +110,216 @@ def test_few_seeds_have_no_rank_and_no_p(tmp_path: Path) -> None:
     table = lb.tabulate(rows, [metric({"naive": 0.3, "good": 0.6})], PRIMARY)
     (board,) = table.boards
     assert board.ranks == {"naive": None, "good": None}
-    assert "3 common seeds: a rank among 2 rows needs 6" in board.no_rank["good"]
+    assert board.no_rank["good"] == "no rank: 3 common seeds, a test needs 6"
     assert "no test (3 common seeds: a test needs 6)" in board.verdicts["good"]
     assert board.cells["good", "score"].difference is not None
 
 
-def test_six_seeds_cannot_decide_two_comparisons(tmp_path: Path) -> None:
+def test_six_seeds_decide_two_comparisons_where_both_differ(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 6) for name in ("naive", "good", "best")]
     (board,) = lb.tabulate(rows, [metric({"naive": 0.1, "good": 0.5, "best": 0.9})], PRIMARY).boards
-    assert "no verdict, 6 seeds cannot decide 2 comparisons, 7 can" in board.verdicts["best"]
-    assert board.ranks["best"] is None
+    assert board.verdicts["best"].endswith("better (p .031)")
+    assert board.ranks == {"naive": 3, "good": 2, "best": 1}
+
+
+def test_six_seeds_cannot_decide_two_comparisons_where_one_differs(tmp_path: Path) -> None:
+    """1/32 doubled is .0625: `good` could not be told whatever it scored, `same` could, beside `good`."""
+    rows = [row(tmp_path, name, 6) for name in ("naive", "good", "same")]
+    (board,) = lb.tabulate(rows, [metric({"naive": 0.1, "good": 0.5, "same": 0.1})], PRIMARY).boards
+    few = "with 6 common seeds and 2 comparisons a row that differs alone cannot be told, with 7 it can"
+    assert board.verdicts["good"].endswith(f": no verdict, {few} (p .062)")
+    assert board.verdicts["same"].endswith(": no difference shown (p 1.000)")
+    assert board.ranks == {"naive": None, "good": 1, "same": None}
+    assert board.no_rank == {"naive": f"no rank: {few}", "same": f"no rank: {few}"}
+
+
+def test_ranks_and_verdicts_go_by_adjusted_p_values(tmp_path: Path) -> None:
+    """6 of 256 ways to set the signs are as far out: .023 alone, .070 among three comparisons."""
+    slight = (-0.04, 0.27, 0.21, 0.35, 0.02, 0.17, 0.19, 0.06)
+
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        return {"score": Value(0.3 + (slight[run.seed] if run.info["label"] == "slight" else 0.0))}
+
+    rows = [row(tmp_path, name, 8) for name in ("naive", "same", "equal", "slight")]
+    spec = MetricSpec("score", "1", "", metric({}).measures, compute)
+    (board,) = lb.tabulate(rows, [spec], PRIMARY).boards
+    difference = board.cells["slight", "score"].difference
+    assert difference is not None and difference.raw_p == pytest.approx(6 / 256)
+    assert difference.p == pytest.approx(3 * 6 / 256)
+    assert "no difference shown" in board.verdicts["slight"]
+    assert board.ranks["naive"] == board.ranks["same"] == board.ranks["equal"] == 1
+
+
+NOISE = (0.02, -0.02, 0.01, -0.01, 0.0, 0.02, -0.02, 0.0)
+
+
+def noisy(means: Mapping[str, float], margin: float | None = None, direction: str = "higher") -> MetricSpec:
+    """Gives a row's mean, and `NOISE` per seed to every row but the reference."""
+
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        label = run.info["label"]
+        return {"score": Value(means[label] + (NOISE[run.seed] if label != "naive" else 0.0), 10)}
+
+    measure = Measure("score", "fraction", direction, "a number", margin)  # type: ignore[arg-type]
+    return MetricSpec("score", "1", "a number", (measure,), compute)
+
+
+@pytest.mark.parametrize(
+    ("mean", "margin", "direction", "said"),
+    [
+        (0.5, None, "higher", "better (p .008)"),
+        (0.5, None, "lower", "worse (p .008)"),
+        (0.5, None, "none", "higher (p .008)"),
+        (0.1, None, "none", "lower (p .008)"),
+        (0.35, 0.075, "higher", "better (p .008), but by less than .075"),
+        (0.3, 0.05, "higher", "the same within ±.05 (p 1.000)"),
+        (0.3, 0.005, "higher", "no difference shown, the interval could have seen .02 (p 1.000)"),
+        (0.3, None, "higher", "no difference shown, the interval could have seen .02 (p 1.000)"),
+    ],
+)
+def test_a_verdict_is_one_of_few_outcomes(
+    mean: float, margin: float | None, direction: str, said: str, tmp_path: Path
+) -> None:
+    """s of `NOISE` is .01604: detectable 1.156 s = .0185; 90 % interval of no difference: +-.0107."""
+    rows = [row(tmp_path, name, 8) for name in ("naive", "other")]
+    (board,) = lb.tabulate(rows, [noisy({"naive": 0.3, "other": mean}, margin, direction)], PRIMARY).boards
+    assert board.verdicts["other"].partition("]: ")[2] == said
+
+
+def test_only_the_primary_measure_is_tested(tmp_path: Path) -> None:
+    measures = (*metric({}).measures, Measure("other", "fraction", "higher", "another number"))
+    spec = MetricSpec(
+        "two", "1", "", measures, lambda run, _: {m.name: Value(0.1 * run.seed) for m in measures}
+    )
+    rows = [row(tmp_path, name, 8) for name in ("naive", "good")]
+    (board,) = lb.tabulate(rows, [spec], PRIMARY).boards
+    first, second = (board.cells["good", name].difference for name in ("score", "other"))
+    assert first is not None and second is not None
+    assert (first.p, second.p, second.raw_p) == (1.0, None, 1.0)
+
+
+def cells_of(text: str, title: str) -> list[dict[str, str]]:
+    """The lines of the table under a heading of Markdown, by column."""
+    lines = [line for line in text.partition(f"### {title}\n")[2].splitlines() if line][:99]
+    lines = lines[: next(i for i, line in enumerate([*lines, ""]) if not line.startswith("|"))]
+    head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, cells, strict=True)) for cells in body]
+
+
+def test_the_first_tables_hold_tests_and_costs(tmp_path: Path) -> None:
+    spec = noisy({"naive": 0.3, "other": 0.3}, margin=0.05)
+    bill = (
+        Measure("read", "tokens", "lower", "", role="tokens"),
+        Measure("kept", "model sizes", "lower", "", role="state"),
+    )
+    costs = MetricSpec("bill", "1", "", bill, lambda run, _: {"read": Value(73474.0), "kept": Value(0.5)})
+    rows = [row(tmp_path, "naive", 8), lb.replace(row(tmp_path, "other", 8), cost=1.324)]
+    table = lb.tabulate(rows, [spec, costs], PRIMARY)
+    text = tables.to_markdown(table)
+    naive, other = cells_of(text, "Primary measure")
+    assert other["p (FDR)"] == "1.000" and other["smallest detectable"] == ".02"
+    assert other["no effect (within ±.05)"] == "shown"
+    assert naive["difference to naive"] == "reference" and naive["p (FDR)"] == ""
+    naive, other = cells_of(text, "Cost and evidence")
+    assert other["step time / naive"] == "1.32" and naive["step time / naive"] == "- (1)"
+    assert "(1) not measured: seqmem bench --measure-cost" in text
+    assert (other["extra state (model sizes)"], other["trained tokens"]) == ("0.5", "73,474")
+    assert (other["seeds"], other["items"]) == ("8", "80")
+    found = {record["row"]: record for record in tables.to_records(table) if record["primary"]}
+    assert found["other"]["step_time"] == 1.324 and found["other"]["equivalent"] is True
+    assert found["other"]["detectable"] == pytest.approx(0.01854, abs=1e-5)
+    assert found["other"]["raw_p"] == found["other"]["p"] == 1.0 and found["other"]["margin"] == 0.05
+    assert found["naive"]["raw_p"] is None and found["naive"]["step_time"] is None
+
+
+def test_costs_nobody_measures_say_so(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", "other")]
+    text = tables.to_markdown(lb.tabulate(rows, [metric({"naive": 0.3, "other": 0.6})], PRIMARY))
+    assert cells_of(text, "Cost and evidence")[1]["trained tokens"].startswith("- (")
+    assert "no metric gives it" in text
+    assert "the measure states no margin within which rows are alike" in text
+    assert "every seed gives the same difference" in text
+
+
+def test_the_first_tables_fit_a_terminal_of_120_columns(tmp_path: Path) -> None:
+    names = ("naive", "avalanche:SynapticIntelligence")
+    rows = [row(tmp_path, name, 8) for name in names]
+    spec = noisy(dict(zip(names, (0.9, 0.3), strict=True)), margin=0.025)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(tables.to_rich(lb.tabulate(rows, [spec], PRIMARY), all_measures=False))
+    shown = console.export_text()
+    assert "│ avalanche:SynapticIntelligence │ 2    │ .30 [.29, .31] │ -.60 [-.61, -.59] │ .008 " in shown
+    assert "…" not in shown
+
+
+def two_measures(good: float) -> MetricSpec:
+    """`up` differs by `good` with a little noise, `still` not at all, `half` lacks its odd seeds in `good`."""
+    measures = tuple(
+        Measure(name, "fraction", "higher", "", margin)
+        for name, margin in (("up", 0.05), ("still", 0.05), ("half", None))
+    )
+
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        mine = run.info["label"] == "good"
+        up = 0.3 + mine * (good + NOISE[run.seed])
+        half = Value(None, reason="odd") if mine and run.seed % 2 else Value(0.1 * run.seed)
+        return {"up": Value(up), "still": Value(0.5), "half": half}
+
+    return MetricSpec("two", "1", "", measures, compute)
+
+
+def test_two_rows_are_compared_on_every_measure_as_one_family(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", "good", "third")]
+    spec = two_measures(0.4)
+    scores = lb.score_rows(rows, [spec])
+    up, still, half = lb.compare(scores, "good", "naive", spec.measures)
+    assert up.difference is not None and up.difference.interval.mean == pytest.approx(0.4)
+    assert up.difference.raw_p == pytest.approx(2 / 256)
+    assert up.difference.p == pytest.approx(2 * 2 / 256)  # of two tests: `half` has too few seeds
+    assert up.difference.equivalent is False
+    assert up.first is not None and up.first.mean == pytest.approx(0.7)
+    assert up.second is not None and up.second.mean == pytest.approx(0.3)
+    assert still.difference is not None and still.difference.equivalent is True
+    assert still.difference.p == 1.0 and still.difference.detectable is None
+    assert half.difference is not None and half.difference.interval.n == 4 and half.difference.p is None
+    assert half.second is not None and half.second.n == 8 and half.reason == ""
+    back = lb.compare(scores, "naive", "good", spec.measures)[0].difference
+    assert back is not None and back.interval.mean == pytest.approx(-0.4)
+
+
+def test_a_comparison_without_common_seeds_says_so(tmp_path: Path) -> None:
+    spec = metric({"naive": 0.3, "none": None, "late": 0.3})
+    rows = [row(tmp_path, "naive", 2), row(tmp_path, "none", 2), row(tmp_path, "late", 4)]
+    rows[2] = lb.replace(rows[2], runs={seed: rows[2].runs[seed] for seed in (2, 3)})
+    scores = lb.score_rows(rows, [spec])
+    (found,) = lb.compare(scores, "none", "naive", spec.measures)
+    assert found.difference is None and found.first is None
+    assert found.reason == "none: nobody | knows"
+    (found,) = lb.compare(scores, "late", "naive", spec.measures)
+    assert found.difference is None and found.reason == "no seed has a value in both late and naive"
+    for a, b, said in (
+        ("naiv", "late", "no row 'naiv' with a finished run; rows: naive, none, late"),
+        ("late", "late", "both rows are 'late'; give two different ones of: naive, none, late"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            lb.compare(scores, a, b, spec.measures)
+
+
+def test_a_comparison_is_printed_whole(tmp_path: Path) -> None:
+    rows = [row(tmp_path, name, 8) for name in ("naive", HOSTILE)]
+    absent = Measure("absent", "steps", "none", "")
+    spec = noisy({"naive": 0.3, HOSTILE: 0.5}, margin=0.05)
+    found = lb.compare(lb.score_rows(rows, [spec]), HOSTILE, "naive", (*spec.measures, absent))
+    text = tables.comparison_markdown(found, HOSTILE, "naive")
+    assert text == tables.comparison_markdown(found, HOSTILE, "naive")
+    assert "| score | fraction ↑ | .20 \\[.19, .21\\] | .008 | .02 | not shown | 8 |" in text
+    assert "| score | fraction ↑ | .50 \\[.49, .51\\] | .30 |" in text
+    assert "| absent | no metric gives it |" in text
+    assert "<script" not in text and "\n# head" not in text and "\x1b" not in text and "@me" not in text
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(tables.comparison_rich(found, HOSTILE, "naive"))
+    shown = console.export_text()
+    assert ".20 [.19, .21]" in shown and "[red]b[/red]" in shown and "\x1b" not in shown
 
 
 def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
@@ -153,7 +355,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "<script" not in text and "\n# head" not in text and "https://" not in text and "**b**" not in text
     assert "\x1b" not in text and "\u202e" not in text and "@me" not in text
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
-    assert widths <= {5, 4, 8}
+    assert widths <= {5, 4, 8, 7}
     lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
     assert all(not line["row"].startswith("=") for line in lines)
     console = Console(width=400, record=True, file=io.StringIO())
@@ -165,8 +367,64 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_builds_are_the_same_bytes(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 3) for name in ("naive", "good")]
     spec = metric({"naive": 0.3, "good": 0.6})
-    for write in (tables.to_markdown, tables.to_csv, tables.to_json):
+    for write in (tables.to_markdown, tables.to_csv, tables.to_json, tables.to_latex):
         assert write(lb.tabulate(rows, [spec], PRIMARY)) == write(lb.tabulate(rows, [spec], PRIMARY))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        (
+            r"a&b%c$d#e_f{g}h~i^j\k",
+            r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k",
+        ),
+        ("score ↑ ↓ → ± − ×", r"score $\uparrow$ $\downarrow$ $\rightarrow$ $\pm$ $-$ $\times$"),
+        (".41 [-.35, 2]", r".41 {[}$-$.35, 2{]}"),
+        ("x-2 --lr=-1 ''a,,b", r"x-2 -{}-lr=$-$1 '{}'a,{},b"),
+        ('*a <b> |c| `d` "e"', r"{*}a $<$b$>$ $|$c$|$ {`}d{`} {''}e{''}"),
+        ("é Ö 中 Ω ß\n\x1b[31m\u202e", r"é Ö {[}U+4E2D{]} {[}U+03A9{]} {[}U+00DF{]} {[}31m"),
+        (
+            r"\input{/etc/passwd} ^^41",
+            r"\textbackslash{}input\{/etc/passwd\} \textasciicircum{}\textasciicircum{}41",
+        ),
+    ],
+)
+def test_latex_prints_text_as_it_is(text: str, escaped: str) -> None:
+    assert tables.escape_latex(text) == escaped
+
+
+KNOWN_COMMANDS = {
+    *("begin", "end", "centering", "footnotesize", "setlength", "tabcolsep", "caption", "par", "usepackage"),
+    *("toprule", "midrule", "bottomrule", "textasciitilde", "textasciicircum", "textbackslash"),
+    *("uparrow", "downarrow", "rightarrow", "leftarrow", "pm", "times"),
+}
+
+
+def test_a_latex_table_is_whole_and_uses_known_commands_only(tmp_path: Path) -> None:
+    hostile = r"\evil{x} & 50% $a$ #1 a_b ^^41 ~ } {" + HOSTILE
+    rows = [row(tmp_path, "naive", 8), row(tmp_path, hostile, 8)]
+    text = tables.to_latex(lb.tabulate(rows, [noisy({"naive": 0.3, hostile: 0.1}, margin=0.05)], PRIMARY))
+    source = text.partition("\n")[2]  # after the comment
+    assert set(re.findall(r"\\([a-zA-Z]+)", source)) <= KNOWN_COMMANDS
+    plain = re.sub(r"\\[^a-zA-Z]", "", source)
+    assert not re.search(r"[%#~^]", plain) and plain.count("$") % 2 == 0
+    depth = 0
+    for sign in plain:
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert re.findall(r"\\begin\{(\w+)\}", source) == ["table", *["tabular"] * 5, "table", *["tabular"] * 4]
+    assert source.count(r"\begin{") == source.count(r"\end{")
+    first, second = source.split(r"\begin{table}")[1:]
+    for part, columns in ((first, 7), (second, 6)):
+        body = part.partition(r"\midrule")[2].partition(r"\bottomrule")[0].strip().splitlines()
+        assert [len(re.findall(r"(?<!\\)&", line)) for line in body] == [columns - 1] * 2
+        assert all(line.endswith(r" \\") for line in body)
+    assert r"\caption{memory\_loops, tiny: primary measure. A seed varies" in first
+    assert r"$-$.20 {[}$-$.21, $-$.19{]} & .008 & .02 & not shown \\" in first
+    assert (
+        "\n\\par (1) not measured: seqmem bench -{}-measure-cost\n" in second and "measure-cost" not in first
+    )
 
 
 def test_json_holds_what_a_reader_needs_to_check(tmp_path: Path) -> None:

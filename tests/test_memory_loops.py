@@ -744,3 +744,104 @@ def test_rows_too_short_for_a_fact_are_refused_with_what_to_raise() -> None:
 def test_a_model_too_short_for_the_probes_is_refused() -> None:
     with pytest.raises(UsageError, match=r"probe .+ has \d+ tokens, the model reads 30"):
         made(max_positions=30)
+
+
+# -- learning again ----------------------------------------------------------------------------------------
+
+
+def learning_points(built: Built, index: int) -> list[tuple[int, str]]:
+    return [
+        (point.after, point.probe_set)
+        for point in built.stream.probe_points(index)
+        if point.schedule == "learning"
+    ]
+
+
+def test_without_relearn_nothing_is_kept_and_nothing_asked_step_by_step() -> None:
+    built = made()
+    assert len(built.experiences) == 5 and built.rests[-1].save_as is None
+    assert all(e.start_from is None for e in built.experiences)
+    assert not [point for index in range(5) for point in learning_points(built, index)]
+
+
+def test_branches_after_the_rest_train_the_rows_of_each_first_visit_again() -> None:
+    built = made(relearn=True, repeats=2)
+    again, new = built.experiences[5:7], built.experiences[7]
+    assert [e.name for e in built.experiences[4:]] == [
+        "rest unrelated",
+        "loop 0 again",
+        "loop 1 again",
+        "new facts",
+    ]
+    assert built.rests[-1].save_as == "rested"
+    assert {e.start_from for e in (*again, new)} == {"rested"} and labels([*again, new]) == [0, 1, 2]
+    for branch, visit in zip(again, built.visits[:2], strict=True):
+        assert [ids(batch) for batch in branch.batches] == [ids(batch) for batch in visit.batches[1:4]]
+        assert branch.repeats == 2 and branch.moments == "carry"
+    stated = {fact for e in built.experiences[:7] for facts in stating(e) for fact in facts}
+    fresh = {fact for facts in stating(new) for fact in facts}
+    assert len(fresh) == 4 and not fresh & stated
+    assert [len(batch) for batch in new.batches] == [len(batch) for batch in again[0].batches]
+
+
+def test_learning_is_asked_before_and_after_every_memory_step() -> None:
+    built = made(relearn=True, repeats=2, insert_at_cycle=1)
+    # 3 memory batches of 2 steps each, after one prose batch of 2
+    assert not learning_points(built, 0) and not learning_points(built, 1)
+    for loop in (0, 1):
+        assert learning_points(built, 2 + loop) == [(2 + i, f"loop {loop}") for i in range(7)]
+    for loop in (0, 1, 2):
+        assert learning_points(built, 5 + loop) == [(i, f"loop {loop}") for i in range(7)]
+    for loop in (0, 1, 2):
+        asked = built.stream.probe_sets[f"loop {loop}"]
+        assert len(asked) == 4 and {probe.task_label for probe in asked} == {loop}
+        assert {(p.relation, p.cue, p.twin_of) for p in asked} == {("question", "none", None)}
+        assert {p.fact for p in asked} == {f for facts in stating(built.experiences[5 + loop]) for f in facts}
+
+
+def test_relearning_leaves_the_stream_before_it_alone() -> None:
+    plain, branched = made(), made(relearn=True)
+    for one, other in zip(plain.experiences, branched.experiences, strict=False):
+        assert ids([r for b in one.batches for r in b]) == ids([r for b in other.batches for r in b])
+        without = [p for p in branched.stream.probe_points(one.index) if p.schedule != "learning"]
+        assert tuple(without) == plain.stream.probe_points(one.index)
+    assert plain.stream.probe_sets.items() <= branched.stream.probe_sets.items()
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"repeats": 2, "new_loop": 1}, {"facts_per_loop": 9, "rest": "both"}]
+)
+def test_the_outline_counts_the_branches(changes: dict[str, Any]) -> None:
+    built = made(relearn=True, **changes)
+    said = outline(built.options)
+    assert said.branches and said.primary == "relearning_savings"
+    assert said.experiences == len(built.experiences)
+    assert said.steps == sum(e.steps for e in built.experiences)
+    assert said.loops == len({e.task_label for e in built.experiences if e.task_label is not None})
+    rows = sum(
+        len(probe.choices) or 1
+        for index in range(built.stream.length)
+        for point in built.stream.probe_points(index)
+        for probe in built.stream.probe_sets[point.probe_set]
+    )
+    assert rows <= said.probe_rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({"rest": "none"}, "a rest phase"),
+        ({"facts_per_loop": 0}, "facts_per_loop above 0"),
+        ({"variant": "conflict"}, "variant own"),
+        ({"setting": True}, "setting off"),
+    ],
+)
+def test_relearning_says_what_it_needs(changes: dict[str, Any], needs: str) -> None:
+    with pytest.raises(UsageError, match=f"relearn needs {needs}"):
+        made(relearn=True, **changes)
+
+
+def test_the_preset_relearn_learns_at_once_and_again() -> None:
+    built = made(**{**PRESETS["relearn"], "loops": 2})
+    assert len(built.visits) == 2 + 3 and built.visits[0].steps == 1 + 24
+    assert [e.steps for e in built.visits[2:]] == [24, 24, 24]

@@ -11,7 +11,7 @@ from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import MetricSpec, RunRecord, Value
 from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
-from seqmem_plugins.metrics.retention import fit_half_life
+from seqmem_plugins.metrics.retention import fit_half_lives
 
 NAMES = (
     "average_accuracy backward_transfer cost forgetting general_ability latent_revival learning_accuracy "
@@ -81,7 +81,8 @@ def test_accuracies_of_a_perfect_memory(tmp_path: Path) -> None:
     assert number(score("backward_transfer", run)["backward_transfer"]) == 0
     assert number(score("twin_recall", run)["twin_recall"]) == 0
     assert number(score("retention", run)["retention.auc"]) == 1
-    assert "does not fall" in score("retention", run)["retention.half_life"].reason
+    assert number(score("retention", run)["retention.half_life"]) == pytest.approx(np.log10(200))
+    assert number(score("retention", run)["retention.censored"]) == 1
 
 
 def test_accuracies_of_a_memory_of_one_visit(tmp_path: Path) -> None:
@@ -100,21 +101,25 @@ def test_half_life_of_the_rest_is_found(tmp_path: Path) -> None:
     run = write_record(tmp_path / "run", learner, Layout(facts=50))
     values = score("retention", run)
     assert number(values["retention"]) == pytest.approx(2 ** (-200 / 60), abs=0.01)
-    assert number(values["retention.half_life"]) == pytest.approx(60, rel=0.03)
+    assert 10 ** number(values["retention.half_life"]) == pytest.approx(60, rel=0.03)
+    assert number(values["retention.censored"]) == 0
+    low, high = (number(values[f"retention.half_life_{end}"]) for end in ("low", "high"))
+    assert np.log10(40) < low < np.log10(60) < high < np.log10(90)
 
 
 def test_fit_prefers_the_form_that_made_the_curve() -> None:
     steps = np.unique(np.geomspace(1, 1000, 15).astype(int)).astype(float)
-    assert fit_half_life(steps, 0.8 * np.exp(-steps / 100)) == (
-        pytest.approx(100 * np.log(2), rel=1e-3),
-        "exponential",
-    )
-    assert fit_half_life(steps, 0.8 * (1 + steps) ** -0.3) == (
-        pytest.approx(2 ** (1 / 0.3) - 1, rel=1e-3),
-        "power",
-    )
-    assert fit_half_life(steps, 0.9 - 0.2 * np.log10(1 + steps))[1] == "log-linear"
-    assert fit_half_life(steps, 0.5 + 0.01 * (-1) ** np.arange(len(steps)))[1] == "constant"
+    made = [
+        0.8 * np.exp(-steps / 100),
+        0.8 * (1 + steps) ** -0.3,
+        0.9 - 0.2 * np.log10(1 + steps),
+        0.5 + 0.01 * (-1) ** np.arange(len(steps)),
+    ]
+    found = fit_half_lives(steps, np.array(made))
+    assert found.name.tolist() == ["exponential", "power", "log-linear", "constant"]
+    assert found.half_life[:2] == pytest.approx([100 * np.log(2), 2 ** (1 / 0.3) - 1], rel=1e-3)
+    assert found.half_life[2] == pytest.approx(10 ** (0.45 / 0.2) - 1, rel=1e-3)
+    assert np.isinf(found.half_life[3])
 
 
 def test_loop_contrast_is_zero_when_recall_depends_on_age_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from small_runs import installed, job_of, planned, small_model
 from seqmem import ScenarioSpec, UsageError
 from seqmem.checkpoint import digest
 from seqmem.plan import Plan, Request, plan
-from seqmem.runner import _build
+from seqmem.runner import build_run
 from seqmem_scenarios.memory_loops import MemoryLoopsOptions
 
 
@@ -180,7 +180,7 @@ def test_a_model_from_scratch_has_weights_of_its_seed_and_none_of_its_own(tmp_pa
         return replace(installed().load("scenario", "memory_loops").outline(options), from_scratch=True)
 
     def first_weights(registry: Any, seed: int) -> str:
-        run, _ = _build(job_of(planned(model, seed=seed, registry=registry), tmp_path / "run"), registry)
+        run, _ = build_run(job_of(planned(model, seed=seed, registry=registry), tmp_path / "run"), registry)
         return digest(run.learner.tensors())
 
     anew: Any = Changed(outline=scratch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from seqmem.recipe import Job
 from seqmem.registry import Registry
 from seqmem.store import Store, Todo, find_boards, read_bench
 from seqmem.tables import to_csv, to_json, to_markdown, to_records
+from seqmem.text import clean
 from seqmem.types import MetricSpec, Stream
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def bench(
     checkpoint_every: int = CHECKPOINT_EVERY,
     keep_checkpoints: bool = False,
     save_models: bool = False,
+    measure_cost: bool = False,
     display: DisplayName = "auto",
     disabled: frozenset[str] = frozenset(),
     **request: Any,
@@ -153,55 +156,115 @@ def bench(
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: keep the last checkpoints of finished runs.
         save_models: leave every trained model in its record, as transformers loads it.
+        measure_cost: time every row's steps beside the reference's, see `seqmem.cost_ratio`.
         display: what to show meanwhile.
         disabled: plugins to leave out.
-        **request: any further field of `seqmem.plan.Request`: preset, seeds, sweep, text, optimizer, lr,
+        **request: any further field of `seqmem.plan.Request`: preset, seeds, sweep, tuned, text, optimizer, lr,
             revision, dtype, attention, device, threads, probing, reference, controls.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
     """
     registry = Registry.from_environment(disabled)
+    planned = plan(request_of(scenario, strategy, model, set, **request), registry)
+    store = Store(Path(out))
+    with store.locked():
+        outcome, interrupted = carry_out(
+            planned,
+            store,
+            planned.asked(),
+            workers=workers,
+            resume=resume,
+            force=force,
+            checkpoint_every=checkpoint_every,
+            keep_checkpoints=keep_checkpoints,
+            save_models=save_models,
+            display=display,
+            disabled=disabled,
+        )
+        unmeasured: list[str] = []
+        if measure_cost and not interrupted:
+            try:
+                unmeasured = _measure_cost(planned, store, registry, display)
+            except KeyboardInterrupt:  # the runs have finished: their tables are made
+                interrupted = True
+        metrics, unreadable = load_metrics(registry)
+        unreadable = [*planned.left_out, *unreadable, *unmeasured]
+        boards = [_board(store, planned, board, metrics, outcome) for board in planned.boards]
+    return BenchResult(boards, failed_runs(planned, outcome), unreadable, interrupted)
+
+
+def request_of(
+    scenario: str | Sequence[str],
+    strategy: str | Sequence[str],
+    model: str | Sequence[str],
+    set: Mapping[str, Any] | Sequence[str],
+    **request: Any,
+) -> Request:
+    """A request as notebooks write it: one name or several, seeds as numbers, options as a mapping."""
     if "seeds" in request and not isinstance(request["seeds"], str):
         request["seeds"] = ",".join(str(seed) for seed in request["seeds"])
-    if isinstance(request.get("sweep"), str):
-        request["sweep"] = (request["sweep"],)
-    asked = Request(
+    for name in ("sweep", "tuned"):
+        if name in request:
+            given = request[name]
+            request[name] = tuple(map(str, (given,) if isinstance(given, str | Path) else given))
+    return Request(
         scenario=_names(scenario),
         strategy=_names(strategy),
         model=_names(model),
         set=_assignments(set),
         **request,
     )
+
+
+def carry_out(
+    planned: Plan,
+    store: Store,
+    asked: Mapping[str, Any],
+    *,
+    workers: int | None,
+    resume: bool,
+    force: bool,
+    checkpoint_every: int,
+    display: DisplayName,
+    disabled: frozenset[str],
+    keep_checkpoints: bool = False,
+    save_models: bool = False,
+) -> tuple[Mapping[str, dict[str, Any]], bool]:
+    """Make the runs of a plan that are not finished in the store; `asked` goes on their record.
+
+    Returns:
+        The last event of each run that was started, by its id, and whether Ctrl-C left some undone.
+
+    Raises:
+        UsageError: what `Store.todo` refuses, or what the first worker refuses; nothing was written.
+    """
     if checkpoint_every < 1 or (workers is not None and workers < 1):
         raise UsageError("--checkpoint-every and --workers must be at least 1")
-    planned = plan(asked, registry)
-    store = Store(Path(out))
-    with store.locked():
-        todo = store.todo(planned, resume=resume, force=force, models=save_models)
-        jobs = [
-            _job(
-                run,
-                store,
-                asked,
-                checkpoint_every,
-                keep_checkpoints,
-                save_models,
-                run.recipe.id in todo.resume,
-                disabled,
-            )
-            for run in todo.start
-        ]
-        outcome, interrupted = _carry_out(planned, todo, jobs, workers, display)
-        metrics, unreadable = load_metrics(registry)
-        unreadable = [*planned.left_out, *unreadable]
-        boards = [_board(store, planned, board, metrics, outcome) for board in planned.boards]
-    failed = {
+    todo = store.todo(planned, resume=resume, force=force, models=save_models)
+    jobs = [
+        job_of(
+            run,
+            store,
+            asked,
+            checkpoint_every=checkpoint_every,
+            keep_checkpoints=keep_checkpoints,
+            save_models=save_models,
+            resume=run.recipe.id in todo.resume,
+            disabled=disabled,
+        )
+        for run in todo.start
+    ]
+    return _work(planned, todo, jobs, workers, display)
+
+
+def failed_runs(planned: Plan, outcome: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Run name to the reason why it failed."""
+    return {
         planned.runs[run_id].name: str(event.get("reason", ""))
         for run_id, event in outcome.items()
         if event["event"] == "failed"
     }
-    return BenchResult(boards, failed, unreadable, interrupted)
 
 
 def stream(
@@ -244,7 +307,7 @@ def stream(
     if len(runs) > 1:
         swept = ", ".join(registry.load("scenario", scenario).sweep[preset])
         raise UsageError(f"preset {preset} of {scenario} sweeps {swept}; set it to one value")
-    job = _job(runs[0], Store(Path()), request, CHECKPOINT_EVERY, False, False, False, frozenset())
+    job = job_of(runs[0], Store(Path()), request.asked())
     return build_stream(job, registry, tokenizer_of(job))[0]
 
 
@@ -344,7 +407,25 @@ def _board(
     return write_board(folder, board.name, board.scenario, board.primary, rows, metrics)
 
 
-def _carry_out(
+def _measure_cost(planned: Plan, store: Store, registry: Registry, display: DisplayName) -> list[str]:
+    """Write what a step of each row costs beside every board; a line for each row that cannot be measured."""
+    from seqmem.cost_ratio import measure_board
+
+    def say(text: str) -> None:
+        if display != "none":
+            print(clean(text), file=sys.stderr, flush=True)
+
+    unmeasured = []
+    for board in planned.boards:
+        cost = measure_board(planned, board, registry, say)
+        store.write_cost(board, cost)
+        unmeasured += [
+            f"step time of {label}: {row['reason']}" for label, row in cost["rows"].items() if "reason" in row
+        ]
+    return unmeasured
+
+
+def _work(
     planned: Plan, todo: Todo, jobs: Sequence[Job], workers: int | None, display: DisplayName
 ) -> tuple[Mapping[str, dict[str, Any]], bool]:
     if not jobs:
@@ -394,19 +475,21 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _job(
+def job_of(
     run: PlannedRun,
     store: Store,
-    request: Request,
-    checkpoint_every: int,
-    keep_checkpoints: bool,
-    save_models: bool,
-    resume: bool,
-    disabled: frozenset[str],
+    asked: Mapping[str, Any],
+    *,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    keep_checkpoints: bool = False,
+    save_models: bool = False,
+    resume: bool = False,
+    disabled: frozenset[str] = frozenset(),
 ) -> Job:
+    """What a worker needs to carry out a planned run."""
     return Job(
         recipe=run.recipe,
-        asked=request.asked(),
+        asked=dict(asked),
         folder=str(store.record_folder(run).absolute()),
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),

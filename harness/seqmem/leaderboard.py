@@ -16,17 +16,18 @@ import pandas as pd
 from seqmem.errors import NotApplicable, PluginError, UsageError
 from seqmem.record import RunRecord
 from seqmem.stats import (
+    ALPHA,
+    MIN_SEEDS_FOR_P,
     Difference,
     Interval,
-    holm,
+    false_discovery,
     paired_difference,
     seeds_needed,
-    sign_flip_p,
     t_interval,
+    undecidable,
 )
 from seqmem.types import Measure, MetricSpec, Value
 
-ALPHA = 0.05
 SCORE_COLUMNS = ("row", "seed", "metric", "measure", "value", "n_items", "reason")
 FAILED = "the metric failed: "
 """How the reason of a value begins that is missing because its metric raised an exception."""
@@ -45,6 +46,7 @@ class Row:
             None where there is no reference.
         swept: swept option to its value, e.g. ``{"strategy.target": 0.5}``.
         failed: seed to the one-line reason of a run that did not finish.
+        cost: time of a training step over that of the reference row's; None where it was not measured.
     """
 
     label: str
@@ -54,6 +56,7 @@ class Row:
     reference: str | None = None
     swept: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[int, str] = field(default_factory=dict)
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,30 @@ class Cell:
     Attributes:
         interval: mean over the seeds that have a value; None when none has.
         items: facts, documents or curves behind it, summed over those seeds.
-        difference: to the reference row, on the primary measure with its p-value adjusted by Holm;
-            None for the reference itself and where no seed is shared.
+        difference: to the reference row; its `p` stands on the primary measure only, adjusted over the rows
+            compared with the reference. None for the reference itself and where no seed is shared.
         reason: why seeds lack a value, or why there is no interval.
     """
 
     interval: Interval | None
     items: int
+    difference: Difference | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of two rows, the first minus the second.
+
+    Attributes:
+        first, second: each row's own mean over all its seeds; None where no seed has a value.
+        difference: over the seeds both have, `p` adjusted over the measures compared; None without such a seed.
+        reason: why a row has no value, or there is no difference; empty where nothing is missing.
+    """
+
+    measure: Measure
+    first: Interval | None
+    second: Interval | None
     difference: Difference | None
     reason: str
 
@@ -228,6 +248,57 @@ def tabulate(
     return Table(tuple(boards), scores)
 
 
+def compare(scores: pd.DataFrame, a: str, b: str, measures: Sequence[Measure]) -> list[Comparison]:
+    """Row `a` minus row `b`, paired by seed, on each of the measures: one family of tests.
+
+    Args:
+        scores: what `score_rows` gave.
+        a: label of a row in it.
+        b: label of the row taken off.
+        measures: those compared, in the order given.
+
+    Raises:
+        UsageError: `scores` has no such row, or both are the same.
+    """
+    labels = list(dict.fromkeys(map(str, scores["row"])))
+    for label in (a, b):
+        if label not in labels:
+            raise UsageError(f"no row {label!r} with a finished run; rows: {', '.join(labels) or 'none'}")
+    if a == b:
+        raise UsageError(f"both rows are {a!r}; give two different ones of: {', '.join(labels)}")
+    values = _values(scores)
+    compared = []
+    for measure in measures:
+        own, other = _by_seed(values, a, measure.name), _by_seed(values, b, measure.name)
+        found = paired_difference(own, other, measure.margin)
+        missing = {
+            label: _cell(label, measure, None, values).reason
+            if (label, measure.name) in values
+            else "no metric gives it"
+            for label, seeds in ((a, own), (b, other))
+            if not seeds
+        }
+        reason = "; ".join(f"{label}: {why}" for label, why in missing.items())
+        if len(missing) == 2 and missing[a] == missing[b]:
+            reason = missing[a]
+        elif not missing and found is None:
+            reason = f"no seed has a value in both {a} and {b}"
+        compared.append(
+            Comparison(
+                measure,
+                t_interval([own[seed] for seed in sorted(own)]) if own else None,
+                t_interval([other[seed] for seed in sorted(other)]) if other else None,
+                found,
+                reason,
+            )
+        )
+    adjusted = _adjusted([comparison.difference for comparison in compared])
+    return [
+        replace(comparison, difference=difference)
+        for comparison, difference in zip(compared, adjusted, strict=True)
+    ]
+
+
 def _board(
     scenario: str,
     model: str,
@@ -243,27 +314,27 @@ def _board(
         absent = f"no metric gives {wanted!r}: it was left out, is not installed or failed"
         primary = Measure(wanted, "", "none", absent)
         measures = (primary, *measures)
-    values = {
-        (str(label), str(measure)): group.set_index("seed")
-        for (label, measure), group in scores.groupby(["row", "measure"], sort=False)
-    }
+    values = _values(scores)
     cells = {
-        (row.label, measure.name): _cell(row, measure.name, reference, values)
+        (row.label, measure.name): _cell(row.label, measure, reference, values)
         for row in rows
         for measure in measures
     }
     if absent:
         cells |= {(row.label, primary.name): Cell(None, 0, None, absent) for row in rows}
-    _adjust([(row.label, primary.name) for row in rows], cells)
+    family = [(row.label, primary.name) for row in rows]
+    differences = [cells[key].difference for key in family]
+    for key, difference in zip(family, _adjusted(differences), strict=True):
+        cells[key] = replace(cells[key], difference=difference)
+    too_few = _too_few(differences)
     ranks, no_rank = _ranks(rows, primary, values)
     if absent:
         no_rank = {row.label: f"{absent}; no rank" for row in rows}
-    tests = sum(cells[row.label, primary.name].difference is not None for row in rows)
     compared = next((row for row in rows if row.label == reference), None)
     verdicts = {
         row.label: _without_effect(row, compared)
-        or _verdict(row.label, reference, primary, cells[row.label, primary.name], tests)
-        for row in rows
+        or _verdict(row.label, reference, primary, cells[row.label, primary.name], few)
+        for row, few in zip(rows, too_few, strict=True)
     }
     return Board(
         scenario,
@@ -291,6 +362,14 @@ def _chance(rows: Sequence[Row]) -> float | None:
     return float(chance.mean()) if len(chance) else None
 
 
+def _values(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The scores by (row label, measure name), each with its seeds as index."""
+    return {
+        (str(label), str(measure)): group.set_index("seed")
+        for (label, measure), group in scores.groupby(["row", "measure"], sort=False)
+    }
+
+
 def _by_seed(values: Mapping[tuple[str, str], pd.DataFrame], label: str, measure: str) -> dict[int, float]:
     if (label, measure) not in values:
         return {}
@@ -299,10 +378,10 @@ def _by_seed(values: Mapping[tuple[str, str], pd.DataFrame], label: str, measure
 
 
 def _cell(
-    row: Row, measure: str, reference: str | None, values: Mapping[tuple[str, str], pd.DataFrame]
+    label: str, measure: Measure, reference: str | None, values: Mapping[tuple[str, str], pd.DataFrame]
 ) -> Cell:
-    seeds = _by_seed(values, row.label, measure)
-    frame = values.get((row.label, measure))
+    seeds = _by_seed(values, label, measure.name)
+    frame = values.get((label, measure.name))
     reasons: list[str] = []
     items = 0
     if frame is None:
@@ -317,9 +396,9 @@ def _cell(
     if interval is not None and interval.reason:
         reasons.append(interval.reason)
     difference = None
-    if reference is not None and reference != row.label and seeds:
-        against = _by_seed(values, reference, measure)
-        difference = paired_difference(seeds, against)
+    if reference is not None and reference != label and seeds:
+        against = _by_seed(values, reference, measure.name)
+        difference = paired_difference(seeds, against, measure.margin)
     return Cell(interval, items, difference, "; ".join(reasons))
 
 
@@ -328,55 +407,78 @@ def _seeds(seeds: Iterable[Any]) -> str:
     return f"seed{'s' * (len(listed) > 1)} {', '.join(listed)}"
 
 
-def _adjust(keys: Sequence[tuple[str, str]], cells: dict[tuple[str, str], Cell]) -> None:
-    """Adjust the p-values of one family in place: all rows against the reference on one measure."""
-    tested = [(key, cells[key].difference) for key in keys]
-    family = [(key, found, found.p) for key, found in tested if found is not None and found.p is not None]
-    for (key, found, _), p in zip(family, holm([p for *_, p in family]), strict=True):
-        cell = cells[key]
-        cells[key] = Cell(cell.interval, cell.items, Difference(found.interval, p, found.reason), cell.reason)
+def _adjusted(differences: Sequence[Difference | None]) -> list[Difference | None]:
+    """The differences of one family with `p` filled in where there is a test."""
+    adjusted = iter(
+        false_discovery([found.raw_p for found in differences if found and found.raw_p is not None])
+    )
+    return [
+        replace(found, p=next(adjusted)) if found is not None and found.raw_p is not None else found
+        for found in differences
+    ]
+
+
+def _too_few(differences: Sequence[Difference | None]) -> list[str]:
+    """For each difference of a family why its test could not have come out significant; empty where it could."""
+    tested = [found for found in differences if found is not None and found.raw_p is not None]
+    seeds = [found.interval.n for found in tested]
+    hopeless = iter(undecidable([found.raw_p or 0.0 for found in tested], seeds))
+    return [
+        _seeds_for_one(found.interval.n, len(tested))
+        if found is not None and found.raw_p is not None and next(hopeless)
+        else ""
+        for found in differences
+    ]
+
+
+def _seeds_for_one(seeds: int, tests: int) -> str:
+    """Why a test of a family says nothing."""
+    return (
+        f"with {seeds} common seeds and {tests} comparisons a row that differs alone cannot be told, "
+        f"with {seeds_needed(tests)} it can"
+    )
 
 
 def _ranks(
     rows: Sequence[Row], primary: Measure, values: Mapping[tuple[str, str], pd.DataFrame]
 ) -> tuple[dict[str, int | None], dict[str, str]]:
-    """Rank = 1 + significantly better rows; the tests of one row against all others are one Holm family."""
+    """Rank = 1 + significantly better rows; the tests of one row against all others are one family.
+
+    A row has no rank where one of these tests could not have been significant whatever its outcome.
+    """
     ranks: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
     sign = -1 if primary.direction == "lower" else 1
     seeds = {row.label: _by_seed(values, row.label, primary.name) for row in rows}
     for row in rows:
         reason = ""
+        rivals = {label: other for label, other in seeds.items() if label != row.label and other}
+        found = [paired_difference(other, seeds[row.label]) for other in rivals.values()]
         if primary.direction == "none":
             reason = f"{primary.name} has no better direction: no rank"
         elif len(rows) == 1:
             reason = "one row: no rank"
         elif not seeds[row.label]:
             reason = f"no value of {primary.name}: no rank"
+        elif not found:
+            reason = f"no other row has a value of {primary.name}: no rank"
         else:
-            compared = [
-                [
-                    sign * (other[seed] - seeds[row.label][seed])
-                    for seed in sorted(other.keys() & seeds[row.label])
-                ]
-                for label, other in seeds.items()
-                if label != row.label and other
-            ]
-            common = min((len(differences) for differences in compared), default=0)
-            needed = seeds_needed(len(compared))
-            if common < needed:
-                reason = f"{common} common seeds: a rank among {len(compared) + 1} rows needs {needed}"
+            common = min(difference.interval.n if difference else 0 for difference in found)
+            if common < MIN_SEEDS_FOR_P:
+                reason = f"no rank: {common} common seed{'s' * (common != 1)}, a test needs {MIN_SEEDS_FOR_P}"
             else:
-                adjusted = holm([sign_flip_p(differences) or 0.0 for differences in compared])
-                better = [
-                    p < ALPHA and sum(differences) > 0
-                    for p, differences in zip(adjusted, compared, strict=True)
-                ]
-                ranks[row.label] = 1 + sum(better)
-                continue
-        ranks[row.label] = None
-        reasons[row.label] = reason
+                reason = next((f"no rank: {few}" for few in _too_few(found) if few), "")
+        ranks[row.label] = None if reason else 1 + sum(_better(each, sign) for each in _adjusted(found))
+        if reason:
+            reasons[row.label] = reason
     return ranks, reasons
+
+
+def _better(difference: Difference | None, sign: int) -> bool:
+    """Whether a difference was shown, in the direction that is better."""
+    if difference is None or difference.p is None:
+        return False
+    return difference.p < ALPHA and sign * difference.interval.mean > 0
 
 
 def _without_effect(row: Row, reference: Row | None) -> str:
@@ -393,8 +495,11 @@ def _without_effect(row: Row, reference: Row | None) -> str:
     return f"{row.label} had no effect here: its weights end bit for bit as those of {reference.label}"
 
 
-def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell, tests: int) -> str:
-    """One line in plain words, not escaped; `tests` rows were compared with the reference."""
+def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell, too_few: str) -> str:
+    """One line in plain words, not escaped.
+
+    `too_few` says why the test against the reference could not have come out significant, if so.
+    """
     head = f"{primary.name}: {label}"
     if cell.interval is None:
         return f"{head} has no value ({cell.reason})"
@@ -407,18 +512,27 @@ def _verdict(label: str, reference: str | None, primary: Measure, cell: Cell, te
     if difference is None:
         return f"{head}: no seed in common with {reference}"
     head = f"{head}, difference to {reference} {format_interval(difference.interval, primary.unit)}"
+    return f"{head}: {_outcome(difference, primary, too_few)}"
+
+
+def _outcome(difference: Difference, measure: Measure, too_few: str) -> str:
+    """What the tests of a difference say."""
     if difference.p is None:
-        return f"{head}: no test ({difference.reason})"
-    shown = f"(p {format_p(difference.p)})"
-    if difference.p >= ALPHA and difference.interval.n < seeds_needed(tests):
-        few = f"{difference.interval.n} seeds cannot decide {tests} comparisons, {seeds_needed(tests)} can"
-        return f"{head}: no verdict, {few} {shown}"
-    if difference.p >= ALPHA:
-        return f"{head}: no difference shown {shown}"
-    if primary.direction == "none":
-        return f"{head}: {'higher' if difference.interval.mean > 0 else 'lower'} {shown}"
-    better = (difference.interval.mean > 0) == (primary.direction == "higher")
-    return f"{head}: {'better' if better else 'worse'} {shown}"
+        return f"no test ({difference.reason})"
+    p = f"p {format_p(difference.p)}"
+    if difference.p < ALPHA:
+        higher = difference.interval.mean > 0
+        words = ("lower", "higher") if measure.direction == "none" else ("worse", "better")
+        small = f", but by less than {format_margin(measure)}" if difference.equivalent else ""
+        return f"{words[higher == (measure.direction != 'lower')]} ({p}){small}"
+    if difference.equivalent:
+        return f"the same within ±{format_margin(measure)} ({p})"
+    if too_few:
+        return f"no verdict, {too_few} ({p})"
+    if difference.detectable is None:
+        return f"no difference shown ({p})"
+    seen = format_number(difference.detectable, measure.unit)
+    return f"no difference shown, the interval could have seen {seen} ({p})"
 
 
 def format_number(value: float, unit: str) -> str:
@@ -431,6 +545,14 @@ def format_number(value: float, unit: str) -> str:
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def format_margin(measure: Measure) -> str:
+    """The measure's margin, unrounded: ``.025``; empty where it has none."""
+    if measure.margin is None:
+        return ""
+    text = f"{measure.margin:g}"
+    return text.replace("0.", ".", 1) if measure.unit == "fraction" and measure.margin < 1 else text
 
 
 def format_interval(interval: Interval, unit: str) -> str:

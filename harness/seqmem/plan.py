@@ -18,6 +18,7 @@ from seqmem.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoi
 from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
 from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
 from seqmem.registry import Registry
+from seqmem.search import Search, check_plan, check_recipe, read_search
 from seqmem.strategy import overrides
 from seqmem.types import Footprint, Options, Outline, ScenarioSpec, StrategySpec, TextSpec
 
@@ -42,6 +43,7 @@ class Request:
     seeds: str = "0-2"
     set: tuple[str, ...] = ()
     sweep: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
     text: str = "world"
     optimizer: str | None = None
     lr: float | None = None
@@ -105,7 +107,11 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the table to be: one arm of the grid over seeds; values are run ids."""
+    """A row of the table to be: one arm of the grid over seeds; values are run ids.
+
+    Attributes:
+        search: how its strategy was tuned; None for one that takes its defaults.
+    """
 
     label: str
     facts: Mapping[str, Any]
@@ -113,6 +119,7 @@ class PlannedRow:
     controls: Mapping[str, Mapping[int, str]]
     reference: str | None
     swept: Mapping[str, Any]
+    search: Search | None = None
 
 
 @dataclass(frozen=True)
@@ -126,10 +133,12 @@ class PlannedBoard:
 
     @property
     def name(self) -> str:
-        """Scenario and a hash of every run in it."""
+        """Scenario and a hash of every run in it, and of what its rows were tuned by."""
         ids = sorted(
             i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values()
         )
+        # what a search has chosen may be the defaults: the same runs, another claim
+        ids += [row.search.model_dump_json() for row in self.rows if row.search is not None]
         return f"{self.scenario}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
 
 
@@ -139,12 +148,22 @@ class Plan:
 
     Attributes:
         left_out: strategies that cannot be loaded, each with its reason.
+        searches: what `Request.tuned` names, by path as typed.
     """
 
     request: Request
     runs: Mapping[str, PlannedRun]
     boards: tuple[PlannedBoard, ...]
     left_out: tuple[str, ...]
+    searches: Mapping[str, Search] = field(default_factory=dict)
+
+    def asked(self) -> dict[str, Any]:
+        """What the request asks beyond the defaults, and what the searches it names have chosen."""
+        chosen = {
+            path: {"scenario": search.scenario, "strategy": search.strategy, "chosen": search.chosen}
+            for path, search in self.searches.items()
+        }
+        return self.request.asked() | ({"tuned": chosen} if chosen else {})
 
 
 def file_name(text: str) -> str:
@@ -154,8 +173,18 @@ def file_name(text: str) -> str:
     ]
 
 
+@dataclass(frozen=True)
+class _Tuned:
+    """A search and the path it was read from."""
+
+    path: str
+    search: Search
+
+
 @dataclass
 class _Arm:
+    """A strategy with the values of one row; `title` is its label less what does not change its runs."""
+
     scenario: ScenarioSpec
     scenario_options: Mapping[str, Any]
     strategy: StrategySpec
@@ -163,12 +192,19 @@ class _Arm:
     optimizer: Mapping[str, Any]
     swept: Mapping[str, Any]
     label: str
+    title: str
+    tuned: _Tuned | None = None
     reference: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(request: Request, registry: Registry) -> Plan:
+def plan(request: Request, registry: Registry, trials: Sequence[Mapping[str, Any]] | None = None) -> Plan:
     """Every run the request takes, validated.
+
+    Args:
+        request: what the user asked for.
+        registry: where plugins are found.
+        trials: in place of a sweep's grid, a row for each of these: option (``strategy.lam``) to value.
 
     Raises:
         UsageError: a name, option or value is wrong, or the model cannot read the scenario's rows.
@@ -180,6 +216,7 @@ def plan(request: Request, registry: Registry) -> Plan:
     _check_choices(request)
     text, text_options = _text(request, given["text"], registry)
     asked_models = _models(request, request.model, registry) if request.model else []
+    searches = {path: read_search(Path(path)) for path in request.tuned}
     left_out: list[str] = []
     runs: dict[str, PlannedRun] = {}
     boards = []
@@ -189,7 +226,11 @@ def plan(request: Request, registry: Registry) -> Plan:
         models = asked_models or _models(
             replace(request, revision=request.revision or revision or None), [proposed], registry
         )
-        arms = _arms(request, scenario, given, _sweeps(request, scenario, given), registry, left_out)
+        sweeps = _sweeps(request, scenario, given)
+        if trials is not None:
+            _refuse_sweeps(request, scenario, sweeps, trials)
+        tuned = _tuned(request, scenario, searches)
+        arms = _arms(request, scenario, given, sweeps, trials, tuned, registry, left_out)
         rows = []
         for located, arm in itertools.product(models, arms):
             row_runs: dict[str | None, dict[int, str]] = {}
@@ -210,6 +251,8 @@ def plan(request: Request, registry: Registry) -> Plan:
                         device,
                         seed,
                     )
+                    if arm.tuned is not None and control is None:
+                        check_recipe(arm.tuned.search, arm.tuned.path, run.recipe)
                     runs.setdefault(run.recipe.id, run)
                     primary = run.outline.primary
                     row_runs.setdefault(control, {})[seed] = run.recipe.id
@@ -228,10 +271,11 @@ def plan(request: Request, registry: Registry) -> Plan:
                     controls={str(name): ids for name, ids in row_runs.items()},
                     reference=None if arm.reference is None else arm.reference + suffix,
                     swept=arm.swept,
+                    search=None if arm.tuned is None else arm.tuned.search,
                 )
             )
         boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
-    return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)))
+    return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)), searches)
 
 
 def _models(request: Request, names: Sequence[str], registry: Registry) -> list[LocatedModel]:
@@ -264,6 +308,47 @@ def _sweeps(
         if sum((other.scope, other.name) == (sweep.scope, sweep.name) for other in sweeps) > 1:
             raise UsageError(f"--sweep {sweep.scope}.{sweep.name} is given twice")
     return sweeps
+
+
+def _refuse_sweeps(
+    request: Request, scenario: ScenarioSpec, sweeps: Sequence[Sweep], trials: Sequence[Mapping[str, Any]]
+) -> None:
+    """Trials take the place of a sweep: what the preset sweeps must be one of their options or set to a value.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    for sweep in sweeps:
+        name = f"{sweep.scope}.{sweep.name}"
+        if not all(name in trial for trial in trials):
+            raise UsageError(
+                f"preset {request.preset} of {scenario.name} sweeps {name}; set it to one value: --set {name}=VALUE"
+            )
+
+
+def _tuned(request: Request, scenario: ScenarioSpec, searches: Mapping[str, Search]) -> dict[str, _Tuned]:
+    """The searches of one scenario by strategy.
+
+    Raises:
+        UsageError: one is of a scenario or strategy that is not in the bench, or two are of the same.
+    """
+    found: dict[str, _Tuned] = {}
+    strategies = {*request.strategy, *([scenario.reference] if request.reference else [])}
+    for path, search in searches.items():
+        if search.scenario not in request.scenario:
+            raise UsageError(
+                f"--tuned {path}: made with scenario {search.scenario}, which is not in this bench"
+            )
+        if search.scenario != scenario.name:
+            continue
+        if search.strategy not in strategies:
+            raise UsageError(f"--tuned {path}: tunes strategy {search.strategy}, which is not in this bench")
+        if search.strategy in found:
+            raise UsageError(
+                f"--tuned {path}: {search.strategy} is tuned by {found[search.strategy].path} already; give one"
+            )
+        found[search.strategy] = _Tuned(path, search)
+    return found
 
 
 def choose_device(asked: str) -> str:
@@ -351,6 +436,8 @@ def _arms(
     scenario: ScenarioSpec,
     given: Mapping[Any, Mapping[str, Any]],
     sweeps: Sequence[Sweep],
+    trials: Sequence[Mapping[str, Any]] | None,
+    tuned: Mapping[str, _Tuned],
     registry: Registry,
     left_out: list[str],
 ) -> list[_Arm]:
@@ -373,25 +460,63 @@ def _arms(
     arms: list[_Arm] = []
     for spec in specs.values():
         own = {key: value for key, value in given["strategy"].items() if owners(spec, key)}
-        # a strategy without a swept option has one row for all of its values
-        applicable = [s for s in sweeps if s.scope != "strategy" or owners(spec, s.name)]
-        for points in itertools.product(*(sweep.values for sweep in applicable)):
-            values: dict[str, dict[str, Any]] = {
-                "scenario": {**scenario.presets[request.preset], **given["scenario"]},
-                "strategy": dict(own),
-                "optimizer": {**_overrides(request), **given["optimizer"]},
-            }
-            swept: dict[str, Any] = {}
-            for sweep, point in zip(applicable, points, strict=True):
-                values[sweep.scope][sweep.name] = point
-                swept[f"{sweep.scope}.{sweep.name}"] = point
+        fixed = {"scenario": given["scenario"], "strategy": own}
+        fixed["optimizer"] = {**_overrides(request), **given["optimizer"]}
+        for swept in _grid(spec, sweeps) if trials is None else trials:
+            chosen = _chosen(tuned.get(spec.name), scenario, spec, request, fixed, swept)
+            values = {scope: dict(options) for scope, options in fixed.items()}
+            values["scenario"] = {**scenario.presets[request.preset], **values["scenario"]}
+            for option, value in (*swept.items(), *chosen.items()):
+                scope, _, name = option.partition(".")
+                values[scope][name] = value
             values["optimizer"] = _optimizer(proposed, values["optimizer"], scenario.rates)
             values["strategy"] = place(spec, values["strategy"])
-            arms.append(_arm(scenario, spec, values, swept, own))
+            arms.append(_arm(scenario, spec, values, swept, own, tuned.get(spec.name)))
     for scope, unused in _unused(given, sweeps, specs):
         raise UsageError(unknown(f"option of {scope}", unused, _options_of(specs.values())))
     _refer(arms, scenario.reference)
     return arms
+
+
+def _grid(spec: StrategySpec, sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
+    """All combinations of swept values; a strategy without a swept option has one row for all of its values."""
+    applicable = [s for s in sweeps if s.scope != "strategy" or owners(spec, s.name)]
+    names = [f"{sweep.scope}.{sweep.name}" for sweep in applicable]
+    return [
+        dict(zip(names, point, strict=True)) for point in itertools.product(*(s.values for s in applicable))
+    ]
+
+
+def _chosen(
+    tuned: _Tuned | None,
+    scenario: ScenarioSpec,
+    spec: StrategySpec,
+    request: Request,
+    fixed: Mapping[str, Mapping[str, Any]],
+    swept: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """The values that the strategy's search has chosen; none where it was not tuned.
+
+    Raises:
+        UsageError: the search was made for something else, or the user gives one of the values as well.
+    """
+    if tuned is None:
+        return {}
+    check_plan(
+        tuned.search,
+        tuned.path,
+        version=scenario.version,
+        preset=request.preset,
+        strategy_version=spec.version,
+        seeds=parse_seeds(request.seeds),
+    )
+    for option in tuned.search.chosen:
+        scope, _, name = option.partition(".")
+        if name in fixed[scope] or option in swept:
+            raise UsageError(
+                f"--tuned {tuned.path}: chooses {option} for {spec.name}, which is set or swept as well; leave out one"
+            )
+    return tuned.search.chosen
 
 
 def _refer(arms: Sequence[_Arm], reference: str) -> None:
@@ -459,12 +584,14 @@ def _arm(
     values: Mapping[str, Mapping[str, Any]],
     swept: Mapping[str, Any],
     given: Mapping[str, Any],
+    tuned: _Tuned | None,
 ) -> _Arm:
     scenario_options = validate(scenario.options, values["scenario"], f"scenario {scenario.name}")
     own_options = strategy_options(strategy, values["strategy"])
     optimizer = validate(OptimizerSettings, values["optimizer"], "optimizer")
     if strategy.check is not None:
         strategy.check(own_options, optimizer)
+    title = _label(strategy.name, {**given, **swept})
     return _Arm(
         scenario=scenario,
         scenario_options=scenario_options.model_dump(mode="json"),
@@ -472,10 +599,13 @@ def _arm(
         strategy_options=own_options.model_dump(mode="json"),
         optimizer=optimizer.model_dump(mode="json"),
         swept=swept,
-        label=_label(strategy.name, {**given, **swept}),
+        label=title if tuned is None else f"{title} (tuned)",
+        title=title,
+        tuned=tuned,
         facts={
             "options": own_options.model_dump(mode="json"),
             "optimizer": f"{optimizer.name} {optimizer.lr:g}",
+            **({} if tuned is None else {"search": tuned.search.short()}),
         },
     )
 
@@ -529,7 +659,7 @@ def _run(
     memory_bytes, extra_bytes = _memory(arm.strategy, arm.strategy_options, recipe, located, outline)
     names = [
         arm.scenario.name,
-        arm.label,
+        arm.title,
         model.name,
         f"s{seed}",
         *([control] if control else []),

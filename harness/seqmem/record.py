@@ -12,6 +12,9 @@ A record is a folder::
     checkpoints/                only while the run is unfinished, or when kept
     model/                      the trained model, when asked for
 
+A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead, and its items lie
+beside its folder, in ``items-<hash>.parquet`` as ``run.json["items"]`` says. Both are read alike.
+
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
 table: two runs of one recipe give the same bytes.
@@ -21,12 +24,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -38,6 +44,10 @@ if TYPE_CHECKING:
 FORMAT = 3
 READABLE = (2, 3)
 """Formats that are read: in 2 there is no column `said`."""
+ASKED_ORDER = ("experience", "step", "after")
+"""Columns that say when a probe was asked: experiences run one after the other."""
+_KEPT_ROWS = 20_000
+"""Answers up to which `RunRecord.asked` keeps what it has found."""
 MODEL = "model"
 """Folder in a record that holds the trained model."""
 
@@ -122,12 +132,16 @@ ITEMS = pa.schema(
 )
 
 
+def json_text(value: Any) -> str:
+    """JSON as all our files have it: the same text for the same value."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader finds the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-        file.write("\n")
+        file.write(json_text(value))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -225,18 +239,15 @@ class RunRecord:
         """The seed that varies data and training."""
         return int(self.recipe["seed"])
 
-    def _parts(self, table: str) -> pd.DataFrame:
-        paths = sorted((self.folder / table).glob("part-*.parquet"))
-        # the empty one brings the columns that an older format lacks
-        tables = [TABLES[table].empty_table(), *(pq.read_table(path) for path in paths)]
-        joined = pa.concat_tables(tables, promote_options="default")
-        frame: pd.DataFrame = joined.select(TABLES[table].names).to_pandas()
-        return frame
+    @property
+    def compact(self) -> bool:
+        """Whether it is laid out as `compact` writes it."""
+        return "compact" in self.info
 
     @cached_property
     def items(self) -> pd.DataFrame:
         """What each probe asks; columns as `ITEMS`, index 0..n-1."""
-        frame: pd.DataFrame = pq.read_table(self.folder / "items.parquet").to_pandas()
+        frame: pd.DataFrame = read_items(self).to_pandas()
         return frame
 
     @cached_property
@@ -245,29 +256,68 @@ class RunRecord:
 
         `visit` counts earlier experiences of the same phase and task label, from 0.
         """
-        table = self._parts("experiences")
+        table = self._frame("experiences")
         table["visit"] = table.groupby(["phase", "task_label"], dropna=False).cumcount()
         return table
 
     @cached_property
     def probes(self) -> pd.DataFrame:
         """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`."""
-        return self._parts("probes").merge(self.items, on="probe", how="left", validate="many_to_one")
+        import pandas as pd
+
+        answers = read_table(self, "probes")
+        asked = self.items.drop(columns="probe").take(self._places_of(answers["probe"].combine_chunks()))
+        told: pd.DataFrame = answers.to_pandas()
+        return pd.concat([told, asked.set_axis(told.index)], axis="columns")
+
+    def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
+        """For every name of a probe its row in `items`; merging on text would cost ten times as much."""
+        import pandas as pd
+
+        asked = probes.dictionary_encode()
+        known = pd.Index(self.items["probe"])
+        if not known.is_unique:
+            raise UsageError(f"{self.folder}: items name {known[known.duplicated()][0]!r} twice")
+        places = known.get_indexer(asked.dictionary.to_pandas())
+        if (places < 0).any():
+            missing = asked.dictionary[int(places.argmin())].as_py()
+            raise UsageError(f"{self.folder}: probes name {missing!r}, which is not among its items")
+        return np.asarray(places[asked.indices.to_numpy()])
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.intp]:
+        """For every row of `probes`, the row of `items` that was asked."""
+        return self._places_of(pa.array(self.probes["probe"].to_numpy(object), pa.string()))
+
+    @cached_property
+    def _asked(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        """What `asked` has found before: metrics ask the same again and again."""
+        return {}
+
+    @cached_property
+    def _schedules(self) -> tuple[list[str], npt.NDArray[np.int32]]:
+        """The different entries of `schedule`, and for every row of `probes` which it is."""
+        named = pa.array(self.probes["schedule"].to_numpy(object), pa.string()).dictionary_encode()
+        return named.dictionary.to_pylist(), named.indices.to_numpy()
 
     @cached_property
     def steps(self) -> pd.DataFrame:
         """One row per optimizer step; columns as `TABLES["steps"]`."""
-        return self._parts("steps")
+        return self._frame("steps")
 
     @cached_property
     def exposures(self) -> pd.DataFrame:
         """Steps at which each fact was in the training rows; columns as `TABLES["exposures"]`."""
-        return self._parts("exposures")
+        return self._frame("exposures")
 
     @cached_property
     def measured(self) -> pd.DataFrame:
         """What the strategy measured step by step; columns as `TABLES["measured"]`."""
-        return self._parts("measured")
+        return self._frame("measured")
+
+    def _frame(self, table: str) -> pd.DataFrame:
+        frame: pd.DataFrame = read_table(self, table).to_pandas()
+        return frame
 
     @cached_property
     def contamination(self) -> str:
@@ -291,12 +341,74 @@ class RunRecord:
         `relation` None means the scenario's primary rung, as stated in the record; `context` None means
         whatever stands in front of the prompt.
         """
-        rows = self.probes
-        wanted = (rows["relation"] == (relation or self.info["primary_relation"])) & (rows["cue"] == cue)
-        wanted &= (rows["twin_of"].notna() == twins) & (rows["task_known"] == task_known)
+        key = (schedule, relation, cue, twins, context, task_known)
+        if key in self._asked:
+            return self._asked[key].copy(deep=False)
+        items = self.items
+        fits = (items["relation"] == (relation or self.info["primary_relation"])) & (items["cue"] == cue)
+        fits &= (items["twin_of"].notna() == twins) & (items["task_known"] == task_known)
         if context is not None:
-            wanted &= rows["context"] == context
+            fits &= items["context"] == context
+        wanted = fits.to_numpy(dtype=bool)[self._places]
         if schedule is not None:
-            asking = {names: schedule in names.split("+") for names in rows["schedule"].unique()}
-            wanted &= rows["schedule"].map(asking).astype(bool)
-        return rows[wanted]
+            named, which = self._schedules
+            wanted &= np.array([schedule in names.split("+") for names in named], dtype=bool)[which]
+        rows = self.probes[wanted]
+        if len(rows) <= _KEPT_ROWS:
+            self._asked[key] = rows.copy(deep=False)
+        return rows
+
+
+def read_table(record: RunRecord, name: str) -> pa.Table:
+    """A table of a record as `TABLES[name]` has it, probes in the order of asking.
+
+    Raises:
+        UsageError: a file of it is missing or cannot be read.
+    """
+    if record.compact:
+        paths = [record.folder / f"{name}.parquet"] if name in record.info["tables"] else []
+    else:
+        paths = sorted((record.folder / name).glob("part-*.parquet"))
+    schema = TABLES[name]
+    # the empty one brings the columns that an older format lacks
+    tables = [schema.empty_table(), *(_widened(_read(path), schema) for path in paths)]
+    joined = pa.concat_tables(tables, promote_options="default").select(schema.names)
+    if record.compact and name == "probes":
+        joined = joined.sort_by([(column, "ascending") for column in ASKED_ORDER])
+    return joined
+
+
+def read_items(record: RunRecord) -> pa.Table:
+    """What each probe asks, as `ITEMS` has it.
+
+    Raises:
+        UsageError: its file is missing or cannot be read.
+    """
+    return _widened(_read(items_file(record)), ITEMS)
+
+
+def items_file(record: RunRecord) -> Path:
+    """Where a record's items lie.
+
+    Raises:
+        UsageError: a compact record names no file of items.
+    """
+    if not record.compact:
+        return record.folder / "items.parquet"
+    named = str(record.info.get("items"))
+    if not re.fullmatch(r"[0-9a-f]{16}", named):
+        raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
+    return record.folder.parent / f"items-{named}.parquet"
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()  # as a data set of one file it would take four times as long
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` that are there, each in its type."""
+    fields = [schema.field(name) for name in schema.names if name in table.schema.names]
+    return table.select([field.name for field in fields]).cast(pa.schema(fields))

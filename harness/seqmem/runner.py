@@ -73,16 +73,16 @@ def execute(
     written because the request cannot be carried out, ``refused``.
     """
     folder = Path(job.folder)
-    with _deterministic(job.recipe):
+    with deterministic(job.recipe):
         try:
             registry = registry or Registry.from_environment(frozenset(job.disabled))
-            run, outline = _build(job, registry)
+            run, outline = build_run(job, registry)
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
             return
         except Exception as error:  # too large a model, or a plugin's fault; nothing is written
-            report({"event": "failed", "reason": _reason(error, job.recipe)})
+            report({"event": "failed", "reason": reason_of(error, job.recipe)})
             return
         run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
         run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
@@ -104,7 +104,7 @@ def execute(
         except Stopped:
             info["status"] = "stopped"
         except Exception as error:  # a plugin's fault must not take the other runs along
-            info |= {"status": "failed", "reason": _reason(error, job.recipe)}
+            info |= {"status": "failed", "reason": reason_of(error, job.recipe)}
             if not isinstance(error, SeqmemError):
                 (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         else:
@@ -170,7 +170,7 @@ def _same_version(spec: ScenarioSpec | StrategySpec | TextSpec, choice: PluginCh
         raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")
 
 
-def _build(job: Job, registry: Registry) -> tuple[Run, Outline]:
+def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
     """All parts of the run; everything that can refuse the request does so here, before anything is written."""
     recipe, model_folder = job.recipe, Path(job.model_folder)
     strategy = registry.load("strategy", recipe.strategy.name)
@@ -227,7 +227,7 @@ def _strategy_seed(recipe: Recipe) -> int:
 
 
 @contextmanager
-def _deterministic(recipe: Recipe) -> Iterator[None]:
+def deterministic(recipe: Recipe) -> Iterator[None]:
     """One thread count and deterministic kernels for the run, as they were afterwards."""
     threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -326,7 +326,7 @@ def _code_revision() -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(status.strip())}
 
 
-def _reason(error: Exception, recipe: Recipe) -> str:
+def reason_of(error: Exception, recipe: Recipe) -> str:
     """Why a run failed, in one line; running out of memory says what to lower."""
     # on a CPU torch raises a plain RuntimeError of its allocator
     full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -22,6 +22,7 @@ from seqmem.recipe import Recipe
 from seqmem.record import FORMAT, MODEL, RunRecord, write_json
 
 BENCH = "bench.json"
+COST = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Store:
                     records[seed] = record
             return records
 
+        cost = read_cost(self.board_folder(board))
         rows = []
         for row in board.rows:
             runs = finished(row.runs)
@@ -138,6 +140,7 @@ class Store:
                     reference=row.reference,
                     swept=row.swept,
                     failed=failed,
+                    cost=cost.get(row.label),
                 )
             )
         return rows
@@ -158,6 +161,7 @@ class Store:
                 "swept": dict(row.swept),
                 "runs": names(row.runs),
                 "controls": {name: names(ids) for name, ids in row.controls.items()},
+                "search": None if row.search is None else row.search.model_dump(mode="json"),
             }
             for row in board.rows
         ]
@@ -169,11 +173,33 @@ class Store:
                 "scenario": board.scenario,
                 "version": board.version,
                 "primary": board.primary,
-                "asked": plan.request.asked(),
+                "asked": plan.asked(),
                 "rows": rows,
             },
         )
         return folder
+
+    def write_cost(self, board: PlannedBoard, cost: Mapping[str, Any]) -> None:
+        """Put what a step of each row costs beside the board's description."""
+        folder = self.board_folder(board)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / COST, cost)
+
+
+def read_cost(folder: Path) -> dict[str, float]:
+    """Step time over the reference's, by row label, of the rows of a board that were measured.
+
+    Raises:
+        UsageError: there is a file, and it is not readable as what `Store.write_cost` wrote.
+    """
+    path = folder / COST
+    if not path.exists():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        return {label: float(row["ratio"]) for label, row in rows.items() if "ratio" in row}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: no readable cost ({error}); measure it again") from error
 
 
 def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -184,6 +210,7 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     """
     try:
         bench = json.loads((folder / BENCH).read_text(encoding="utf-8"))
+        cost = read_cost(folder)
         records = folder.parent.parent / "records"
 
         def opened(names: Mapping[str, str]) -> dict[int, RunRecord]:
@@ -202,6 +229,7 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
                 reference=row["reference"],
                 swept=row["swept"],
                 failed={int(seed): "not finished" for seed in row["runs"] if int(seed) not in runs},
+                cost=cost.get(row["label"]),
             )
             for row in bench["rows"]
         ]

@@ -25,7 +25,7 @@ from seqmem.stats import (
     MIN_SIZES_FOR_P,
     Interval,
     Trend,
-    holm,
+    false_discovery,
     size_trend,
 )
 from seqmem.tables import SEED_NOTE, escape_markdown, to_records
@@ -78,8 +78,8 @@ class SizeCurve:
     """A measure of one arm (strategy with its options) over models, smallest first.
 
     Attributes:
-        p: of the trend, Holm-adjusted over all size trends of the page; None where it has no p-value, and until
-            `adjust` has seen the page.
+        p: of the trend, adjusted for the false discovery rate over all size trends of the page; None where it
+            has no p-value, and until `adjust` has seen the page.
     """
 
     measure: Measure
@@ -118,8 +118,9 @@ def size_curves(board: Board, measures: Sequence[str], parameters: Mapping[str, 
 
 
 def adjust(pages: Sequence[Sequence[SizeCurve]]) -> list[list[SizeCurve]]:
-    """The curves of every part with p-values adjusted by Holm: all size trends of a page are one family."""
-    adjusted = iter(holm([p for curves in pages for curve in curves if (p := curve.trend.p) is not None]))
+    """The curves of every part with adjusted p-values: all size trends of a page are one family."""
+    raw = [p for curves in pages for curve in curves if (p := curve.trend.p) is not None]
+    adjusted = iter(false_discovery(raw))
     return [
         [curve if curve.trend.p is None else replace(curve, p=next(adjusted)) for curve in curves]
         for curves in pages
@@ -385,7 +386,9 @@ def _trend_lines(suite: SuitePlan, sections: Sequence[Section]) -> list[str]:
     if sizes < 2:
         return ["One model size was run: a slope needs 2 sizes, its interval 3, a p-value 5.", ""]
     tests = sum(curve.p is not None for section in sections for curve in section.curves)
-    family = f" P-values are Holm-adjusted over all {tests} size trends of this page that have one."
+    family = (
+        f" P-values control the false discovery rate over all {tests} size trends of this page that have one."
+    )
     lines = [_SIZE_NOTE + family * (tests > 0), ""]
     for section in sections:
         if not section.curves:

@@ -435,6 +435,8 @@ class Measure:
         direction: which way is better; ``none`` where neither is.
         margin: two rows closer than this are alike in practice, in the measure's unit, above 0; None where
             nobody has said what is close. The test for "no effect" needs it.
+        role: ``tokens`` for tokens read by training, ``state`` for memory kept beyond the plain learner's: a
+            table shows such a measure among the costs of a row.
     """
 
     name: str
@@ -442,6 +444,7 @@ class Measure:
     direction: Direction
     summary: str
     margin: float | None = None
+    role: Literal["", "tokens", "state"] = ""
 
 
 @dataclass(frozen=True)

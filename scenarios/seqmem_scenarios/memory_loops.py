@@ -12,6 +12,11 @@ for) the learner rests on text that holds none of the facts. What is asked, and 
 * ``ladder``: every rung and cue, and ``general``: held-out background text; at the start, when the loops
   are done, and at the end.
 
+With `relearn` the learner is kept as the rest leaves it. For each loop a branch returns to it and trains the
+memory's rows of the loop's first visit again, in the same order; a last branch trains as many facts that were
+never trained, which is what learning takes without a memory. ``learning`` asks a loop's own facts before and
+after every memory step, on the branches and in first visits.
+
 With `facts_per_loop` 0 and background documents as loops this is the cyclic training of Yang et al. 2024
 ("Reawakening knowledge", arXiv 2403.09613): preset `anticipatory`.
 """
@@ -72,6 +77,8 @@ seqmem_api = ">=1,<2"
 
 CHOICES = 4
 """Answers scored per probe where the margin is wanted, the right one included."""
+RESTED = "rested"
+"""Snapshot of the learner after the last rest phase, which branches return to."""
 
 
 class MemoryLoopsOptions(Options):
@@ -114,6 +121,10 @@ class MemoryLoopsOptions(Options):
     row_tokens: int = Field(64, ge=8, description="longest training row in tokens")
     repeats: int = Field(1, ge=1, description="times each batch is trained in a row")
     even_every: int = Field(4, ge=1, description="rest steps between evenly spaced probes")
+    relearn: bool = Field(
+        False,
+        description="after the rest, train each loop's memory again on a branch of its own, step by step",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> MemoryLoopsOptions:
@@ -133,10 +144,24 @@ class MemoryLoopsOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _can_relearn(self) -> MemoryLoopsOptions:
+        needs = {
+            "facts_per_loop above 0": self.facts_per_loop > 0,
+            "a rest phase": self.rest != "none",
+            "variant own": self.variant == "own",
+            "setting off": not self.setting,
+        }
+        missing = [need for need, met in needs.items() if not met]
+        if self.relearn and missing:
+            raise ValueError(f"relearn needs {missing[0]}")
+        return self
+
+    @model_validator(mode="after")
     def _enough_people(self) -> MemoryLoopsOptions:
-        if self.all_loops * self.facts_per_loop > population("injected"):
+        groups = self.all_loops + int(self.relearn)
+        if groups * self.facts_per_loop > population("injected"):
             raise ValueError(
-                f"{self.all_loops} loops of {self.facts_per_loop} facts_per_loop need more people than the world "
+                f"{groups} loops of {self.facts_per_loop} facts_per_loop need more people than the world "
                 f"has: {population('injected')}"
             )
         return self
@@ -164,6 +189,11 @@ class MemoryLoopsOptions(Options):
     def rests(self) -> tuple[str, ...]:
         """Rest phases in order."""
         return {"none": (), "both": ("unrelated", "loops_without_memory")}.get(self.rest, (self.rest,))
+
+    @property
+    def branches(self) -> int:
+        """Branches after the rest: one per loop, and one of new facts."""
+        return self.all_loops + 1 if self.relearn else 0
 
     def visit_steps(self, loop: int, cycle: int) -> int:
         """Optimizer steps of a visit to this loop in this cycle."""
@@ -210,9 +240,14 @@ class _Loops:
         return Draw("loop order", self.context.seed, cycle).shuffled(range(o.loops))[place], cycle
 
     @property
+    def ends(self) -> int:
+        """Experiences up to the end of the rest; branches follow."""
+        return self.options.visits + len(self.options.rests)
+
+    @property
     def length(self) -> int:
         """Experiences of the stream."""
-        return self.options.visits + len(self.options.rests)
+        return self.ends + self.options.branches
 
     @cached_property
     def memories(self) -> list[_Memory]:
@@ -228,6 +263,16 @@ class _Loops:
                 wrong = (truth.value for truth in truths.values())
                 memories.append(_Memory(loop, fact, apart(twin, wrong, self.context.seed), truths, stated_at))
         return memories
+
+    @cached_property
+    def new_facts(self) -> list[_Memory]:
+        """As many facts as a loop has, trained on a branch after the rest and nowhere else."""
+        o, loop = self.options, self.options.all_loops
+        pairs = make_facts(self.context.seed, (loop + 1) * o.facts_per_loop)[loop * o.facts_per_loop :]
+        return [
+            _Memory(loop, fact, apart(twin, [fact.value], self.context.seed), {loop: fact}, place)
+            for place, (fact, twin) in enumerate(pairs)
+        ]
 
     def _truths(
         self, loop: int, place: int, fact: Fact, by_loop: Sequence[Sequence[tuple[Fact, Fact]]]
@@ -289,7 +334,10 @@ class _Loops:
 
     def _memory_batches(self, loop: int, cycle: int) -> list[Batch]:
         o = self.options
-        stated = [memory for memory in self.memories if loop in memory.truths and memory.loop < o.known(loop)]
+        if loop == o.all_loops:
+            stated = self.new_facts
+        else:
+            stated = [m for m in self.memories if loop in m.truths and m.loop < o.known(loop)]
         batches = []
         for exposure in range(o.exposures):
             rows = [self._memory_row(memory, loop, cycle, exposure) for memory in stated]
@@ -311,6 +359,17 @@ class _Loops:
                 batches=(*prose[: o.insert_at], *memory, *prose[o.insert_at :]),
                 repeats=o.repeats,
             )
+        if index >= self.ends:
+            loop = index - self.ends
+            return Experience(
+                index=index,
+                name=f"loop {loop} again" if loop < o.all_loops else "new facts",
+                phase="loop",
+                task_label=loop,
+                batches=tuple(self._memory_batches(loop, o.insert_at_cycle)),
+                repeats=o.repeats,
+                start_from=RESTED,
+            )
         place = index - o.visits
         kind = o.rests[place]
         make = self._unrelated_batch if kind == "unrelated" else self._memoryless_batch
@@ -322,6 +381,7 @@ class _Loops:
             batches=tuple(make(step) for step in range(o.rest_steps)),
             trains="all" if o.rest_training else "none",
             moments="fresh" if place == 0 else "carry",
+            save_as=RESTED if o.relearn and index == self.ends - 1 else None,
         )
 
     def _unrelated_batch(self, step: int) -> Batch:
@@ -340,7 +400,9 @@ class _Loops:
         """When what is asked; see the top of this file."""
         o = self.options
         primary = "primary" if o.facts_per_loop else "documents"
-        last = index == self.length - 1
+        if index >= self.ends:
+            return self._learning(index - self.ends, 0)
+        last = index == self.ends - 1
         whole = ("ladder", "general") if o.facts_per_loop else ("general",)
         if index < o.visits:
             loop, cycle = self.visit(index)
@@ -349,6 +411,8 @@ class _Loops:
                 points += [ProbePoint(0, name, name) for name in whole]
             if o.facts_per_loop and 0 < o.insert_at and cycle > o.insert_at_cycle:
                 points.append(ProbePoint(o.insert_at * o.repeats, primary, "inside"))
+            if o.relearn and cycle == o.insert_at_cycle:
+                points += self._learning(loop, o.insert_at * o.repeats)
             if last:
                 end = o.visit_steps(loop, cycle)
                 points += [
@@ -368,6 +432,11 @@ class _Loops:
             if (index == o.visits and after == 0) or (last and after == o.rest_steps):
                 points += [ProbePoint(after, name, name) for name in whole]
         return tuple(points)
+
+    def _learning(self, loop: int, start: int) -> tuple[ProbePoint, ...]:
+        """A loop's own facts before its memory, which begins at step `start`, and after every step of it."""
+        steps = self.options.memory_batches(loop) * self.options.repeats
+        return tuple(ProbePoint(start + i, f"loop {loop}", "learning") for i in range(steps + 1))
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set."""
@@ -397,6 +466,10 @@ class _Loops:
             }
             if o.variant == "conflict":
                 sets["primary"] = sets["margin"]
+            if o.relearn:
+                for memory in [*self.memories, *self.new_facts]:
+                    name = f"loop {memory.loop}"
+                    sets[name] = (*sets.get(name, ()), self._probe(memory, "question", twin=False))
         check_lengths(context, sets)
         return sets
 
@@ -406,7 +479,7 @@ class _Loops:
         Raises:
             UsageError: naming the fact; of a fact's answers the longest stands for the others.
         """
-        for memory in self.memories:
+        for memory in [*self.memories, *(self.new_facts if self.options.relearn else ())]:
             fact = max(memory.truths.values(), key=lambda truth: len(truth.value))
             texts = [statement(fact, wording) for wording in range(trained_wordings(fact))]
             asked = [qa(fact, wording) for wording in range(_questions(fact))]
@@ -515,6 +588,8 @@ def outline(options: MemoryLoopsOptions) -> Outline:
     o = options
     steps = o.loops * sum(o.visit_steps(0, cycle) for cycle in range(o.cycles))
     steps += o.new_loop * o.visit_steps(o.loops, o.insert_at_cycle) + len(o.rests) * o.rest_steps
+    learning = o.memory_batches(0) * o.repeats
+    steps += o.branches * learning
     prose = o.prose_steps * o.batch_size
     last_cycle = max(o.cycles - 1, o.insert_at_cycle + o.new_loop - 1)
     editions = 1 + last_cycle if o.jitter else 1
@@ -528,6 +603,7 @@ def outline(options: MemoryLoopsOptions) -> Outline:
     conflict = o.variant == "conflict"
     rivals = facts * (sweeps * (o.all_loops - 1) if conflict else even * (CHOICES - 1))
     bare = sweeps * per_sweep + rivals + (3 * 5 * per_sweep if facts else 0)
+    bare += 2 * o.branches * (learning + 1) * o.facts_per_loop  # first visits and branches
     cued = 3 * 2 * per_sweep if facts else 0
     general = 3 * GENERAL_DOCUMENTS
     return Outline(
@@ -537,13 +613,20 @@ def outline(options: MemoryLoopsOptions) -> Outline:
         probe_tokens=bare * (PROBE_TOKENS if facts else o.row_tokens)
         + cued * (PROBE_TOKENS + o.row_tokens)
         + general * o.row_tokens,
-        loops=o.all_loops,
-        experiences=o.visits + len(o.rests),
+        loops=o.branches or o.all_loops,
+        experiences=o.visits + len(o.rests) + o.branches,
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
         documents=(documents, GENERAL_DOCUMENTS),
-        primary="retention" if o.facts_per_loop else "recovery",
+        primary=_primary(o),
         primary_relation="question" if o.facts_per_loop else "general",
+        branches=o.relearn,
     )
+
+
+def _primary(options: MemoryLoopsOptions) -> str:
+    if options.relearn:
+        return "relearning_savings"
+    return "retention" if options.facts_per_loop else "recovery"
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -578,6 +661,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "row_tokens": 256,
         "rest": "none",
     },
+    "relearn": {"cycles": 1, "exposures": 24, "relearn": True},
 }
 
 OPTIMIZER: Mapping[str, Mapping[str, Any]] = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import bench, boards, doctor, explore, pretrain, suite
+from seqmem.cli import bench, boards, doctor, explore, pretrain, report, score, suite, tune
 from seqmem.cli.app import run
 
-__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain", "suite"]
+__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain", "report", "score", "suite", "tune"]
 
 
 def main() -> None:

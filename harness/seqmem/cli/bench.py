@@ -38,6 +38,13 @@ Sweep = Annotated[
         "for all combinations; by default what the preset sweeps.",
     ),
 ]
+Tuned = Annotated[
+    list[str],
+    typer.Option(
+        "--tuned",
+        help="A search file of `seqmem tune`: what it chose is applied to its strategy. May be repeated.",
+    ),
+]
 TextSource = Annotated[
     str, typer.Option("--text", help="Background text: world, a text file, or a dataset id.")
 ]
@@ -67,6 +74,7 @@ def bench(
     seeds: Seeds = "0-2",
     settings: Set = [],  # noqa: B006
     sweep: Sweep = [],  # noqa: B006
+    tuned: Tuned = [],  # noqa: B006
     text: TextSource = "world",
     optimizer: Optimizer = None,
     lr: Rate = None,
@@ -98,6 +106,13 @@ def bench(
             "--save-models", help="Leave each trained model in its record, as transformers loads it."
         ),
     ] = False,
+    measure_cost: Annotated[
+        bool,
+        typer.Option(
+            "--measure-cost",
+            help="Time every row's steps beside the reference's, about 20 s a row; on finished runs nothing else.",
+        ),
+    ] = False,
     display: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     as_json: Json = False,
 ) -> int:
@@ -116,12 +131,14 @@ def bench(
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
         save_models=save_models,
-        display=_one_of("display", display, ("auto", "rich", "plain", "none")),
+        measure_cost=measure_cost,
+        display=one_of("display", display, ("auto", "rich", "plain", "none")),
         disabled=disabled_plugins(ctx),
         **_request(
             preset=preset,
             seeds=seeds,
             sweep=tuple(sweep),
+            tuned=tuple(tuned),
             text=text,
             optimizer=optimizer,
             lr=lr,
@@ -152,6 +169,7 @@ def plan_verb(
     seeds: Seeds = "0-2",
     settings: Set = [],  # noqa: B006
     sweep: Sweep = [],  # noqa: B006
+    tuned: Tuned = [],  # noqa: B006
     text: TextSource = "world",
     optimizer: Optimizer = None,
     lr: Rate = None,
@@ -178,6 +196,7 @@ def plan_verb(
             preset=preset,
             seeds=seeds,
             sweep=tuple(sweep),
+            tuned=tuple(tuned),
             text=text,
             optimizer=optimizer,
             lr=lr,
@@ -204,14 +223,15 @@ def _request(
     """The flags as fields of a Request."""
     return {
         **given,
-        "dtype": _one_of("dtype", dtype, ("float32", "bfloat16", "float16")),
-        "attention": _one_of("attention", attention, ("eager", "sdpa", "flash_attention_2")),
+        "dtype": one_of("dtype", dtype, ("float32", "bfloat16", "float16")),
+        "attention": one_of("attention", attention, ("eager", "sdpa", "flash_attention_2")),
         "reference": not no_reference,
         "controls": not no_controls,
     }
 
 
-def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
+def one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
+    """The value given for an option, when it is one of those allowed."""
     from seqmem.errors import UsageError, unknown
 
     if given not in allowed:

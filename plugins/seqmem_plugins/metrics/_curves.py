@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,37 @@ def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
     return controls[name]
 
 
+def stream_experiences(run: RunRecord) -> pd.DataFrame:
+    """Experiences of the stream itself; branches from the learner as a rest left it are not part of it.
+
+    Such a branch asks what learning again takes, after the T of the definitions: nothing in it moves T, and no
+    visit in it is one of the stream's.
+    """
+    table = run.experiences
+    rested = table.loc[(table["phase"] == "rest") & table["save_as"].notna(), "save_as"]
+    branches = table["start_from"].isin(rested).to_numpy()
+    return table.iloc[: branches.argmax()] if branches.any() else table
+
+
+def stream_answers(
+    run: RunRecord, schedule: str | None = None, relation: str | None = None, **asked: Any
+) -> pd.DataFrame:
+    """`RunRecord.asked` without what was asked on branches after the rest."""
+    rows = run.asked(schedule=schedule, relation=relation, **asked)
+    experiences = stream_experiences(run)
+    if len(experiences) == len(run.experiences):
+        return rows
+    return rows[rows["experience"].isin(experiences["experience"])]
+
+
+def stream_exposures(run: RunRecord) -> pd.DataFrame:
+    """Statements of facts in the stream, those on branches after the rest left out."""
+    return run.exposures[run.exposures["step"] <= stream_end(run)]
+
+
 def loop_visits(run: RunRecord) -> pd.DataFrame:
     """Visits to loops, or tasks, in their order: loop, visit (from 0, per loop), start, end (steps done), name."""
-    table = run.experiences
+    table = stream_experiences(run)
     rows = table[table["phase"].isin(["loop", "task"]) & table["task_label"].notna()]
     if rows.empty:
         raise Missing("no loop is visited on its own in this stream")
@@ -52,15 +81,16 @@ def loops_end(run: RunRecord) -> int:
     Under `joint` what comes before the rest is no loop any more (phase ``general``), but it ends at the same
     step, and recall over the rest can be compared with that of the other strategies.
     """
-    before = run.experiences[run.experiences["phase"] != "rest"]
+    table = stream_experiences(run)
+    before = table[table["phase"] != "rest"]
     if before.empty:
         raise Missing("the stream is nothing but rest")
     return int((before["first_step"] + before["steps"]).max())
 
 
 def stream_end(run: RunRecord) -> int:
-    """Steps done when the stream ended: the T of the definitions."""
-    table = run.experiences
+    """Steps done when the stream ended: the T of the definitions. Branches after the rest do not move it."""
+    table = stream_experiences(run)
     if table.empty:
         raise Missing("no experience was run")
     return int((table["first_step"] + table["steps"]).max())
@@ -78,7 +108,7 @@ def answers(
     run: RunRecord, schedule: str | None = "boundary", *, cue: str = "none", twins: bool = False
 ) -> pd.DataFrame:
     """Rows of the primary rung for one schedule, with `loss` = nats per answer token."""
-    rows = run.asked(schedule=schedule, cue=cue, twins=twins)
+    rows = stream_answers(run, schedule, cue=cue, twins=twins)
     if rows.empty:
         what = "twins" if twins else "facts"
         raise Missing(f"no probe of {what} on the schedule {schedule!r} with cue {cue!r}")
@@ -142,7 +172,7 @@ def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[int]:
 
 def first_exposures(run: RunRecord) -> pd.Series:
     """Step of each fact's first statement in a trained row, by fact."""
-    return run.exposures.groupby("fact")["step"].min()
+    return stream_exposures(run).groupby("fact")["step"].min()
 
 
 def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:

@@ -64,10 +64,10 @@ class Curves:
         return pd.Series(table.mean().to_numpy(), index=self.steps, dtype=float).dropna()
 
     def by_fact(self) -> Curves:
-        """The same with one row per fact, the mean of its probes."""
+        """The same with one row per fact, at each step the mean of its probes that were asked there."""
         facts, place = np.unique(self.fact.astype(str), return_inverse=True)
-        mean = np.stack([self.value[place == i].mean(axis=0) for i in range(len(facts))])
-        control = np.array([self.control[place == i].all() for i in range(len(facts))])
+        mean = pd.DataFrame(self.value).groupby(place).mean().to_numpy(dtype=np.float64)
+        control = pd.Series(self.control).groupby(place).all().to_numpy(dtype=np.bool_)
         return Curves(self.steps, mean, facts.astype(object), control)
 
 

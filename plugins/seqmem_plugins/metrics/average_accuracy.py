@@ -1,4 +1,8 @@
-"""Average accuracy: recall of all loops' facts when the stream has ended."""
+"""Average accuracy: how much is known in the end?
+
+Where the stream ends with a rest it equals `retention` by definition. How it got there is `anytime_accuracy`,
+how deep it fell meanwhile `worst_case_accuracy`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ def average_accuracy(run: RunRecord) -> Value:
     """ACC = mean_j a_Tj (Lopez-Paz & Ranzato 2017).
 
     a_lj is the share of loop j's trained facts answered exactly by greedy decoding on the primary rung after
-    visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better.
+    visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better. None without a
+    boundary probe at the end of the stream.
     """
     recall = recall_by_loop(run)
     return Value(float(at_step(recall, stream_end(run)).mean()), facts_probed(run))
@@ -38,6 +43,7 @@ def seqmem_metric() -> list[MetricSpec]:
                     "fraction",
                     "higher",
                     "mean recall over loops at the end of the stream",
+                    margin=0.05,
                 ),
             ),
             compute=_compute,

@@ -1,4 +1,4 @@
-"""Backward transfer: what later training did to recall of each loop."""
+"""Backward transfer: what did later training do to it?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def backward_transfer(run: RunRecord) -> Value:
 
     a_jj is recall of loop j right after its last visit, a_Tj at the end of the stream, rest included; loops
     whose last visit ends the stream do not count. Unit: fraction; range -1 to 1; higher is better, below zero
-    is forgetting.
+    is forgetting. None where a loop is never visited on its own, or none was followed by other training.
     """
     recall = recall_by_loop(run)
     final = at_step(recall, stream_end(run))
@@ -52,6 +52,7 @@ def seqmem_metric() -> list[MetricSpec]:
                     "fraction",
                     "higher",
                     "final recall minus recall after the last visit",
+                    margin=0.05,
                 ),
             ),
             compute=_compute,

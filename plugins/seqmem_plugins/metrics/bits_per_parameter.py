@@ -1,4 +1,4 @@
-"""Bits per parameter: how much of what was drawn at random the model can be shown to have stored.
+"""Bits per parameter: how much is stored of what was drawn at random?
 
 A fact whose value was drawn uniformly from a closed set V holds log2 |V| bits that nothing but training can give.
 The model's probability of the right value, renormalised over the set, says how many of them it has: log2 |V|
@@ -250,7 +250,13 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="bits of randomly drawn facts stored per parameter",
             measures=(
-                Measure("bits_per_parameter", "bits/parameter", "higher", "stored at the end of training"),
+                Measure(
+                    "bits_per_parameter",
+                    "bits/parameter",
+                    "higher",
+                    "stored at the end of training",
+                    margin=0.05,
+                ),
                 Measure("bits_per_parameter.share", "fraction", "higher", "bits stored of the bits offered"),
                 Measure(
                     "bits_per_parameter.twins", "bits/parameter", "lower", "the same of never-trained twins"

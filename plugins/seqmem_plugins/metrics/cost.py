@@ -1,4 +1,8 @@
-"""Cost: what the strategy read, trained and kept."""
+"""Cost: what was read, trained and kept?
+
+Counted, not timed: the same on every machine. Seconds are measured alone on a machine, by `--measure-cost`. Branches
+that a scenario trains besides its stream count too.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,14 @@ def tokens(run: RunRecord) -> Value:
     return Value(float(rows["tokens"].sum()), len(rows))
 
 
+def steps(run: RunRecord) -> Value:
+    """Optimizer steps counted, those of a rest that trains nothing included.
+
+    Unit: steps; range: 0 up; lower is cheaper.
+    """
+    return Value(float(len(run.steps)), len(run.steps))
+
+
 def passes(run: RunRecord) -> Value:
     """Forward passes of training, each followed by one backward pass: one of both per trained step.
 
@@ -40,7 +52,8 @@ def passes(run: RunRecord) -> Value:
 def extra_state(run: RunRecord) -> Value:
     """Bytes kept beyond the plain learner's model and moments, over the model's bytes.
 
-    Unit: model sizes; below 0 where fewer parameters have moments than the plain learner's; lower is cheaper.
+    Unit: model sizes; range: any number, below 0 where fewer parameters have moments than the plain learner's;
+    lower is cheaper. None where the record does not state the bytes.
     """
     extra, model = run.info.get("extra_state_bytes"), run.info.get("parameter_bytes")
     if extra is None or not model:
@@ -51,7 +64,7 @@ def extra_state(run: RunRecord) -> Value:
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
     return {
         "cost": attempt(lambda: tokens(run)),
-        "cost.steps": Value(float(len(run.steps)), len(run.steps)),
+        "cost.steps": attempt(lambda: steps(run)),
         "cost.passes": attempt(lambda: passes(run)),
         "cost.state": attempt(lambda: extra_state(run)),
     }
@@ -66,13 +79,23 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="trained tokens, steps, passes and extra memory",
             measures=(
-                Measure("cost", "tokens", "lower", "tokens read by training, rehearsed ones included"),
+                Measure(
+                    "cost",
+                    "tokens",
+                    "lower",
+                    "tokens read by training, rehearsed ones included",
+                    role="tokens",
+                ),
                 Measure("cost.steps", "steps", "lower", "optimizer steps counted, idle ones included"),
                 Measure(
                     "cost.passes", "passes", "lower", "forward passes of training, each with one backward"
                 ),
                 Measure(
-                    "cost.state", "model sizes", "lower", "extra state kept, in units of the model's bytes"
+                    "cost.state",
+                    "model sizes",
+                    "lower",
+                    "extra state kept, in units of the model's bytes",
+                    role="state",
                 ),
             ),
             compute=_compute,

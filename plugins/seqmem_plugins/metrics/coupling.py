@@ -1,4 +1,4 @@
-"""Coupling: how much of what a context gave before training the parameters give after it, without the context.
+"""Coupling: does what stood in the context go over into the weights?
 
 With the context full, an untrained model can read the answer in it. Training is to hand over: as the context
 is taken away sentence by sentence, accuracy is to stay where it was. What a context gives anybody is taken
@@ -94,7 +94,10 @@ def coupled(run: RunRecord, step: int, *, twins: bool = False) -> Value:
 def net(run: RunRecord, step: int) -> Value:
     """Kappa of the trained facts minus that of their twins, whose answers only the context can give.
 
-    Unit: fraction; range: about -1 to 1, 0 where training handed nothing over; higher is better.
+    kappa_t = 1 - mean_c max(0, A_0(full) - A_t(c)) / (A_0(full) - chance), A being accuracy, c the context from full
+    to none, 0 before training and t when training was done, or the end of the stream (`coupling.end`). Unit:
+    fraction; range: about -1 to 1, 0 where training handed nothing over; higher is better. None where A_0(full) is
+    less than .2 above chance: there is nothing to hand over.
     """
     facts, twins = coupled(run, step), coupled(run, step, twins=True)
     assert facts.value is not None and twins.value is not None
@@ -176,7 +179,11 @@ def seqmem_metric() -> list[MetricSpec]:
             summary="what a context gave before training, given by the parameters after it",
             measures=(
                 Measure(
-                    "coupling", "fraction", "higher", "kappa minus the twins' kappa when training was done"
+                    "coupling",
+                    "fraction",
+                    "higher",
+                    "kappa minus the twins' kappa when training was done",
+                    margin=0.05,
                 ),
                 Measure("coupling.end", "fraction", "higher", "the same at the end of the stream"),
                 Measure("coupling.facts", "fraction", "higher", "kappa of the trained facts alone"),

@@ -1,4 +1,4 @@
-"""Distance decay: recall along the ladder from the text that was trained to a question never trained.
+"""Distance decay: how does recall fall with the distance from the trained words?
 
 The last token of an answer, given all tokens before it, is easier than its last word, and often easy without
 any memory: what the twins get right on a rung is no memory either.
@@ -6,15 +6,22 @@ any memory: what the twins get right on a rung is no memory either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from seqmem import Measure, MetricSpec, NotApplicable, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures, loops_end, stream_end
+from seqmem_plugins.metrics._curves import (
+    Missing,
+    attempt,
+    first_exposures,
+    loops_end,
+    stream_answers,
+    stream_end,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,49 +77,57 @@ def recall(run: RunRecord, *, twins: bool = False) -> pd.Series:
     )
 
 
-def slope(run: RunRecord) -> Value:
+Recalled = Callable[[bool], pd.Series]
+"""Recall by rung of the facts, or of the twins where True is asked for."""
+
+
+def slope(recalled: Recalled) -> float:
     """Least-squares slope of recall minus the twins' recall over the rung's place, 0 to 4.
 
     Unit: fraction per rung; range -.5 to .5; negative where memory thins out with distance.
     """
-    over_twins = (recall(run) - recall(run, twins=True)).dropna()
+    over_twins = (recalled(False) - recalled(True)).dropna()
     if len(over_twins) < LEAST_RUNGS:
         raise Missing(f"{len(over_twins)} rungs were asked, {LEAST_RUNGS} are needed")
     places = [RUNGS.index(rung) for rung in over_twins.index]
-    return Value(float(np.polyfit(places, over_twins.to_numpy(dtype=float), 1)[0]), _facts(run))
+    return float(np.polyfit(places, over_twins.to_numpy(dtype=float), 1)[0])
 
 
-def rung(run: RunRecord, name: str) -> Value:
+def rung(recalled: Recalled, name: str) -> float:
     """Recall on one rung. Unit: fraction; range 0 to 1; higher is better."""
-    found = recall(run)
+    found = recalled(False)
     if name not in found.index:
         raise Missing(f"the rung {name} was not asked")
-    return Value(float(found[name]), _facts(run))
+    return float(found[name])
 
 
-def token_minus_word(run: RunRecord, *, over_twins: bool = False) -> Value:
+def token_minus_word(recalled: Recalled, *, over_twins: bool = False) -> float:
     """Recall of the last token minus that of the last word; `over_twins`: minus the same of the twins.
 
     Unit: fraction; range -1 to 1 (-2 to 2 over twins); above 0 where single tokens outrun words.
     """
-    sides = [recall(run), recall(run, twins=True)] if over_twins else [recall(run)]
+    sides = [recalled(twins) for twins in (False, True)[: 1 + over_twins]]
     for side in sides:
         if not {"last_token", "last_word"} <= set(side.index):
             raise Missing("the last token and the last word were not both asked")
     gaps = [float(side["last_token"] - side["last_word"]) for side in sides]
-    return Value(gaps[0] - sum(gaps[1:]), _facts(run))
-
-
-def _facts(run: RunRecord) -> int:
-    return int(on_ladder(run)["fact"].nunique())
+    return gaps[0] - sum(gaps[1:])
 
 
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+    recalled = cache(
+        lambda twins: recall(run, twins=twins)
+    )  # the ladder is long, and every measure climbs it
+    facts = cache(lambda: int(on_ladder(run)["fact"].nunique()))
+
+    def measure(read: Callable[[Recalled], float]) -> Value:
+        return attempt(lambda: Value(read(recalled), facts()))
+
     return {
-        "distance_decay": attempt(lambda: slope(run)),
-        "distance_decay.token_minus_word": attempt(lambda: token_minus_word(run)),
-        "distance_decay.over_twins": attempt(lambda: token_minus_word(run, over_twins=True)),
-        **{f"distance_decay.{name}": attempt(partial(rung, run, name)) for name in RUNGS},
+        "distance_decay": measure(slope),
+        "distance_decay.token_minus_word": measure(token_minus_word),
+        "distance_decay.over_twins": measure(partial(token_minus_word, over_twins=True)),
+        **{f"distance_decay.{name}": measure(partial(rung, name=name)) for name in RUNGS},
     }
 
 
@@ -126,7 +141,9 @@ def curve(run: RunRecord, relation: str, by: str, *, twins: bool) -> pd.Series:
     their power of two: -1 before the fact was trained, 0 right after its first step, 1, 2 for 2 and 3, ...;
     bins of fewer than `LEAST_FACTS` facts are left out.
     """
-    rows = with_age(run, run.asked(relation=relation, twins=twins).drop_duplicates(["step", "probe"]))
+    rows = with_age(
+        run, stream_answers(run, relation=relation, twins=twins).drop_duplicates(["step", "probe"])
+    )
     rows = rows[rows["age"].notna()]
     bins = np.where(rows["age"] > 0, np.floor(np.log2(np.maximum(rows["age"], 1))) + 1, np.sign(rows["age"]))
     rows = rows.assign(bin=bins) if by == "bin" else rows[rows["age"] >= 0]

@@ -1,9 +1,27 @@
-"""Effectivity: how much one injection raises the log-probability of a fact's answer, beyond chance.
+"""Effectivity: how much does one injection of a fact do?
 
-After Chang et al. 2024 (arXiv 2406.11813, equations 1 to 3), with two changes. What never-trained items do over
-the same steps is taken off. And the place of the local maximum is found on half of the items and read on the
-other half: a curve read at its own maximum has learned something in pure noise, and taking off the same maximum
-of never-trained items (`effectivity.published`) takes off too much where something was learned.
+For scenarios that ask right before an injection of facts and after each of the next steps (`fact_injection`). l is
+the answer's log-probability, mean over its tokens; t_i the steps done before injection i; LAM, the local
+acquisition maximum, the step in (t_i, t_i + `local_window`] at which l is highest. Controls are the items that no
+trained row states: the group `never`, and twins where they are asked beside the facts. What they do over the same
+steps is taken off.
+
+A curve read at its own maximum has learned something in pure noise, and taking off the same maximum of never-trained
+items (`effectivity.published`) takes off too much where something was learned: noise adds less to a maximum whose
+place the signal decides. So LAM, counted from t_i, is where the mean over half of a group's facts, minus half of the
+controls, is highest, and it is read on the other halves; over 8 splits, both ways. With few facts and one injection
+the place is missed now and then: a rise of .91 then reads .85.
+
+An injection is every step of an experience of phase `inject` in which the protocol itself states the fact; what a
+strategy rehearses is none. Where a fact is injected again inside its window, the window ends there.
+
+Chang et al. 2024 (arXiv 2406.11813), equations 1 to 3: l per token of the target span, mean over probes and
+encounters. Ours are the controls, the split, and that no outliers are removed.
+
+Margin: .02 nats per token is what runs that learn nothing differ by (docs/calibration.md).
+
+None without controls, under two facts in a group or two controls, on a rung that is not asked, and under `joint`,
+which injects nothing at a step of its own.
 """
 
 from __future__ import annotations
@@ -269,7 +287,7 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="rise of an answer's log-probability by one injection, beyond never-trained items",
             measures=(
-                Measure("effectivity", nats, "higher", "rise per injection, trained wording"),
+                Measure("effectivity", nats, "higher", "rise per injection, trained wording", margin=0.02),
                 Measure("effectivity.duplicate", nats, "higher", "the same of facts repeated word for word"),
                 Measure(
                     "effectivity.paraphrase", nats, "higher", "the same of facts repeated in other words"

@@ -1,4 +1,4 @@
-"""Exposures to criterion: how often a new fact has to be stated until it is recalled, and what survives.
+"""Exposures to criterion: how often must a new fact be stated until it is recalled?
 
 A fact is recalled once it is answered rightly at `criterion` probes in a row; its exposures to criterion are
 those before the first of them. A fact that never gets there is censored at the last number of exposures from
@@ -343,7 +343,11 @@ def seqmem_metric() -> list[MetricSpec]:
             summary="exposures until a new fact is recalled, and what survives",
             measures=(
                 Measure(
-                    name, "exposures", "lower", "restricted mean, facts never recalled counting as the limit"
+                    name,
+                    "exposures",
+                    "lower",
+                    "restricted mean, facts never recalled counting as the limit",
+                    margin=1.0,
                 ),
                 Measure(f"{name}.median", "exposures", "lower", "Kaplan-Meier median"),
                 Measure(f"{name}.reached", "fraction", "higher", "facts that reached the criterion"),

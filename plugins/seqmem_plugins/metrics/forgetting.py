@@ -1,4 +1,8 @@
-"""Forgetting: how far recall fell below the best it ever was."""
+"""Forgetting: how far below its best did recall fall?
+
+Mind: a maximum of noisy values lies above their mean, so it is positive without any forgetting.
+`backward_transfer` takes no maximum: read both.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,8 @@ def forgetting(run: RunRecord) -> Value:
     """F = mean_{j<T} (max_{l<T} a_lj - a_Tj) (Chaudhry et al. 2018).
 
     l runs over boundaries after training began and before the stream ended; j over loops whose last
-    visit ended before that. Unit: fraction; range -1 to 1; lower is better. The maximum of many noisy
-    values is above their mean, so F is above zero without any forgetting: read it with
-    `backward_transfer`, which takes none.
+    visit ended before that. Unit: fraction; range -1 to 1; lower is better. None where no loop was followed
+    by other training.
     """
     recall = recall_by_loop(run)
     end = stream_end(run)
@@ -51,7 +54,13 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="best recall before the end minus recall at the end",
             measures=(
-                Measure("forgetting", "fraction", "lower", "best recall before the end minus final recall"),
+                Measure(
+                    "forgetting",
+                    "fraction",
+                    "lower",
+                    "best recall before the end minus final recall",
+                    margin=0.05,
+                ),
             ),
             compute=_compute,
             citation="Chaudhry et al. 2018, Riemannian Walk, arXiv 1801.10112",

@@ -1,4 +1,7 @@
-"""General ability: loss on held-out background text, before and after."""
+"""General ability: what happened to the rest of the language model?
+
+Loss on held-out background text, before and after. Above zero ability was lost; model collapse shows here.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def _losses(run: RunRecord) -> pd.DataFrame:
 def change(run: RunRecord, step: int) -> Value:
     """Delta = L(step) - L(0), L = -sum log p / sum tokens over the same held-out documents.
 
-    Unit: nats per token; range: any number; lower is better, above zero the model lost general ability.
+    `general_ability.loops` reads it when the loops are done, before the rest. Unit: nats per token; range: any
+    number; lower is better, above zero the model lost general ability. None where no held-out document was probed.
     """
     table = _losses(run)
     for needed in (0, step):

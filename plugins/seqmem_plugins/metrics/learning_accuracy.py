@@ -1,4 +1,7 @@
-"""Learning accuracy: recall of each loop's facts right after the loop's last visit."""
+"""Learning accuracy: was it learned at all?
+
+It tells a strategy that keeps what it learned from one that never learned it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ seqmem_api = ">=1,<2"
 def learning_accuracy(run: RunRecord) -> Value:
     """LA = mean_j a_jj (Riemer et al. 2019), a_jj being recall of loop j right after its last visit.
 
-    Unit: fraction; range 0 to 1; higher is better. It tells a strategy that keeps what it learned from one
-    that never learned it.
+    Unit: fraction; range 0 to 1; higher is better. None where a loop is never visited on its own, as under
+    `joint`.
     """
     recall = recall_by_loop(run)
     return Value(float(after_last_visits(run, recall).mean()), facts_probed(run))
@@ -34,7 +37,11 @@ def seqmem_metric() -> list[MetricSpec]:
             summary="recall right after each loop's last visit",
             measures=(
                 Measure(
-                    "learning_accuracy", "fraction", "higher", "mean recall right after a loop's last visit"
+                    "learning_accuracy",
+                    "fraction",
+                    "higher",
+                    "mean recall right after a loop's last visit",
+                    margin=0.05,
                 ),
             ),
             compute=_compute,

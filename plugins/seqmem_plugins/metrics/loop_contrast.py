@@ -1,7 +1,7 @@
 """Loop contrast: is a memory better in its own place than elsewhere?
 
-Recall oscillates with the period of the loop by construction, so each number here is against a control: equal
-age elsewhere in shuffled order, a cue of the fact's own loop against none, or the answer trained last.
+In a loop every curve has the loop's period by construction, so each number here is against a control: equal age
+elsewhere in shuffled order, a cue of the fact's own loop against none, or the answer trained last.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
     second visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the
     shuffled control, read at the own rows' steps since k's last visit by linear interpolation over the
     ages found there. Averaged over visits. Unit: fraction; range -1 to 1; zero when recall depends on
-    age and exposure only; above zero when the loop's prose brings its facts back.
+    age and exposure only; above zero when the loop's prose brings its facts back. None without the control, or
+    where it holds no fact of equal age.
     """
     own = since_visit(run, _inside(run))
     own = own[own["current"] == own["task_label"]]
@@ -111,7 +112,8 @@ def conflict(run: RunRecord) -> Value:
     """Share of answers that are the current loop's own minus share that are the loop's trained last.
 
     Every question, asked inside loop k before its block, from the second cycle on; the answer given is the
-    most probable choice. Unit: fraction; range -1 (pure recency) over 0 (guessing) to 1 (the place decides).
+    most probable choice. Unit: fraction; range -1 (pure recency) over 0 (guessing) to 1 (the place decides). None
+    in other variants than `conflict`.
     """
     rows = _answered(run)
     own = (rows["given"] == rows["current"]).mean() - (rows["given"] == rows["trained_last"]).mean()
@@ -151,6 +153,7 @@ def seqmem_metric() -> list[MetricSpec]:
                     "fraction",
                     "higher",
                     "recall in the own loop minus elsewhere at equal age",
+                    margin=0.05,
                 ),
                 Measure(
                     "loop_contrast.cued",

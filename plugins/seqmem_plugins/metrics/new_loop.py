@@ -1,4 +1,8 @@
-"""New loop: what it takes to learn a loop added later, and what that costs the loops before it."""
+"""New loop: what does a loop added later need, and cost?
+
+A loop counts as added when the names of its visits end with ", new", as `memory_loops` names those of its option
+`new_loop`. None of its measures is given where no loop was added.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,23 @@
-"""Anticipatory recovery: does loss fall again before a document comes round?
+"""Recovery: does loss fall again before a document comes round?
 
-The naive score of one run is positive in pure noise (a maximum of noisy values lies above both ends).
-Here the place of the maximum is found on half of the items and read on the other half, and shuffled
-order, in which nothing can be anticipated, is read at the same ages and subtracted.
+Between two visits of a loop, loss rises and, where the next visit is anticipated, falls again before it (Yang et al.
+2024, arXiv 2403.09613). The naive score of one run is positive in pure noise, because a maximum of noisy values lies
+above both ends. Here the place of the maximum is found on a random half of the items and read on the other half,
+over 8 splits, and shuffled order, in which nothing can be anticipated, is read at the same ages and subtracted. The
+later half of the visits counts. Items are facts by answer loss; in preset `anticipatory` documents by -log p / tokens.
+
+Mind: a mean over seeds is one over the seeds in which forgetting was seen, in both orders for `recovery`. The
+footnote names the others; where they are many, the mean speaks of the runs that forget, not of the strategy.
+
+None without the control (`recovery`, `recovery.shuffled`), under 4 items, where no loop is visited twice, and where
+loss does not rise between visits by more than two standard errors: the share of nothing is undefined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,20 +152,20 @@ def _value(gaps: list[_Gap]) -> Value:
     return Value(_score(gaps), max(len(gap.losses) for gap in gaps))
 
 
-def in_cyclic_order(run: RunRecord) -> Value:
+def in_cyclic_order(late: list[_Gap]) -> Value:
     """Recovered share in the order as trained.
 
     Unit: fraction; above 0 also for curves that merely wiggle.
     """
-    return _value(_late(_gaps(run)))
+    return _value(late)
 
 
-def in_shuffled_order(run: RunRecord, shuffled: RunRecord) -> Value:
+def in_shuffled_order(late: list[_Gap], shuffled: RunRecord) -> Value:
     """The same share in shuffled order, at the visits and ages of cyclic order: what no anticipation gives.
 
     Unit: fraction.
     """
-    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in _late(_gaps(run))})
+    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in late})
     if not gaps:
         raise Missing("the shuffled control has no gap between visits to compare with")
     return _value(gaps)
@@ -179,8 +188,9 @@ def recovery(cyclic: Value, shuffled: Value) -> Value:
 
 
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    cyclic = attempt(lambda: in_cyclic_order(run))
-    shuffled = attempt(lambda: in_shuffled_order(run, control(controls, "shuffled")))
+    late = cache(lambda: _late(_gaps(run)))
+    cyclic = attempt(lambda: in_cyclic_order(late()))
+    shuffled = attempt(lambda: in_shuffled_order(late(), control(controls, "shuffled")))
     return {
         "recovery": attempt(lambda: recovery(cyclic, shuffled)),
         "recovery.cyclic": cyclic,

@@ -1,4 +1,4 @@
-"""Task recall: what is known of each task, with the learner told which task a question belongs to and without.
+"""Task recall: is a task kept, with the task known and inferred?
 
 A strategy that routes each question to a part of the model needs to know the task: what it recalls when told
 is the memory, what it loses when it has to infer the task is the router's.
@@ -215,8 +215,16 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall of tasks with the task known and inferred",
             measures=(
-                Measure("task_recall", "fraction", "higher", "recall when the tasks are done, task inferred"),
-                Measure("task_recall.known", "fraction", "higher", "the same with the task known"),
+                Measure(
+                    "task_recall",
+                    "fraction",
+                    "higher",
+                    "recall when the tasks are done, task inferred",
+                    margin=0.05,
+                ),
+                Measure(
+                    "task_recall.known", "fraction", "higher", "the same with the task known", margin=0.05
+                ),
                 Measure(
                     "task_recall.routing", "fraction", "lower", "known minus inferred: what inferring costs"
                 ),

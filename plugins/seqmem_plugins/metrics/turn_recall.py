@@ -1,4 +1,4 @@
-"""Turn recall: what a conversation left in the weights when it ended, by how many turns back it was said.
+"""Turn recall: is what was said n turns ago reproduced on cue?
 
 Read at the first question after the conversation's own training, without the dialogue in front. All turns of a
 conversation are trained equally often, so what differs between them is their place: a slope below zero is
@@ -72,12 +72,21 @@ def gain_by_turn(run: RunRecord) -> pd.Series:
 
 
 def mean(curve: pd.Series, facts: int) -> Value:
-    """Mean over turns back, each counting alike."""
+    """Mean over turns back, each counting alike: of recall, or of the gain over twins.
+
+    Gain is log p(answer) / tokens when the conversation ended minus the same before training, minus that of the
+    twins. Unit: fraction, 0 to 1, or nats per token, any number; higher is better. None where no conversation is
+    trained on its own.
+    """
     return Value(float(curve.mean()), facts)
 
 
 def slope(curve: pd.Series, facts: int) -> Value:
-    """Least-squares slope over turns back, per turn; below zero the last turns are known best."""
+    """Least-squares slope over turns back, per turn; below zero the last turns are known best.
+
+    Unit: fraction or nats per token, per turn back; range: any number; no direction is better. None under three turns
+    back.
+    """
     if len(curve) < LEAST_TURNS:
         raise Missing(f"{len(curve)} turns back were asked, {LEAST_TURNS} are needed")
     return Value(float(np.polyfit(curve.index.to_numpy(float), curve.to_numpy(float), 1)[0]), facts)
@@ -172,7 +181,13 @@ def seqmem_metric() -> list[MetricSpec]:
             version="1",
             summary="recall of a conversation's turns when it ended, by turns back",
             measures=(
-                Measure("turn_recall", "fraction", "higher", "recall of turns when their conversation ended"),
+                Measure(
+                    "turn_recall",
+                    "fraction",
+                    "higher",
+                    "recall of turns when their conversation ended",
+                    margin=0.05,
+                ),
                 Measure("turn_recall.slope", "fraction/turn", "none", "its slope over turns back"),
                 Measure(
                     "turn_recall.gain", "nats/token", "higher", "gain of answer log p over twins by then"

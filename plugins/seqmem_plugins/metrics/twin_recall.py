@@ -1,4 +1,8 @@
-"""Twin recall: the leak control. Never-trained twins must not be recalled."""
+"""Twin recall: did anything leak?
+
+Never-trained twins must not be recalled. Clearly above chance, answers leak or can be guessed, and recall of trained
+facts is no evidence of memory.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,7 @@ seqmem_api = ">=1,<2"
 def twin_recall(run: RunRecord) -> Value:
     """Share of never-trained twins answered exactly on the primary rung at the end of the loops.
 
-    Unit: fraction; range 0 to 1; lower is better. Clearly above chance means that answers can be guessed or
-    leaked into training, and recall of trained facts is no evidence of memory.
+    Unit: fraction; range 0 to 1; lower is better. None where twins were not asked.
     """
     rows = questions(run, twins=True)
     rows = rows[rows["step"] == loops_end(run)]
@@ -35,7 +38,11 @@ def seqmem_metric() -> list[MetricSpec]:
             name="twin_recall",
             version="1",
             summary="recall of never-trained twins: the leak control",
-            measures=(Measure("twin_recall", "fraction", "lower", "twins recalled at the end of the loops"),),
+            measures=(
+                Measure(
+                    "twin_recall", "fraction", "lower", "twins recalled at the end of the loops", margin=0.05
+                ),
+            ),
             compute=_compute,
         )
     ]

@@ -1,4 +1,4 @@
-"""Update cosine: the angle between a loop's steps and what the other loops ask for, as `cosine_steer` measured it.
+"""Update cosine: at which angle do a loop's steps stand to the other loops'?
 
 Cosines are taken over all parameters that had a gradient, as one vector, of a step and the mean of the other
 loops' running means; which vector (gradient, update, moment) is the strategy's `space`. That the target is hit
@@ -62,9 +62,11 @@ def target(run: RunRecord) -> float:
 
 
 def mean(run: RunRecord, name: str) -> Value:
-    """Mean over the steps that have it.
+    """Mean over the steps that have it, of the cosine of u and r: the step after steering, the others' mean.
 
-    Unit: cosine, range -1 to 1; for `projection` the share of the step before steering, any number.
+    `update_cosine.before` is the same before steering, `update_cosine.projection` <u, g> / |g|^2 with g the step
+    before it: below 0 where the step goes against the gradient. Unit: cosine, range -1 to 1; of `projection`
+    fraction, any number. None where no strategy measured angles or no step was steered.
     """
     found = values(run, name)
     return Value(float(found.mean()), len(found))

@@ -1,0 +1,212 @@
+"""Benches of a case: intervals and detectors over as many seeds as a leaderboard has, judged by the bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from benchmarks.calibration.beds import Array
+from benchmarks.calibration.cases import CASES, Claim, spec_of
+from seqmem.stats import t_interval
+
+SEEDS = (3, 8)
+BLOCKS = 10
+"""Runs are split into so many blocks, none of which shares a run with another: their spread is the error."""
+PER_BLOCK = 400
+"""Benches drawn from each block."""
+COVERAGE = (0.93, 0.97)
+MOST_ALARMS = 0.05
+LEAST_POWER = 0.95
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of benches and its Monte Carlo error, one standard error; None where no bench gave one."""
+
+    share: float | None
+    error: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a measure said over all benches of so many seeds.
+
+    Attributes:
+        benches: benches made.
+        covered: of those with an interval, the share whose 95 % t interval holds the truth.
+        fired: of all benches, the share whose interval lies above zero.
+        without: share of benches that had no interval: fewer than two of their seeds had a value.
+    """
+
+    benches: int
+    covered: Rate
+    fired: Rate
+    without: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim and what came of it.
+
+    Attributes:
+        mean, error: over all runs that had a value, with its Monte Carlo error.
+        sd: between runs.
+        missing: share of runs without a value.
+        by_seeds: figures by number of seeds.
+        alone: of a p-value, the share of single runs in which it is below .05; None of other measures.
+    """
+
+    measure: str
+    kind: str
+    truth: float
+    note: str
+    held_at: tuple[int, ...]
+    mean: float | None
+    error: float
+    sd: float
+    missing: float
+    by_seeds: Mapping[int, Figures]
+    alone: Rate | None = None
+
+    @property
+    def bias(self) -> float | None:
+        """Mean minus truth."""
+        return None if self.mean is None else self.mean - self.truth
+
+
+def one_run(case: str, seed: int) -> Mapping[str, float]:
+    """Values by measure of one run; the same for the same arguments."""
+    return CASES[case].run(np.random.default_rng([*case.encode(), seed]))
+
+
+def runs(case: str, first: int, count: int) -> list[Mapping[str, float]]:
+    """Several runs, for a worker process."""
+    return [one_run(case, seed) for seed in range(first, first + count)]
+
+
+def _rate(shares: Array, counts: Array) -> Rate:
+    """Share over all blocks from the shares of each; blocks without a count say nothing."""
+    if not counts.sum():
+        return Rate(None, 0.0)
+    share = float(np.average(shares, weights=counts))
+    known = shares[counts > 0]
+    spread = float(known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else 0.0
+    # a share of 0 or 1 in every block is not free of error: at least that of half a bench
+    return Rate(share, max(spread, 0.5 / float(counts.sum())))
+
+
+def _drawn(values: Array, seeds: int) -> Array:
+    """(benches, seeds) of one block: its runs are shuffled and cut into benches again and again."""
+    random, cuts = np.random.default_rng(0), len(values) // seeds
+    orders = [random.permutation(len(values))[: cuts * seeds] for _ in range(-(-PER_BLOCK // cuts))]
+    return np.asarray(values[np.concatenate(orders)].reshape(-1, seeds)[:PER_BLOCK])
+
+
+def figures(values: Array, truth: float, seeds: int) -> Figures:
+    """Benches drawn from runs, block by block; the runs of a bench are all different."""
+    shares, counts, without = np.zeros((2, BLOCKS)), np.zeros((2, BLOCKS)), 0
+    for block, own in enumerate(np.array_split(values, BLOCKS)):
+        covered, fired = [], []
+        for bench in _drawn(own, seeds):
+            known = bench[~np.isnan(bench)].tolist()
+            interval = t_interval(known) if len(known) > 1 else None
+            if interval is None or interval.low is None or interval.high is None:
+                fired.append(False)
+                continue
+            covered.append(interval.low <= truth <= interval.high)
+            fired.append(interval.low > 0)
+        without += len(fired) - len(covered)
+        shares[:, block] = np.mean(covered) if covered else 0, np.mean(fired)
+        counts[:, block] = len(covered), len(fired)
+    benches = BLOCKS * PER_BLOCK
+    return Figures(benches, _rate(shares[0], counts[0]), _rate(shares[1], counts[1]), without / benches)
+
+
+def _alone(values: Array) -> Rate:
+    """Share of single runs with a p-value below .05; a run without one does not fire."""
+    blocks = np.array_split(values < ALPHA, BLOCKS)
+    return _rate(
+        np.array([block.mean() for block in blocks]), np.array([float(len(block)) for block in blocks])
+    )
+
+
+def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
+    """A claim held against the runs of its case; without benches where there are too few runs."""
+    values = np.array([one.get(claim.measure, np.nan) for one in found])
+    known = values[~np.isnan(values)]
+    sd = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return Result(
+        claim.measure,
+        claim.kind,
+        claim.truth,
+        claim.note,
+        claim.seeds,
+        float(known.mean()) if len(known) else None,
+        sd / max(len(known), 1) ** 0.5,
+        sd,
+        float(np.isnan(values).mean()),
+        {
+            n: figures(values, claim.truth, n)
+            for n in SEEDS
+            if len(values) >= BLOCKS * n and not claim.measure.endswith(".p")
+        },
+        _alone(values) if claim.measure.endswith(".p") else None,
+    )
+
+
+def verdicts(one: Result) -> Mapping[int, str]:
+    """By number of seeds (1 for a p-value): ``kept``, ``missed``, or ``within error`` (by less than two errors).
+
+    A value must be covered 93 to 97 % of the time; a null may fire in 5 %; an effect must fire in 95 %.
+    """
+    found = {}
+    if one.alone is not None:
+        low, high = (LEAST_POWER, 1.0) if one.kind == "effect" else (0.0, MOST_ALARMS)
+        return {1: _inside(one.alone, low, high)}
+    for seeds, seen in one.by_seeds.items():
+        if one.kind == "value":
+            found[seeds] = _inside(seen.covered, *COVERAGE)
+        elif one.kind == "null":
+            found[seeds] = _inside(seen.fired, 0.0, MOST_ALARMS)
+        elif one.kind == "effect" and seeds in one.held_at:
+            found[seeds] = _inside(seen.fired, LEAST_POWER, 1.0)
+    return found
+
+
+def _inside(rate: Rate, low: float, high: float) -> str:
+    if rate.share is None:
+        return "missed"
+    beyond = max(low - rate.share, rate.share - high)
+    return "kept" if beyond <= 0 else "within error" if beyond <= 2 * rate.error else "missed"
+
+
+def versions(case: str) -> Mapping[str, str]:
+    """Versions of the metrics a case holds to the truth."""
+    return {metric: spec_of(metric).version for metric in sorted(CASES[case].metrics)}
+
+
+def as_json(found: Result) -> Mapping[str, object]:
+    """A result as plain values."""
+    return asdict(found)
+
+
+def from_json(stored: Mapping[str, object]) -> Result:
+    """A result as `as_json` gave it, through a file."""
+    fields = dict(stored)
+    by_seeds = fields.pop("by_seeds")
+    held_at, alone = fields.pop("held_at"), fields.pop("alone")
+    assert isinstance(by_seeds, dict) and isinstance(held_at, list | tuple)
+    figures_by_seeds = {
+        int(seeds): Figures(**{**seen, "covered": Rate(**seen["covered"]), "fired": Rate(**seen["fired"])})
+        for seeds, seen in by_seeds.items()
+    }
+    assert alone is None or isinstance(alone, dict)
+    return Result(
+        **fields,  # type: ignore[arg-type]
+        held_at=tuple(held_at),
+        by_seeds=figures_by_seeds,
+        alone=Rate(**alone) if alone else None,
+    )

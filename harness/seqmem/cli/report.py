@@ -1,0 +1,151 @@
+"""`seqmem report`: the figures of stored runs, or one page about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seqmem.cli.app import OK, PARTIAL, app, disabled_plugins
+from seqmem.cli.terminal import say, warn
+
+if TYPE_CHECKING:
+    from seqmem.leaderboard import Table
+    from seqmem.registry import Registry
+    from seqmem.report import Part
+    from seqmem.types import MetricSpec
+
+PAGE = "report.html"
+
+
+@app.command()
+def report(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder of a bench, one board in it, or standing boards.")
+    ] = Path("runs"),
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one self-contained page instead of figures.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help=f"Where the page goes; by default FOLDER/{PAGE}.")
+    ] = None,
+) -> int:
+    """Draw the figures of stored runs and say where they are, or write a page about the runs."""
+    from seqmem.errors import UsageError
+
+    if html:
+        return _page(ctx, folder, output or folder / PAGE)
+    if output is not None:
+        raise UsageError("--output is where the page goes: give --html with it")
+    return _figures(ctx, folder)
+
+
+def _figures(ctx: typer.Context, folder: Path) -> int:
+    from seqmem.api import rebuild
+
+    boards, unreadable = rebuild(folder, disabled_plugins(ctx))
+    for board in boards:
+        say(f"{board.name}:")
+        for figure in board.figures:
+            say(f"  {figure}")
+    return _left_out([*unreadable, *(line for board in boards for line in board.broken)])
+
+
+def _page(ctx: typer.Context, folder: Path, output: Path) -> int:
+    from seqmem.api import load_metrics
+    from seqmem.errors import UsageError
+    from seqmem.registry import Registry
+    from seqmem.report import verdict_lines
+    from seqmem.standing import find_standing
+
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder: name a file, e.g. {output / PAGE}")
+    registry = Registry.from_environment(disabled_plugins(ctx))
+    metrics, left_out = load_metrics(registry)
+    standing = find_standing(folder)
+    if standing:
+        text, tables, broken = _of_standing(standing, metrics, registry)
+    else:
+        text, tables, broken = _of_benches(folder, metrics, registry)
+    try:
+        output.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"--output {output} cannot be written: {error.strerror}") from error
+    say(f"{output}")
+    for table in tables:
+        for line in verdict_lines(table):
+            say(f"  {line}")
+    return _left_out([*left_out, *broken])
+
+
+def _of_standing(
+    folders: list[Path], metrics: list[MetricSpec], registry: Registry
+) -> tuple[str, list[Table], list[str]]:
+    """The page of standing boards, their tables, and what had to be left out."""
+    from seqmem.standing import index_page, read_standing, score_standing
+
+    built, left_out = [], []
+    for folder in folders:
+        standing = read_standing(folder, registry)
+        table, broken = score_standing(standing, metrics)
+        built.append((standing, table))
+        left_out += broken
+    return index_page(built), [table for _, table in built], left_out
+
+
+def _of_benches(
+    folder: Path, metrics: list[MetricSpec], registry: Registry
+) -> tuple[str, list[Table], list[str]]:
+    """The page of a bench's boards, their tables, and what had to be left out."""
+    from seqmem.report import page
+    from seqmem.store import find_boards
+
+    boards = find_boards(folder)
+    parts, left_out = [], []
+    for board in boards:
+        part, broken = _part(board, metrics, registry, alone=len(boards) == 1)
+        parts.append(part)
+        left_out += broken
+    title = parts[0].name if len(parts) == 1 else f"{len(parts)} boards"
+    return page(title, parts), [part.table for part in parts], left_out
+
+
+def _part(
+    folder: Path, metrics: list[MetricSpec], registry: Registry, *, alone: bool
+) -> tuple[Part, list[str]]:
+    """One board of a bench, and what had to be left out of it."""
+    from seqmem.api import score
+    from seqmem.report import Part, command_line
+    from seqmem.store import read_bench
+
+    described, rows = read_bench(folder)
+    table, broken = score(described["scenario"], described["primary"], rows, metrics)
+    name = f"{described['scenario']}, version {described['version']}" if alone else described["name"]
+    part = Part(
+        name,
+        table,
+        rows,
+        command_line(described["asked"]),
+        question=_question(described["scenario"], registry),
+    )
+    return part, broken
+
+
+def _question(scenario: str, registry: Registry) -> str:
+    """What the scenario says of itself; empty where it is not installed here."""
+    from seqmem.errors import SeqmemError
+
+    try:
+        summary = registry.load("scenario", scenario).summary
+    except SeqmemError:
+        return ""
+    end = "" if summary.endswith(("?", ".", "!")) else "."
+    return f"{summary[:1].upper()}{summary[1:]}{end}"
+
+
+def _left_out(lines: list[str]) -> int:
+    for line in lines:
+        warn(f"seqmem: left out: {line}")
+    return PARTIAL if lines else OK

@@ -1,0 +1,109 @@
+"""`seqmem score`: metrics on stored runs, new or changed ones among them; no torch, nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqmem.cli.app import OK, PARTIAL, app, registry
+from seqmem.cli.terminal import print_json, print_table, say, warn
+
+if TYPE_CHECKING:
+    from seqmem.leaderboard import Row
+    from seqmem.registry import Registry
+
+
+@app.command()
+def score(
+    ctx: typer.Context,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Output folder of a bench, one board, standing boards, or folders of records."),
+    ],
+    metric: Annotated[list[str], typer.Option("--metric", help="Metric to compute; may be repeated.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print values and means as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the value of every run as CSV.")] = False,
+) -> int:
+    """Compute metrics on stored runs: the value of every run, and the mean of every row with its interval."""
+    import pandas as pd
+
+    from seqmem.errors import UsageError
+    from seqmem.leaderboard import failures, format_interval, format_number, score_rows
+    from seqmem.stats import t_interval
+    from seqmem.text import clean
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv are two forms of one answer: give one of them")
+    plugins = registry(ctx)
+    metrics = [plugins.load("metric", name) for name in dict.fromkeys(metric)]
+    units = {measure.name: measure.unit for one in metrics for measure in one.measures}
+    scores = score_rows([row for path in runs for row in _rows(path, plugins)], metrics)
+    means: list[dict[str, Any]] = []
+    printed: list[list[str]] = []
+    for (row, measure), group in scores.groupby(["row", "measure"], sort=False):
+        known = group["value"].dropna()
+        interval = t_interval([float(value) for value in known]) if len(known) else None
+        reasons = list(dict.fromkeys(str(reason) for reason in group["reason"] if reason))
+        reason = "; ".join(reasons)
+        means.append(
+            {
+                "row": row,
+                "measure": measure,
+                "unit": units[str(measure)],
+                "mean": interval and interval.mean,
+                "low": interval and interval.low,
+                "high": interval and interval.high,
+                "seeds": len(known),
+                "reason": reason,
+            }
+        )
+        unit = units[str(measure)]
+        each = [
+            f"{seed}: {'-' if pd.isna(value) else format_number(float(value), unit)}"
+            for seed, value in zip(group["seed"], group["value"], strict=True)
+        ]
+        shown = "-" if interval is None else format_interval(interval, unit)
+        printed.append([str(row), str(measure), unit, shown, str(len(known)), ", ".join(each), reason])
+    if as_json:
+        values = [
+            {**one, "value": None if pd.isna(one["value"]) else one["value"]} for one in _records(scores)
+        ]
+        print_json({"format": 1, "means": means, "values": values})
+    elif as_csv:
+        named = scores.assign(row=scores["row"].map(clean), reason=scores["reason"].map(clean))
+        print(named.to_csv(index=False, lineterminator="\n"), end="")
+    else:
+        print_table(["row", "measure", "unit", "mean [95 %]", "seeds", "by seed", "without a value"], printed)
+        if not printed:
+            say("no finished run")
+    broken = failures(scores)
+    for line in broken:
+        warn(f"seqmem: {line}")
+    return PARTIAL if broken else OK
+
+
+def _records(scores: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = scores.to_dict("records")
+    return found
+
+
+def _rows(path: Path, plugins: Registry) -> list[Row]:
+    """The rows of all boards at a path; a record alone is a row of its own, without controls."""
+    from dataclasses import replace
+
+    from seqmem.leaderboard import Row
+    from seqmem.record import RunRecord
+    from seqmem.standing import find_standing, read_standing
+    from seqmem.store import find_boards, read_bench
+
+    if (path / "run.json").exists():
+        record = RunRecord.open(path)
+        return [Row(label=path.name, facts={}, runs={record.seed: record})]
+    standing = [(folder.name, read_standing(folder, plugins).rows) for folder in find_standing(path)]
+    if not standing:
+        standing = [(folder.name, read_bench(folder)[1]) for folder in find_boards(path)]
+    if len(standing) == 1:
+        return list(standing[0][1])
+    return [replace(row, label=f"{name}: {row.label}") for name, rows in standing for row in rows]

@@ -1,0 +1,70 @@
+"""Anytime accuracy: how much of what was trained so far is known, at any time of the stream?
+
+`average_accuracy` looks once, at the end; a learner that knew little all the way and was lucky there looks as
+good as one that always knew. Here every boundary counts alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
+from seqmem_plugins.metrics._curves import (
+    Missing,
+    attempt,
+    facts_probed,
+    first_exposures,
+    questions,
+    recall_by_loop,
+)
+
+seqmem_api = ">=1,<2"
+
+
+def anytime_accuracy(run: RunRecord) -> Value:
+    """AAA = mean over boundaries l of the mean over loops j trained by then of a_lj (Caccia et al. 2022).
+
+    Boundaries are those after training began, the end of the rest included; a loop counts from the first boundary
+    at or after the first statement of one of its facts, so the measure needs no visits and is given under `joint`
+    too. Unit: fraction; range 0 to 1; higher is better. Visits are as many boundaries as they are: compare rows
+    of one scenario and preset. None where no boundary was probed after a fact had been trained.
+    """
+    recall = recall_by_loop(run)
+    loop_of = questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
+    began = first_exposures(run).groupby(loop_of).min().rename(index=int)
+    means = []
+    for step in recall.index:
+        trained = [loop for loop in began.index[began <= step] if loop in recall.columns]
+        known = recall.loc[[step], trained].to_numpy(dtype=float).ravel()
+        if len(known):
+            means.append(float(known.mean()))
+    if not means:
+        raise Missing("no boundary was probed after a fact had been trained")
+    return Value(sum(means) / len(means), facts_probed(run))
+
+
+def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+    return {"anytime_accuracy": attempt(lambda: anytime_accuracy(run))}
+
+
+@hookimpl
+def seqmem_metric() -> list[MetricSpec]:
+    """The metric offered here."""
+    return [
+        MetricSpec(
+            name="anytime_accuracy",
+            version="1",
+            summary="recall of what was trained so far, averaged over the boundaries of the stream",
+            measures=(
+                Measure(
+                    "anytime_accuracy",
+                    "fraction",
+                    "higher",
+                    "mean over boundaries of recall of what was trained so far",
+                    margin=0.05,
+                ),
+            ),
+            compute=_compute,
+            citation="Caccia et al. 2022, New insights on reducing abrupt representation change, arXiv 2104.05025",
+        )
+    ]

@@ -1,0 +1,141 @@
+"""A small standing board of synthetic records, whose recipes are those of a real bench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers_records import Answer, Ask, Layout, write_record
+
+from seqmem.api import load_metrics
+from seqmem.plan import Plan, Request, plan
+from seqmem.record import RunRecord, write_json
+from seqmem.registry import Registry
+from seqmem.standing import build, submit
+from seqmem.store import Store
+
+METRICS = ("retention", "cost", "distance_decay")
+SEEDS = (0, 1)
+STRATEGIES = ("naive", "replay", "joint")
+
+
+@cache
+def registry() -> Registry:
+    """What is installed, of the metrics three."""
+    known = [listed.name for listed in Registry.from_environment().names("metric")]
+    return Registry.from_environment(frozenset(known) - frozenset(METRICS))
+
+
+def learner(strength: float) -> Any:
+    def answer(ask: Ask, random: np.random.Generator) -> Answer:
+        kept = 0.0 if ask.twin or not ask.seen else strength * np.exp(-ask.age / 40)
+        return Answer(
+            correct=bool(random.random() < kept),
+            loss=float(3 - 2 * kept + 0.1 * random.standard_normal()),
+            best_other=float(-2 + random.standard_normal()),
+            choice=int(random.integers(2)),
+        )
+
+    return answer
+
+
+def write_bench(out: Path, **request: Any) -> Plan:
+    """An output folder as a bench leaves it, its records made by synthetic learners."""
+    asked = Request(
+        scenario=("memory_loops",),
+        strategy=STRATEGIES,
+        preset="smoke",
+        seeds=f"{SEEDS[0]}-{SEEDS[-1]}",
+        device="cpu",
+    )
+    planned = plan(replace(asked, **request), registry())
+    store = Store(out)
+    for run in planned.runs.values():
+        strategy, seed = run.recipe.strategy.name, run.recipe.seed
+        shuffled = "shuffled" in run.name
+        layout = Layout(
+            loops=2, cycles=2, facts=2, rest=20, even=4, shuffled=shuffled, joint=strategy == "joint"
+        )
+        strength = {"naive": 0.6, "replay": 0.8, "joint": 0.9}.get(strategy, 0.7)
+        write_record(
+            store.record_folder(run),
+            learner(strength),
+            layout,
+            seed=seed,
+            info={
+                "id": run.recipe.id,
+                "recipe": run.recipe.model_dump(mode="json"),
+                "date": "2026-01-02",
+                "content": f"stream of {strategy if strategy == 'joint' else 'all'} {seed} {shuffled}",
+                "final_weights": f"{strategy} {seed}",
+                "contamination": {},
+                "versions": {"seqmem": "0.1.0"},
+            },
+        )
+    for board in planned.boards:
+        store.write_bench(planned, board)
+    return planned
+
+
+def write_rules(folder: Path, planned: Plan, **changes: Any) -> None:
+    """The rules of the small board."""
+    run = next(iter(planned.runs.values())).recipe
+    stated = {
+        "format": 1,
+        "question": "Which of them keeps what it learned?",
+        "scenario": "memory_loops",
+        "version": run.scenario.version,
+        "preset": "smoke",
+        "primary": "retention",
+        "reference": "naive",
+        "seeds": "0-1",
+        "tuning_seeds": "100-101",
+        "controls": ["shuffled"],
+        "text_content": run.text.content,
+        "hyperparameters": "searched",
+        "budget": 8,
+        "eligibility": "Anybody.",
+        **changes,
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in stated.items() if value is not None]
+    models = stated.get("models") or {run.model.name: run.model.fingerprint}
+    lines = [line for line in lines if not line.startswith("models =")]
+    lines += ["[models]", *(f"{json.dumps(name)} = {json.dumps(mark)}" for name, mark in models.items())]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "board.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_board(home: Path) -> Path:
+    """A board with three rows, built."""
+    planned = write_bench(home / "out")
+    run = next(iter(planned.runs.values())).recipe
+    folder = home / "leaderboards" / f"memory_loops-v{run.scenario.version}"
+    write_rules(folder, planned)
+    (submitted,) = submit(home / "out", folder, registry())
+    assert not submitted.faults, [fault.line for fault in submitted.faults]
+    build(folder, load_metrics(registry())[0], registry())
+    return folder
+
+
+def edit_run(folder: Path, change: Any) -> None:
+    """Change the run.json of a record."""
+    path = folder / "run.json"
+    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    change(info)
+    write_json(path, info)
+
+
+def record_of(folder: Path, strategy: str, seed: int, control: str | None = None) -> Path:
+    """The folder of one record of the board."""
+    for path in sorted((folder / "records").iterdir()):
+        if not path.is_dir() or (control is not None) != (f"-{control}-" in path.name):
+            continue
+        recipe: Mapping[str, Any] = RunRecord.open(path).recipe
+        if (recipe["strategy"]["name"], recipe["seed"]) == (strategy, seed):
+            return path
+    raise LookupError(strategy)
