@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench test lint docs perf calibrate install clean
+.PHONY: bench test verify lint docs perf calibrate install clean
 
 bench: $(INSTALLED)
 	$(BIN)/seqmem bench --scenario memory_loops --strategy moment_avg
@@ -14,6 +14,10 @@ bench: $(INSTALLED)
 # Two workers with one thread each are faster on two cores than one process with two.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Every figure of the standing boards from their records; needs no torch.
+verify: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/seqmem leaderboard verify leaderboards
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -28,7 +32,7 @@ perf: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
-# Synthetic learners with a known memory against every metric: a few hours on two cores.
+# Synthetic learners with a known memory against every metric: an hour or two on two cores.
 calibrate: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration --write docs/calibration.md
 

@@ -25,10 +25,15 @@ STRATEGIES = ("naive", "replay", "joint")
 
 
 @cache
+def others() -> frozenset[str]:
+    """Metrics that the small board does without."""
+    return frozenset(one.name for one in Registry.from_environment().names("metric")) - frozenset(METRICS)
+
+
+@cache
 def registry() -> Registry:
     """What is installed, of the metrics three."""
-    known = [listed.name for listed in Registry.from_environment().names("metric")]
-    return Registry.from_environment(frozenset(known) - frozenset(METRICS))
+    return Registry.from_environment(others())
 
 
 def learner(strength: float) -> Any:

@@ -67,7 +67,7 @@ def test_tables_come_back_but_for_the_stated_rounding(full: RunRecord, tmp_path:
     theirs = full.probes.sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(ours.drop(columns="logprob"), theirs.drop(columns="logprob"))
     far = (ours["logprob"] - theirs["logprob"]).abs()
-    assert far.max() > 0 and (far <= np.maximum(2**-10, theirs["logprob"].abs() * 2**-11)).all()
+    assert far.max() > 0 and (far <= np.maximum(2**-9, theirs["logprob"].abs() * 2**-10)).all()
     assert compact.probes["step"].is_monotonic_increasing
     assert set(compact.info["compact"]) == {
         f"{table}.{column}" for table in ("probes", "steps") for column in ROUNDING[table]
@@ -138,7 +138,7 @@ def test_metrics_agree_on_both_layouts(tmp_path: Path) -> None:
     ours, theirs = (
         score_rows([Row("row", {}, {run.seed: run for run in runs})], metrics) for runs in (compact, full)
     )
-    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=0, atol=2e-3)
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=0, atol=4e-3)
     assert ours["value"].notna().sum() > 10
 
 
@@ -151,6 +151,19 @@ def test_another_record_of_a_run_is_never_overwritten(full: RunRecord, tmp_path:
     ):
         write_compact(other, tmp_path / "a")
     assert content(tmp_path / "a") == before and folder.exists()
+
+
+def test_the_same_run_made_again_is_the_same_record(full: RunRecord, tmp_path: Path) -> None:
+    write_compact(full, tmp_path / "a")
+    before = content(tmp_path / "a")
+    again = write_record(
+        tmp_path / "again" / RUN, learner, SMALL, info={"seconds": 9.0, "date": "2026-05-05"}
+    )
+    write_compact(again, tmp_path / "a")
+    assert content(tmp_path / "a") == before
+    other = write_record(tmp_path / "o" / RUN, learner, SMALL, info={"final_weights": "others"})
+    with pytest.raises(UsageError, match=r"\(run.json differ\)"):
+        write_compact(other, tmp_path / "a")
 
 
 def test_only_finished_runs_under_their_own_name_are_kept(tmp_path: Path) -> None:

@@ -55,6 +55,21 @@ by less.
 |---|---|---|---|---|
 """
 
+MEANING = """## What it means for a reader
+
+- A mean and its interval can be taken at their word for recall, its areas, transfer and interference: the truth lies
+  inside about 95 times in 100, with 3 seeds as with 8. With 3 the interval is three times as wide.
+- `forgetting` reads too high by construction: it takes the best of many noisy boundaries, and is far above zero for a
+  learner that forgets nothing. Read it beside `backward_transfer`, which takes no maximum.
+- `retention.half_life` near the length of the rest is cut there. Where many seeds are cut (`retention.censored`), a few
+  can agree by that alone, and their interval is too narrow: read `retention` instead.
+- `recovery` is a share of what was forgotten. Where nothing is forgotten it has no value, as in nearly every run of
+  pure noise; what few values there are say nothing.
+- `latent_revival` is made to be silent rather than sensitive: without revival it reads zero or a little below, so that
+  its interval need not hold zero, and a null is judged by how often it fires.
+- What a detector does not see may still be there. How large it would have to be is the table at the end.
+"""
+
 HEADER = (
     "| measure | must | truth | mean | SD | without | covered, 3 | covered, 8 | fires, 3 | fires, 8 | verdict |\n|"
     + "---|" * 11
@@ -68,7 +83,7 @@ def page(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, Seque
         stored: by case, with `benches` and `versions` as run.
         results: by case.
     """
-    lines = [TOP, _summary(stored, results)]
+    lines = [TOP, MEANING, _summary(stored, results)]
     for name, found in results.items():
         versions = stored[name]["versions"]
         assert isinstance(versions, Mapping)

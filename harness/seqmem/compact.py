@@ -35,9 +35,9 @@ from seqmem.record import ASKED_ORDER, TABLES, RunRecord, items_file, read_items
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
-        "logprob": (2**-9, 11),
-        "best_other": (2**-9, 11),
-        "closed": (2**-9, 11),
+        "logprob": (2**-8, 10),
+        "best_other": (2**-8, 10),
+        "closed": (2**-8, 10),
         "sampled": (2**-12, 9),
     },
     "steps": {"loss": (0, 12), "penalty": (0, 12), "grad_norm": (0, 12)},
@@ -45,9 +45,22 @@ ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
 }
 """Columns that are rounded: to multiples of the first number, or to so many binary digits, whichever is coarser.
 
-A log-probability is at most .001 nats away from what was scored, or 1 part in 2048 where that is more (beyond
+A log-probability is at most .002 nats away from what was scored, or 1 part in 1024 where that is more (beyond
 2 nats); a probability .00012, or 1 part in 512; a loss 1 part in 4096.
 """
+
+_OF_THE_MAKING = (
+    "asked",
+    "code",
+    "date",
+    "device_bytes",
+    "hardware",
+    "plugins",
+    "resumed",
+    "seconds",
+    "versions",
+)
+"""Keys of run.json in which two runs of one recipe may differ and be the same run."""
 
 _PREFIXED = ("probe", "fact", "prompt")
 """Text columns whose neighbours begin alike."""
@@ -205,14 +218,21 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _must_hold(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Refuse a folder that holds something else than these files."""
+    """Refuse a folder that holds another run than these files; one made at another time is the same run."""
     there = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    if there != files:
-        differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
+    differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
+    if differing and (
+        differing != ["run.json"] or _outcome(there["run.json"]) != _outcome(files["run.json"])
+    ):
         raise UsageError(
             f"{folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
             "move it away to replace it"
         )
+
+
+def _outcome(run: bytes) -> dict[str, Any]:
+    """What a run.json says less how, when and where the run was made."""
+    return {name: value for name, value in json.loads(run).items() if name not in _OF_THE_MAKING}
 
 
 def _write(path: Path, content: bytes) -> None:

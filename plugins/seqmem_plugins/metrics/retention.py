@@ -73,10 +73,11 @@ class Rest:
         rows = questions(self.run, None)
         trained = self.run.exposures["fact"].unique()  # some facts are asked and never injected
         rows = rows[(rows["step"] >= start) & (rows["step"] <= end) & rows["fact"].isin(trained)]
-        names = rows["schedule"].str.split("+")
-        due = {key: set(names_) for key, names_ in zip(rows["schedule"], names, strict=True)}
-        log = rows["schedule"].map({key: "log" in found for key, found in due.items()}).astype(bool)
-        edge = rows["schedule"].map({key: "boundary" in found for key, found in due.items()}).astype(bool)
+        due = {names: set(names.split("+")) for names in rows["schedule"].unique()}
+        log, edge = (
+            rows["schedule"].map({names: name in parts for names, parts in due.items()}).astype(bool)
+            for name in ("log", "boundary")
+        )
         rows = rows[log | (edge & rows["step"].isin([start, end]))].drop_duplicates(["step", "probe"])
         if rows.empty:
             raise Missing("no fact that was trained is asked in the rest")
