@@ -20,7 +20,7 @@ from seqmem.loop import Place, Run, chain, train
 from seqmem.options import validate
 from seqmem.plan import Request, plan
 from seqmem.recipe import OptimizerSettings
-from seqmem.record import ITEMS, RecordWriter, RunRecord, write_table
+from seqmem.record import ITEMS, RecordWriter, RunRecord, read_table, write_table
 from seqmem.registry import Registry
 from seqmem_scenarios.learning_threshold import PRESETS, SWEEP, LearningThresholdOptions, build, outline
 
@@ -314,7 +314,7 @@ def answers(folder: Path, stream: Stream) -> Any:
     run = Run(learner, Strategy(), stream, RecordWriter(folder), Place(), "schedule", checkpoint_every=1000)
     train(run)
     write_table(folder / "items.parquet", {name: [] for name in ITEMS.names}, ITEMS)
-    rows = RunRecord(folder, {})._parts("probes")
+    rows = read_table(RunRecord(folder, {}), "probes").to_pandas()
     rows = rows[rows["schedule"] != "general"]
     return rows.set_index(["probe", "schedule", "after"])["logprob"]
 
