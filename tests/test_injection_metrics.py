@@ -114,7 +114,7 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
                 )
                 asked = ~np.isnan(row)
                 probes.append(pd.DataFrame({"step": steps[asked], "probe": probe, "logprob": 3 * row[asked]}))
-    table = pd.DataFrame(items).assign(cue="none", context=0, task_known=False)
+    table = pd.DataFrame(items).assign(cue="none", context=0, task_known=False, choices=None)
     end = s.starts[-1] + s.spacing
     exposures = []  # step, fact, count, rehearsed
     for group in TRAINED:
@@ -134,7 +134,9 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
             "recipe": {"seed": seed, "scenario": {"options": {"local_window": s.window, **options}}},
         },
     )
-    asked_rows = pd.concat(probes).assign(tokens=3, schedule="boundary+inject", experience=0)
+    asked_rows = pd.concat(probes).assign(
+        tokens=3, schedule="boundary+inject", experience=0, best_other=np.nan, choice=np.nan
+    )
     vars(run)["items"] = table
     vars(run)["probes"] = asked_rows.assign(correct=asked_rows["logprob"] > -3).merge(table, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
@@ -422,7 +424,8 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     recipe = {"seed": 0, "scenario": {"options": options.model_dump()}}
     run = RunRecord(Path("in memory"), {"primary_relation": options.primary_relation, "recipe": recipe})
     vars(run)["items"] = items
-    vars(run)["probes"] = pd.DataFrame(probes, columns=names).merge(items, on="probe")
+    answers = pd.DataFrame(probes, columns=names).assign(best_other=np.nan, choice=np.nan)
+    vars(run)["probes"] = answers.merge(items.assign(choices=None), on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     columns = ["phase", "task_label", "first_step", "steps", "start_from", "save_as"]
     vars(run)["experiences"] = pd.DataFrame(experiences, columns=columns)

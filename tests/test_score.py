@@ -88,8 +88,8 @@ def test_several_processes_score_what_one_does(board: Path, monkeypatch: pytest.
     metrics = load_metrics(registry())[0]
     rows = read_standing(board, registry()).rows
     monkeypatch.setattr(scoring_pool, "WORTH", 1)
-    monkeypatch.setattr(scoring_pool.os, "cpu_count", lambda: 2)
-    scores, intact, broken = scoring_pool.scores_of(rows, metrics, registry())
+    with scoring_pool.processes() as pool:
+        scores, intact, broken = scoring_pool.scores_of(rows, metrics, registry(), pool)
     assert intact == metrics and broken == []
     alone = pd.concat([score_rows(rows, [metric]) for metric in metrics], ignore_index=True)
     pd.testing.assert_frame_equal(scores, alone)

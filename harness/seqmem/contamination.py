@@ -65,10 +65,11 @@ def contaminated(run: RunRecord) -> str:
         control, where = next(iter(found.items()))
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return f"contaminated: the answer of the never-trained {control!r} was trained in {where}{more}"
-    asked = run.probes
-    wanted = (asked["relation"] == run.info["primary_relation"]) & (asked["cue"] == "none")
-    wanted &= (asked["context"] == 0) & asked["chance"].notna()
-    asked = asked[wanted & (asked["twin_of"].notna() | (asked["group"] == NEVER))].sort_values("step")
+    items = run.items
+    wanted = (items["relation"] == run.info["primary_relation"]) & (items["cue"] == "none")
+    wanted &= (items["context"] == 0) & items["chance"].notna()
+    wanted &= items["twin_of"].notna() | (items["group"] == NEVER)
+    asked = run.probes.loc[run.answering(wanted), ["step", "probe", "correct", "chance"]].sort_values("step")
     if asked.empty:
         return ""
     first, last = (asked.drop_duplicates("probe", keep=which) for which in ("first", "last"))

@@ -362,35 +362,49 @@ def _chance(rows: Sequence[Row]) -> float | None:
     return float(chance.mean()) if len(chance) else None
 
 
-def _values(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """The scores by (row label, measure name), each with its seeds as index."""
-    return {
-        (str(label), str(measure)): group.set_index("seed")
-        for (label, measure), group in scores.groupby(["row", "measure"], sort=False)
-    }
+@dataclass(frozen=True)
+class _Score:
+    """One measure of one run, as `SCORE_COLUMNS` has it."""
+
+    seed: int
+    value: float | None
+    items: int
+    reason: str
 
 
-def _by_seed(values: Mapping[tuple[str, str], pd.DataFrame], label: str, measure: str) -> dict[int, float]:
-    if (label, measure) not in values:
-        return {}
-    column = values[label, measure]["value"].dropna()
-    return {int(str(seed)): float(value) for seed, value in column.items()}
+_Scores = Mapping[tuple[str, str], Sequence[_Score]]
+"""By (row label, measure name)."""
 
 
-def _cell(
-    label: str, measure: Measure, reference: str | None, values: Mapping[tuple[str, str], pd.DataFrame]
-) -> Cell:
+def _values(scores: pd.DataFrame) -> _Scores:
+    found: dict[tuple[str, str], list[_Score]] = {}
+    for label, seed, _, measure, value, items, reason in scores.itertuples(index=False, name=None):
+        known = None if pd.isna(value) else float(value)
+        found.setdefault((str(label), str(measure)), []).append(
+            _Score(int(seed), known, int(items), str(reason))
+        )
+    return found
+
+
+def _by_seed(values: _Scores, label: str, measure: str) -> dict[int, float]:
+    return {one.seed: one.value for one in values.get((label, measure), ()) if one.value is not None}
+
+
+def _cell(label: str, measure: Measure, reference: str | None, values: _Scores) -> Cell:
     seeds = _by_seed(values, label, measure.name)
-    frame = values.get((label, measure.name))
+    scores = values.get((label, measure.name))
     reasons: list[str] = []
     items = 0
-    if frame is None:
+    if scores is None:
         reasons.append("no finished run")
     else:
-        items = int(frame["n_items"][frame["value"].notna()].sum())
-        missing = frame[frame["value"].isna()]
-        for reason, group in missing.groupby("reason", sort=True):
-            which = "" if len(group) == len(frame) else f"{_seeds(group.index)}: "
+        items = sum(one.items for one in scores if one.value is not None)
+        missing: dict[str, list[int]] = {}
+        for one in scores:
+            if one.value is None:
+                missing.setdefault(one.reason, []).append(one.seed)
+        for reason, without in sorted(missing.items()):
+            which = "" if len(without) == len(scores) else f"{_seeds(without)}: "
             reasons.append(f"{which}{reason}")
     interval = t_interval([seeds[seed] for seed in sorted(seeds)]) if seeds else None
     if interval is not None and interval.reason:
@@ -440,7 +454,7 @@ def _seeds_for_one(seeds: int, tests: int) -> str:
 
 
 def _ranks(
-    rows: Sequence[Row], primary: Measure, values: Mapping[tuple[str, str], pd.DataFrame]
+    rows: Sequence[Row], primary: Measure, values: _Scores
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Rank = 1 + significantly better rows; the tests of one row against all others are one family.
 

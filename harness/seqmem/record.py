@@ -196,7 +196,7 @@ class RecordWriter:
         self.parts += 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunRecord:
     """A run as read from its folder; the only thing a metric sees. Never changes what it reads."""
 
@@ -335,13 +335,15 @@ class RunRecord:
         twins: bool = False,
         context: int | None = 0,
         task_known: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Rows of `probes` for one schedule, rung and cue, of the trained facts or of their twins.
 
         `relation` None means the scenario's primary rung, as stated in the record; `context` None means
-        whatever stands in front of the prompt.
+        whatever stands in front of the prompt. `columns` names those wanted, None for all: every column costs,
+        those of text most.
         """
-        key = (schedule, relation, cue, twins, context, task_known)
+        key = (schedule, relation, cue, twins, context, task_known, columns and tuple(columns))
         if key in self._asked:
             return self._asked[key].copy(deep=False)
         items = self.items
@@ -349,14 +351,25 @@ class RunRecord:
         fits &= (items["twin_of"].notna() == twins) & (items["task_known"] == task_known)
         if context is not None:
             fits &= items["context"] == context
-        wanted = fits.to_numpy(dtype=bool)[self._places]
+        wanted = self.answering(fits)
         if schedule is not None:
             named, which = self._schedules
             wanted &= np.array([schedule in names.split("+") for names in named], dtype=bool)[which]
-        rows = self.probes[wanted]
+        rows = self.probes[wanted] if columns is None else self._part(wanted, columns)
         if len(rows) <= _KEPT_ROWS:
             self._asked[key] = rows.copy(deep=False)
         return rows
+
+    def _part(self, wanted: npt.NDArray[np.bool_], columns: Sequence[str]) -> pd.DataFrame:
+        """Some rows of some columns of `probes`: frames take the columns first, whole, and copy them."""
+        import pandas as pd
+
+        whole = self.probes
+        return pd.DataFrame({name: whole[name].array[wanted] for name in columns}, index=whole.index[wanted])
+
+    def answering(self, items: pd.Series) -> npt.NDArray[np.bool_]:
+        """For every row of `probes` whether it answers one of the items that are marked, one mark per item."""
+        return np.asarray(items.to_numpy(dtype=bool)[self._places])
 
 
 def read_table(record: RunRecord, name: str) -> pa.Table:

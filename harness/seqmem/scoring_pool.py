@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from seqmem.registry import Entry, Registry
 from seqmem.types import MetricSpec
 
 WORTH = 24
-"""Runs from which on more processes are worth their start: each imports pandas and the metrics anew."""
+"""Runs from which on other processes are worth their start: each imports pandas and the metrics anew."""
 
 Values = list[tuple[Any, ...]]
 
@@ -34,8 +34,16 @@ class Task:
     metrics: Sequence[Entry]
 
 
+def processes() -> Executor:
+    """As many processes as there are cores, each started when there is work for it; to be closed when done."""
+    return ProcessPoolExecutor(os.cpu_count() or 1, multiprocessing.get_context("spawn"))
+
+
 def scores_of(
-    rows: Sequence[Row], metrics: Sequence[MetricSpec], registry: Registry
+    rows: Sequence[Row],
+    metrics: Sequence[MetricSpec],
+    registry: Registry,
+    pool: Executor | None = None,
 ) -> tuple[pd.DataFrame, list[MetricSpec], list[str]]:
     """What `leaderboard.score_rows` gives, metric by metric.
 
@@ -43,6 +51,7 @@ def scores_of(
         rows: scored one to a process where there are many runs.
         metrics: those wanted.
         registry: where another process finds them by name.
+        pool: `processes`; None scores in this one.
 
     Returns:
         The scores, the metrics that kept to the interface, and a line for every one that failed.
@@ -57,10 +66,8 @@ def scores_of(
         )
         for row in rows
     ]
-    processes = min(len(tasks), os.cpu_count() or 1)
-    if processes > 1 and sum(len(row.runs) for row in rows) >= WORTH:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            found = list(pool.map(_scored_elsewhere, tasks))
+    if pool is not None and sum(len(row.runs) for row in rows) >= WORTH:
+        found = list(pool.map(_scored_elsewhere, tasks))
     else:
         found = [_scored(row, metrics) for row in rows]
     broken: dict[str, None] = {}

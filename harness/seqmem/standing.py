@@ -19,6 +19,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -331,7 +332,8 @@ def _submit(
                 wrong = [*judge.faults(record, recipe, None)] or [("run", "one of this board", str(error))]
                 faults += [Mismatch(record.folder.name, *fault, row.label, seed) for fault in wrong]
                 continue
-            found = judge.faults(record, one.recipe, one.search)
+            spoilt = record.contamination if record.status == "finished" else ""
+            found = judge.faults(record, one.recipe, one.search, spoilt)
             faults += [Mismatch(record.folder.name, *fault, row.label, seed) for fault in found]
             placed.append(one)
             labels[row.label] = one.label
@@ -439,10 +441,12 @@ def with_margin(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]
     ]
 
 
-def score_standing(standing: Standing, metrics: Sequence[MetricSpec]) -> tuple[Table, list[str]]:
-    """The board's table, and a line for every metric that failed on it."""
+def score_standing(
+    standing: Standing, metrics: Sequence[MetricSpec], pool: Executor | None = None
+) -> tuple[Table, list[str]]:
+    """The board's table, and a line for every metric that failed on it; `pool` as `scores_of` takes it."""
     rules = standing.rules
-    scores, intact, broken = scores_of(standing.rows, metrics, standing.judge.registry)
+    scores, intact, broken = scores_of(standing.rows, metrics, standing.judge.registry, pool)
     table = tabulate(standing.rows, with_margin(intact, rules), {rules.scenario: rules.primary}, scores)
     return table, broken
 
@@ -491,9 +495,13 @@ def _rules_in_words(standing: Standing) -> str:
 
 
 def build(
-    folder: Path, metrics: Sequence[MetricSpec], registry: Registry, progress: Progress = lambda text: None
+    folder: Path,
+    metrics: Sequence[MetricSpec],
+    registry: Registry,
+    progress: Progress = lambda text: None,
+    pool: Executor | None = None,
 ) -> tuple[Standing, Table, list[str]]:
-    """Write tables, figures and manifest of a standing board from its records.
+    """Write tables, figures and manifest of a standing board from its records; `pool` as `scores_of` takes it.
 
     Returns:
         The board, its table, and a line for every metric that failed.
@@ -506,7 +514,7 @@ def build(
     if not standing.rows:
         raise UsageError(f"{folder}: no rows yet; `seqmem leaderboard submit` brings some")
     progress(f"{folder.name}: scoring {len(standing.rows)} rows")
-    table, broken = score_standing(standing, metrics)
+    table, broken = score_standing(standing, metrics, pool)
     for name, text in table_files(standing, table).items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     broken += _draw(standing, metrics, progress)

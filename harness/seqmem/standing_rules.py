@@ -258,9 +258,12 @@ class Judge:
             return False
 
     def faults(
-        self, record: RunRecord, recipe: Recipe, search: Search | None
+        self, record: RunRecord, recipe: Recipe, search: Search | None, contamination: str = ""
     ) -> Iterator[tuple[str, str, str]]:
-        """What breaks the rules: what, expected, found."""
+        """What breaks the rules: what, expected, found.
+
+        `contamination` is the record's, handed in because all its answers must be read for it.
+        """
         rules = self.rules
         if record.status != "finished":
             yield "status", "finished", record.status
@@ -290,8 +293,8 @@ class Judge:
             which = "a tuning seed" if recipe.seed in rules.tuning else "no seed of the board"
             yield "seed", f"one of {rules.seeds}", f"{recipe.seed}, {which}"
         yield from self._choice_faults(recipe, search)
-        if record.status == "finished" and record.contamination:
-            yield "controls", "never trained", record.contamination
+        if contamination:
+            yield "controls", "never trained", contamination
 
     def _plugin_faults(self, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         scenario, strategy = recipe.scenario, recipe.strategy

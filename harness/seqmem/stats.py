@@ -95,8 +95,14 @@ def t_interval(values: Sequence[float]) -> Interval:
     mean, n = float(np.mean(values)), len(values)
     if n == 1:
         return Interval(mean, None, None, 1, "one seed: no interval")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(_quantile((1 + LEVEL) / 2, n) * np.std(values, ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
+
+
+@lru_cache
+def _quantile(probability: float, n: int) -> float:
+    """Of Student's t for the mean of n values."""
+    return float(stats.t.ppf(probability, n - 1))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float | None:
@@ -184,7 +190,7 @@ def equivalent(values: Sequence[float], margin: float) -> bool | None:
     n = len(values)
     if n < MIN_SEEDS_FOR_P:
         return None
-    half = stats.t.ppf(1 - ALPHA, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    half = _quantile(1 - ALPHA, n) * np.std(values, ddof=1) / np.sqrt(n)
     return bool(abs(np.mean(values)) + half < margin)
 
 

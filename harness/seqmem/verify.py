@@ -11,6 +11,8 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,15 @@ from seqmem.types import MetricSpec
 
 MOST_LINES = 5
 """Differences named per table file; one changed cell can move many."""
+_CHUNK = 16
+"""Records handed to another process at a time."""
 
 
 def verify(
-    folder: Path, registry: Registry | None = None, progress: Progress = lambda text: None
+    folder: Path,
+    registry: Registry | None = None,
+    progress: Progress = lambda text: None,
+    pool: Executor | None = None,
 ) -> list[Mismatch]:
     """Everything on a standing board that is not as its rules, its records and the installed plugins have it.
 
@@ -53,6 +60,7 @@ def verify(
         folder: of the board.
         registry: where plugins are found.
         progress: told what is being done.
+        pool: `scoring_pool.processes` that share the work; None does all of it in this one.
 
     Returns:
         The mismatches, none for a sound board.
@@ -73,9 +81,13 @@ def verify(
         except UsageError as error:
             found.append(Mismatch(_under(folder, path), "search", "one that can be read", str(error)))
     placed: list[Placed] = []
-    for path in record_folders(folder):
+    paths = record_folders(folder)
+    inspect = partial(_content_faults, folder)
+    inspected = map(inspect, paths) if pool is None else pool.map(inspect, paths, chunksize=_CHUNK)
+    for path, (wrong, spoilt) in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
-        found += _record(folder, path, judge, list(searches.values()), placed)
+        broken = _rule_faults(folder, path, judge, list(searches.values()), spoilt, placed)
+        found += dict.fromkeys([*wrong, *broken])  # what cannot be read is found by both
     found += check_rows(placed, judge, lambda record: _under(folder, record.folder))
     used = [one.search for one in placed]
     for path, search in searches.items():
@@ -93,7 +105,7 @@ def verify(
     progress(f"{folder.name}: tables")
     own = {one.label: one.search for one in placed if one.search is not None}
     standing = Standing(judge.rules, rows_of(placed, judge, cost), folder, judge, own)
-    found += _tables(standing, metrics)
+    found += _tables(standing, metrics, pool)
     return found
 
 
@@ -139,26 +151,44 @@ def _items_named(record: Path) -> str:
         return ""
 
 
-def _record(
-    folder: Path, path: Path, judge: Judge, searches: Sequence[Search], placed: list[Placed]
+def _content_faults(folder: Path, path: Path) -> tuple[list[Mismatch], str]:
+    """What is wrong with the tables of one record by themselves, and why its controls are none, if so."""
+    where, spoilt = _under(folder, path), ""
+    found: list[Mismatch] = []
+    try:
+        record = RunRecord.open(path)
+        found += _damage(record, where)
+        if not record.compact:
+            found.append(Mismatch(where, "record", "a compact one, as `submit` writes it", "a full one"))
+        if record.status == "finished":
+            spoilt = record.contamination
+    except SeqmemError as error:
+        found.append(Mismatch(where, "record", "one that belongs on this board", str(error)))
+    except Exception as error:  # whatever a foreign file makes a reader do is a fault of the file
+        found.append(_unreadable(where, error))
+    return found, spoilt
+
+
+def _unreadable(where: str, error: Exception) -> Mismatch:
+    return Mismatch(where, "record", "one that can be read", f"{type(error).__name__}: {error}")
+
+
+def _rule_faults(
+    folder: Path, path: Path, judge: Judge, searches: Sequence[Search], spoilt: str, placed: list[Placed]
 ) -> Iterator[Mismatch]:
-    """One record by itself; where it can be read and has a place on the board, it is added to `placed`."""
+    """What a record says of itself, against the rules; where it has a place on the board, it joins `placed`."""
     where = _under(folder, path)
     try:
         record = RunRecord.open(path)
-        damaged = list(_damage(record, where))
-        yield from damaged
-        if not record.compact:
-            yield Mismatch(where, "record", "a compact one, as `submit` writes it", "a full one")
         one = place(judge, record, searches)
         run = (one.label, one.recipe.seed)
-        for fault in judge.faults(record, one.recipe, one.search):
+        for fault in judge.faults(record, one.recipe, one.search, spoilt):
             yield Mismatch(where, *fault, *run)
         placed.append(one)
     except SeqmemError as error:
         yield Mismatch(where, "record", "one that belongs on this board", str(error))
-    except Exception as error:  # whatever a foreign file makes a reader do is a fault of the file
-        yield Mismatch(where, "record", "one that can be read", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        yield _unreadable(where, error)
 
 
 def _damage(record: RunRecord, where: str) -> Iterator[Mismatch]:
@@ -198,13 +228,13 @@ def _metrics(folder: Path, registry: Registry) -> tuple[list[MetricSpec], list[M
     return metrics, missing
 
 
-def _tables(standing: Standing, metrics: Sequence[MetricSpec]) -> Iterator[Mismatch]:
+def _tables(standing: Standing, metrics: Sequence[MetricSpec], pool: Executor | None) -> Iterator[Mismatch]:
     """Tables computed anew against the files."""
     if not standing.rows or not metrics:
         yield Mismatch(TABLES[0], "rows", "rows to compute", "none that can be computed")
         return
     try:
-        table, broken = score_standing(standing, metrics)
+        table, broken = score_standing(standing, metrics, pool)
         expected = table_files(standing, table)
     except Exception as error:  # a damaged record may break a metric in any way
         yield Mismatch(TABLES[0], "tables", "ones that can be computed", f"{type(error).__name__}: {error}")

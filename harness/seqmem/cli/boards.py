@@ -54,13 +54,14 @@ def build(ctx: typer.Context, folder: Folder = None) -> int:
 
 def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
     from seqmem.api import load_metrics
+    from seqmem.scoring_pool import processes
     from seqmem.standing import build as build_standing
 
     metrics, left_out = load_metrics(plugins)
     built = []
-    with _progress() as tell:
+    with _progress() as tell, processes() as pool:
         for board in boards:
-            standing, table, broken = build_standing(board, metrics, plugins, tell)
+            standing, table, broken = build_standing(board, metrics, plugins, tell, pool)
             built.append((standing, table))
             left_out += broken
     for standing, _ in built:
@@ -173,6 +174,7 @@ def verify(
 ) -> int:
     """Check standing boards against their records: every mismatch is a line; exit 1 where there is one."""
     from seqmem.errors import UsageError
+    from seqmem.scoring_pool import processes
     from seqmem.standing import find_standing
     from seqmem.verify import verify as verify_board
 
@@ -181,8 +183,8 @@ def verify(
     if not boards:
         raise UsageError(f"{path}: no standing board there; `seqmem leaderboard new SCENARIO` begins one")
     plugins = registry(ctx)
-    with _progress() as tell:
-        found = {board: verify_board(board, plugins, tell) for board in boards}
+    with _progress() as tell, processes() as pool:
+        found = {board: verify_board(board, plugins, tell, pool) for board in boards}
     wrong = sum(map(len, found.values()))
     if as_json:
         listed = [
@@ -247,15 +249,17 @@ def _default(folder: Path | None) -> Path:
 def _scored(path: Path, plugins: Registry) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
     """Name, metrics, table and what was left out, of every board at a path."""
     from seqmem.api import load_metrics, score
+    from seqmem.scoring_pool import processes
     from seqmem.standing import find_standing, read_standing, score_standing, with_margin
     from seqmem.store import find_boards, read_bench
 
     metrics, unreadable = load_metrics(plugins)
     standing_boards = find_standing(path)
-    for folder in standing_boards:
-        standing = read_standing(folder, plugins)
-        table, broken = score_standing(standing, metrics)
-        yield standing.rules.name, with_margin(metrics, standing.rules), table, [*unreadable, *broken]
+    with processes() as pool:
+        for folder in standing_boards:
+            standing = read_standing(folder, plugins)
+            table, broken = score_standing(standing, metrics, pool)
+            yield standing.rules.name, with_margin(metrics, standing.rules), table, [*unreadable, *broken]
     for folder in [] if standing_boards else find_boards(path):
         described, rows = read_bench(folder)
         table, broken = score(described["scenario"], described["primary"], rows, metrics)

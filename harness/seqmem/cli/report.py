@@ -84,14 +84,16 @@ def _of_standing(
     folders: list[Path], metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
     """The page of standing boards, their tables, and what had to be left out."""
+    from seqmem.scoring_pool import processes
     from seqmem.standing import index_page, read_standing, score_standing
 
     built, left_out = [], []
-    for folder in folders:
-        standing = read_standing(folder, registry)
-        table, broken = score_standing(standing, metrics)
-        built.append((standing, table))
-        left_out += broken
+    with processes() as pool:
+        for folder in folders:
+            standing = read_standing(folder, registry)
+            table, broken = score_standing(standing, metrics, pool)
+            built.append((standing, table))
+            left_out += broken
     return index_page(built), [table for _, table in built], left_out
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
 from seqmem import RunRecord, Value
+
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
+
+ANSWER = (
+    *("step", "experience", "schedule", "probe", "fact", "twin_of", "task_label"),
+    *("correct", "logprob", "tokens", "best_other", "choice", "choices"),
+)
+"""What metrics read of an answer."""
+_KEPT_ROWS = 20_000
+"""Rows up to which a table is kept: beyond, making it again costs less than holding it."""
 
 
 class Missing(Exception):
@@ -23,6 +36,36 @@ def attempt(measure: Callable[[], Value]) -> Value:
         return Value(None, reason=str(missing))
 
 
+def once_per_run(
+    read: Callable[Concatenate[RunRecord, Asked], Found],
+) -> Callable[Concatenate[RunRecord, Asked], Found]:
+    """Keep what a pure function reads from a record for as long as the record lives.
+
+    Two dozen metrics ask a record the same few things. A table is handed out as a copy that shares its data, so
+    that a caller may add columns.
+    """
+    by_run: WeakKeyDictionary[RunRecord, dict[Any, Any]] = WeakKeyDictionary()
+
+    @wraps(read)
+    def from_memory(run: RunRecord, /, *args: Asked.args, **named: Asked.kwargs) -> Found:
+        known = by_run.setdefault(run, {})
+        key = (args, *sorted(named.items()))
+        if key not in known:
+            try:
+                found: Found | Missing = read(run, *args, **named)
+            except Missing as missing:
+                found = missing
+            if isinstance(found, pd.DataFrame | pd.Series) and len(found) > _KEPT_ROWS:
+                return found
+            known[key] = found
+        found = known[key]
+        if isinstance(found, Missing):
+            raise Missing(*found.args)
+        return found.copy(deep=False) if isinstance(found, pd.DataFrame | pd.Series) else found
+
+    return from_memory
+
+
 def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
     """The control run `name` of the same strategy and seed."""
     if name not in controls:
@@ -30,6 +73,7 @@ def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:
     return controls[name]
 
 
+@once_per_run
 def stream_experiences(run: RunRecord) -> pd.DataFrame:
     """Experiences of the stream itself; branches from the learner as a rest left it are not part of it.
 
@@ -42,22 +86,31 @@ def stream_experiences(run: RunRecord) -> pd.DataFrame:
     return table.iloc[: branches.argmax()] if branches.any() else table
 
 
+@once_per_run
 def stream_answers(
-    run: RunRecord, schedule: str | None = None, relation: str | None = None, **asked: Any
+    run: RunRecord,
+    /,
+    schedule: str | None = None,
+    relation: str | None = None,
+    *,
+    cue: str = "none",
+    twins: bool = False,
 ) -> pd.DataFrame:
-    """`RunRecord.asked` without what was asked on branches after the rest."""
-    rows = run.asked(schedule=schedule, relation=relation, **asked)
+    """`RunRecord.asked` without what was asked on branches after the rest; columns as `ANSWER`."""
+    rows = run.asked(schedule=schedule, relation=relation, cue=cue, twins=twins, columns=ANSWER)
     experiences = stream_experiences(run)
     if len(experiences) == len(run.experiences):
         return rows
     return rows[rows["experience"].isin(experiences["experience"])]
 
 
+@once_per_run
 def stream_exposures(run: RunRecord) -> pd.DataFrame:
     """Statements of facts in the stream, those on branches after the rest left out."""
     return run.exposures[run.exposures["step"] <= stream_end(run)]
 
 
+@once_per_run
 def loop_visits(run: RunRecord) -> pd.DataFrame:
     """Visits to loops, or tasks, in their order: loop, visit (from 0, per loop), start, end (steps done), name."""
     table = stream_experiences(run)
@@ -75,6 +128,7 @@ def loop_visits(run: RunRecord) -> pd.DataFrame:
     )
 
 
+@once_per_run
 def loops_end(run: RunRecord) -> int:
     """Steps done when the rest began: the end of the last experience of another phase.
 
@@ -88,6 +142,7 @@ def loops_end(run: RunRecord) -> int:
     return int((before["first_step"] + before["steps"]).max())
 
 
+@once_per_run
 def stream_end(run: RunRecord) -> int:
     """Steps done when the stream ended: the T of the definitions. Branches after the rest do not move it."""
     table = stream_experiences(run)
@@ -104,6 +159,7 @@ def rest_steps(run: RunRecord) -> int:
     return steps
 
 
+@once_per_run
 def answers(
     run: RunRecord, schedule: str | None = "boundary", *, cue: str = "none", twins: bool = False
 ) -> pd.DataFrame:
@@ -124,6 +180,7 @@ def questions(
     return answers(run, schedule, cue=cue, twins=twins)
 
 
+@once_per_run
 def recall_by_loop(run: RunRecord) -> pd.DataFrame:
     """a_lj: share of loop j's trained facts answered rightly; rows are steps of boundaries, columns loops."""
     rows = questions(run)
@@ -133,6 +190,7 @@ def recall_by_loop(run: RunRecord) -> pd.DataFrame:
     return table.rename(columns=int)
 
 
+@once_per_run
 def facts_probed(run: RunRecord) -> int:
     """Distinct trained facts behind recall at boundaries."""
     return int(questions(run)["fact"].nunique())
@@ -170,6 +228,7 @@ def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[int]:
     return early
 
 
+@once_per_run
 def first_exposures(run: RunRecord) -> pd.Series:
     """Step of each fact's first statement in a trained row, by fact."""
     return stream_exposures(run).groupby("fact")["step"].min()
@@ -183,16 +242,16 @@ def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
     alike. Rows before the first such visit are dropped.
     """
     visits = loop_visits(run)
-    rows = rows.assign(first=rows["fact"].map(first_exposures(run)))
-    parts = []
-    for loop in visits["loop"].unique():
-        own = rows[rows["task_label"] == loop]
-        ends = visits.loc[visits["loop"] == loop, "end"].to_numpy()
-        done = ends.searchsorted(own["step"].to_numpy(), side="right")
-        before = ends.searchsorted(own["first"].to_numpy(dtype=float), side="left")
-        last = np.where(done > 0, ends[np.maximum(done, 1) - 1], 0)
-        parts.append(own.assign(seen=done - before, lag=own["step"] - last)[done > before])
-    found: pd.DataFrame = pd.concat(parts)
+    loops, ends = visits["loop"].to_numpy(), visits["end"].to_numpy()
+    label, step = rows["task_label"].to_numpy(), rows["step"].to_numpy()
+    first = rows["fact"].map(first_exposures(run)).to_numpy(dtype=float)
+    seen, last = np.zeros((2, len(rows)), dtype=int)
+    for loop in np.unique(loops):
+        own, done_at = label == loop, ends[loops == loop]
+        done = done_at.searchsorted(step[own], side="right")
+        seen[own] = done - done_at.searchsorted(first[own], side="left")
+        last[own] = done_at[np.maximum(done, 1) - 1]
+    found = rows.assign(seen=seen, lag=step - last)[seen > 0]
     if found.empty:
         raise Missing("no fact was asked after it had been trained")
     return found

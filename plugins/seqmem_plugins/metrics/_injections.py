@@ -33,6 +33,7 @@ GROUPS = ("duplicate", "paraphrase", "once")
 """How the published schedule injects a fact: the same text again, other wordings, a single time."""
 
 SPLITS = 8
+_ANSWER = ("step", "probe", "fact", "correct", "logprob", "tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def answer_curves(
 
     The log-probability is per token of the answer (nats), right answers are 1.
     """
-    rows = pd.concat([run.asked(relation=relation, twins=twins) for twins in (False, True)])
+    rows = pd.concat([run.asked(relation=relation, twins=twins, columns=_ANSWER) for twins in (False, True)])
     if rows.empty:
         raise Missing(f"nothing was asked on the rung {relation or run.info['primary_relation']}")
     value = rows["logprob"] / rows["tokens"] if quantity == "logprob" else rows["correct"].astype(float)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
 from seqmem_plugins.metrics._curves import (
     Missing,
@@ -32,15 +34,13 @@ def anytime_accuracy(run: RunRecord) -> Value:
     recall = recall_by_loop(run)
     loop_of = questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
     began = first_exposures(run).groupby(loop_of).min().rename(index=int)
-    means = []
-    for step in recall.index:
-        trained = [loop for loop in began.index[began <= step] if loop in recall.columns]
-        known = recall.loc[[step], trained].to_numpy(dtype=float).ravel()
-        if len(known):
-            means.append(float(known.mean()))
-    if not means:
+    first = began.reindex(recall.columns).to_numpy(dtype=float)
+    trained = first <= recall.index.to_numpy(dtype=float)[:, None]  # (boundaries, loops)
+    some = trained.any(axis=1)
+    if not some.any():
         raise Missing("no boundary was probed after a fact had been trained")
-    return Value(sum(means) / len(means), facts_probed(run))
+    known = np.where(trained, recall.to_numpy(dtype=float), 0.0)[some]
+    return Value(float((known.sum(axis=1) / trained[some].sum(axis=1)).mean()), facts_probed(run))
 
 
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:

@@ -19,6 +19,7 @@ from seqmem_plugins.metrics._curves import (
     attempt,
     first_exposures,
     loops_end,
+    once_per_run,
     stream_answers,
     stream_end,
 )
@@ -34,22 +35,24 @@ seqmem_api = ">=1,<2"
 RUNGS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
 """The ladder outwards; a rung's place in it is its distance."""
 NEAREST = (("last_token", "last token"), ("last_word", "last word"))
+_ON_LADDER = ("step", "fact", "twin_of", "relation", "correct")
 LEAST_RUNGS = 3
 LEAST_FACTS = 4
 """Facts of like age that make a point of a curve: fewer are noise."""
 
 
+@once_per_run
 def on_ladder(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
     """Answers on every rung when training was done: the last ladder asked before the rest.
 
-    Facts that were never trained by then are left out, and so are their twins. `place` is the rung's.
+    Facts that were never trained by then are left out, and so are their twins.
 
     Raises:
         NotApplicable: no ladder is asked.
         Missing: none was asked after any fact was trained.
     """
     rows: pd.DataFrame = pd.concat(
-        [run.asked(schedule="ladder", relation=rung, twins=twins) for rung in RUNGS]
+        [run.asked(schedule="ladder", relation=rung, twins=twins, columns=_ON_LADDER) for rung in RUNGS]
     )
     if rows.empty:
         if twins:
@@ -59,7 +62,7 @@ def on_ladder(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
     rows = rows[(rows["step"] == rows["step"].max()) & (rows["age"] >= 0)]
     if rows.empty:
         raise Missing("the ladder was not asked after a fact was trained")
-    return rows.assign(place=rows["relation"].map(RUNGS.index))
+    return rows
 
 
 def with_age(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,10 +74,8 @@ def with_age(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
 
 def recall(run: RunRecord, *, twins: bool = False) -> pd.Series:
     """Share answered rightly by rung, in the order of the ladder."""
-    rows = on_ladder(run, twins=twins)
-    return (
-        rows.groupby("relation")["correct"].mean().reindex([r for r in RUNGS if r in set(rows["relation"])])
-    )
+    found = on_ladder(run, twins=twins).groupby("relation")["correct"].mean()
+    return found.reindex([rung for rung in RUNGS if rung in found.index])
 
 
 Recalled = Callable[[bool], pd.Series]

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 import pandas as pd
 
 from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, loops_end, stream_end
+from seqmem_plugins.metrics._curves import Missing, attempt, loops_end, once_per_run, stream_end
 
 seqmem_api = ">=1,<2"
 
 
+@once_per_run
 def _losses(run: RunRecord) -> pd.DataFrame:
     """Summed -log p and tokens of held-out documents, by step."""
-    rows = run.asked(schedule="general", relation="general")
+    columns = ("step", "fact", "task_label", "logprob", "tokens")
+    rows = run.asked(schedule="general", relation="general", columns=columns)
     rows = rows[rows["task_label"].isna()]
     if rows.empty:
         raise Missing("no held-out background document was probed")

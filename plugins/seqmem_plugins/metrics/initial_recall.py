@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures, stream_answers
+from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures, once_per_run, stream_answers
 from seqmem_plugins.metrics._panels import MOST_ROWS, finish, line, log_steps
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 seqmem_api = ">=1,<2"
 
 
+@once_per_run
 def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bool = False) -> pd.DataFrame:
     """Answers asked bare since a fact's first exposure, with `lag`, the steps between; of twins, since their fact's.
 
@@ -53,6 +54,7 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
     return found
 
 
+@once_per_run
 def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFrame:
     """Of every fact the first answer after its first exposure: share right and lag, by fact.
 

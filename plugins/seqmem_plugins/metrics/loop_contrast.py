@@ -19,6 +19,7 @@ from seqmem_plugins.metrics._curves import (
     control,
     loop_visits,
     loops_end,
+    once_per_run,
     questions,
     since_visit,
 )
@@ -26,6 +27,7 @@ from seqmem_plugins.metrics._curves import (
 seqmem_api = ">=1,<2"
 
 
+@once_per_run
 def _inside(run: RunRecord) -> pd.DataFrame:
     """Facts asked inside visits, before the memory block, with the visited loop as `current`."""
     visits = loop_visits(run)

@@ -47,6 +47,8 @@ _LEVEL = 0.95
 _PANELS = 6
 _LINES = 4
 _BINS_PER_ZONE = 2
+_FLAT = 1e-9
+"""A shape smaller than this, in nats per token, is rounding."""
 
 
 @dataclass(frozen=True)
@@ -148,34 +150,41 @@ class Changes:
 
     def contrasts(self, region: Region, changes: Mapping[int, pd.Series]) -> Iterator[Contrast]:
         """Every scored window against its controls, with D of each snapshot as given by task label."""
-        beyond = {label: self.excess(change) for label, change in changes.items()}
+        table = pd.DataFrame({label: self.excess(change) for label, change in changes.items()})
+        positions, near = table.index.to_numpy(), table.index.isin(self.near)
+        beyond: dict[int, Array] = dict(zip(changes, table.to_numpy(dtype=float).T, strict=True))
         for label in range(self.scored):
             others = self.controls(label, beyond)
             if label not in beyond or not others:
                 continue
             start, end = self.bounds(label, region)
             own = beyond[label]
-            own = own[(own.index >= start) & (own.index < end)]
-            if own.empty:  # the window lies at an end of the stream
+            read = (positions >= start) & (positions < end) & ~np.isnan(own)
+            if not read.any():  # the window lies at an end of the stream
                 continue
-            alike = self._alike(beyond[label], [beyond[other] for other in others])
-            controls = np.stack([each.loc[own.index].to_numpy(dtype=float) for each in alike])
-            yield Contrast(float(controls.mean() - own.mean()), controls)
+            controls = self._alike(own, np.stack([beyond[other] for other in others]), ~near)[:, read]
+            yield Contrast(float(controls.mean() - own[read].mean()), controls)
 
-    def _alike(self, own: pd.Series, controls: Sequence[pd.Series]) -> list[pd.Series]:
+    @cached_property
+    def contrasts_after(self) -> Mapping[Region, Sequence[Contrast]]:
+        """Those of the snapshots at the end of their windows, by region: several measures read them."""
+        regions: tuple[Region, ...] = ("inside", "behind", "ahead")
+        return {region: list(self.contrasts(region, self.after)) for region in regions}
+
+    @staticmethod
+    def _alike(own: Array, controls: Array, far: npt.NDArray[np.bool_]) -> Array:
         """Controls with the window's own share of the shape that they have in common.
 
         The shape g(p) is the mean of the controls; the share of a snapshot is the least-squares slope of its far
         positions on g. A control becomes c(p) + (share of the window - share of c) g(p). With noise in g shares
         are a little too small, that is, the correction errs towards none.
         """
-        shape = sum(controls[1:], controls[0]) / len(controls)
-        far = shape.index[~shape.index.isin(self.near)]
-        size = float((shape[far] ** 2).sum())
-        if size == 0:
-            return list(controls)
-        shares = [float((each[far] * shape[far]).sum()) / size for each in (own, *controls)]
-        return [each + (shares[0] - share) * shape for each, share in zip(controls, shares[1:], strict=True)]
+        shape = controls.mean(axis=0)
+        size = float(np.nansum(shape[far] ** 2))
+        if size < _FLAT**2:
+            return controls
+        share_of_own, *shares = np.nansum(np.vstack([own, controls])[:, far] * shape[far], axis=1) / size
+        return np.asarray(controls + (share_of_own - np.array(shares))[:, None] * shape)
 
 
 def changes_of(run: RunRecord) -> Changes:
@@ -188,7 +197,10 @@ def changes_of(run: RunRecord) -> Changes:
     options = run.recipe.get("scenario", {}).get("options", {})
     if not {"windows", "control_windows", "zone"} <= options.keys():
         raise NotApplicable("no window of a stream is trained again")
-    rows = pd.concat([run.asked(schedule=name, relation="general") for name in ("positions", "log")])
+    columns = ("experience", "after", "position", "logprob", "tokens")
+    rows = pd.concat(
+        [run.asked(schedule=name, relation="general", columns=columns) for name in ("positions", "log")]
+    )
     rows = rows[rows["position"].notna()]
     losses = rows.assign(loss=-rows["logprob"] / rows["tokens"], position=rows["position"].astype(int)).pivot(
         index="position", columns=["experience", "after"], values="loss"
@@ -218,10 +230,11 @@ def changes_of(run: RunRecord) -> Changes:
     return Changes(windows, len(options["windows"]), int(options["zone"]), after, rested)
 
 
-def _contrasts(
-    changes: Changes, regions: Sequence[Region], snapshots: Mapping[int, pd.Series]
-) -> list[Contrast]:
-    found = [contrast for region in regions for contrast in changes.contrasts(region, snapshots)]
+def _contrasts(changes: Changes, *regions: Region) -> list[Contrast]:
+    return _some([one for region in regions for one in changes.contrasts_after[region]], *regions)
+
+
+def _some(found: list[Contrast], *regions: Region) -> list[Contrast]:
     if not found:
         raise Missing(f"no scored window has a control snapshot and probed positions {' or '.join(regions)}")
     return found
@@ -238,7 +251,7 @@ def signal(changes: Changes, *regions: Region) -> Value:
     w is the window's snapshot, c run over the snapshots retrained elsewhere. Unit: nats per token; any
     number, 0 without a memory; above 0 the loss fell further where it was looked for.
     """
-    found = _contrasts(changes, regions, changes.after)
+    found = _contrasts(changes, *regions)
     return _mean(found, [contrast.signal for contrast in found])
 
 
@@ -247,7 +260,7 @@ def effect(changes: Changes) -> Value:
 
     Unit: standard deviations (as Cohen's d, the spread being that of D between snapshots); any number.
     """
-    found = _contrasts(changes, ("inside",), changes.after)
+    found = _contrasts(changes, "inside")
     return _mean(found, [contrast.effect for contrast in found])
 
 
@@ -257,7 +270,7 @@ def smallest(changes: Changes, *regions: Region) -> Value:
     It credits neither the averaging over windows, which share controls, nor that over seeds: a signal below it
     may still be told from zero by the interval over seeds. Unit: nats per token; above 0; lower is better.
     """
-    found = _contrasts(changes, regions, changes.after)
+    found = _contrasts(changes, *regions)
     return _mean(found, [contrast.smallest for contrast in found])
 
 
@@ -269,7 +282,7 @@ def kept(changes: Changes) -> Value:
     ends = {label: by_step[max(by_step)] for label, by_step in changes.rested.items()}
     if not ends:
         raise Missing("no rest follows a window, or it was not probed")
-    found = _contrasts(changes, ("inside",), ends)
+    found = _some(list(changes.contrasts("inside", ends)), "inside")
     return _mean(found, [contrast.signal for contrast in found])
 
 

@@ -44,6 +44,7 @@ from seqmem_plugins.metrics._curves import (
     Missing,
     attempt,
     loops_end,
+    once_per_run,
     questions,
     rest_steps,
     stream_exposures,
@@ -178,6 +179,7 @@ def null(probes: int) -> Null:
     return Null(means.correlation, means.power, means.left, means.squared_amplitude, statistics)
 
 
+@once_per_run
 def curves(run: RunRecord) -> pd.DataFrame:
     """Mean log p(answer) / tokens of facts and of twins over the rest; index: steps since it began."""
     rest_steps(run)
@@ -211,6 +213,7 @@ def _fit(run: RunRecord, curve: pd.Series) -> Fits:
     return fits
 
 
+@once_per_run
 def _facts(run: RunRecord) -> int:
     stated = stream_exposures(run)
     again = stated.loc[stated["step"] > loops_end(run), "fact"].unique()

@@ -24,7 +24,7 @@ from seqmem import (
     hookimpl,
     mean_band,
 )
-from seqmem_plugins.metrics._curves import Missing, at_step, attempt, loops_end
+from seqmem_plugins.metrics._curves import ANSWER, Missing, at_step, attempt, loops_end, once_per_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,7 @@ _MOST_ROWS = 4
 _GENERAL = "#999999"
 
 
+@once_per_run
 def recall_by_task(run: RunRecord, *, known: bool) -> pd.DataFrame:
     """Share of each task's trained facts answered rightly; rows are steps of boundaries, columns tasks."""
     rows = _boundaries(run, known)
@@ -44,8 +45,9 @@ def recall_by_task(run: RunRecord, *, known: bool) -> pd.DataFrame:
     return table.rename(columns=int)
 
 
+@once_per_run
 def _boundaries(run: RunRecord, known: bool) -> pd.DataFrame:
-    rows = run.asked(schedule="boundary", task_known=known)
+    rows = run.asked(schedule="boundary", task_known=known, columns=ANSWER)
     rows = rows[rows["task_label"].notna()]
     if rows.empty:
         how = "known" if known else "inferred"

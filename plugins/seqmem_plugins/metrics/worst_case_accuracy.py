@@ -26,6 +26,7 @@ from seqmem_plugins.metrics._curves import (
     facts_probed,
     loop_visits,
     loops_of,
+    once_per_run,
     questions,
     recall_by_loop,
     stream_end,
@@ -42,6 +43,7 @@ def recall_by_probe(run: RunRecord) -> pd.DataFrame:
     return asked.loc[whole, "mean"].unstack("task_label").rename(columns=int)
 
 
+@once_per_run
 def lowest(run: RunRecord) -> pd.Series:
     """Lowest recall of each loop that was followed by other training, from its last visit's end on."""
     recall = recall_by_probe(run)
