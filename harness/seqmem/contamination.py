@@ -69,7 +69,9 @@ def contaminated(run: RunRecord) -> str:
     wanted = (items["relation"] == run.info["primary_relation"]) & (items["cue"] == "none")
     wanted &= (items["context"] == 0) & items["chance"].notna()
     wanted &= items["twin_of"].notna() | (items["group"] == NEVER)
-    asked = run.probes.loc[run.answering(wanted), ["step", "probe", "correct", "chance"]].sort_values("step")
+    asked = run.probes.loc[
+        run.answering(wanted.to_numpy(dtype=bool)), ["step", "probe", "correct", "chance"]
+    ].sort_values("step")
     if asked.empty:
         return ""
     first, last = (asked.drop_duplicates("probe", keep=which) for which in ("first", "last"))
