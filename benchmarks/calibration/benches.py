@@ -20,6 +20,7 @@ COVERAGE = (0.93, 0.97)
 MOST_ALARMS = 0.05
 LEAST_POWER = 0.95
 ALPHA = 0.05
+MOST_BIAS = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Figures:
         benches: benches made.
         covered: of those with an interval, the share whose 95 % t interval holds the truth.
         fired: of all benches, the share whose interval lies above zero.
-        without: share of benches that had no interval: fewer than two of their seeds had a value.
+        without: share of benches that had no interval: fewer than two of their seeds had a value, or all had
+            the same, where tables print the mean alone.
     """
 
     benches: int
@@ -113,7 +115,7 @@ def figures(values: Array, truth: float, seeds: int) -> Figures:
         for bench in _drawn(own, seeds):
             known = bench[~np.isnan(bench)].tolist()
             interval = t_interval(known) if len(known) > 1 else None
-            if interval is None or interval.low is None or interval.high is None:
+            if interval is None or interval.low is None or interval.high is None or len(set(known)) == 1:
                 fired.append(False)
                 continue
             covered.append(interval.low <= truth <= interval.high)
@@ -158,11 +160,15 @@ def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
 
 
 def verdicts(one: Result) -> Mapping[int, str]:
-    """By number of seeds (1 for a p-value): ``kept``, ``missed``, or ``within error`` (by less than two errors).
+    """By number of seeds (1 for what single runs are judged by): ``kept``, ``missed``, or ``within error``.
 
-    A value must be covered 93 to 97 % of the time; a null may fire in 5 %; an effect must fire in 95 %.
+    A value must be covered 93 to 97 % of the time; a null may fire in 5 %; an effect must fire in 95 %; a mean must lie
+    within .05 of the truth. Within error: by less than two standard errors of the simulation.
     """
     found = {}
+    if one.kind == "mean":
+        bias = Rate(None if one.bias is None else abs(one.bias), one.error)
+        return {1: _inside(bias, 0.0, MOST_BIAS)}
     if one.alone is not None:
         low, high = (LEAST_POWER, 1.0) if one.kind == "effect" else (0.0, MOST_ALARMS)
         return {1: _inside(one.alone, low, high)}

@@ -14,6 +14,7 @@ KINDS: Mapping[str, str] = {
     "value": "covers the truth, 93-97 %",
     "null": "silent, at most 5 %",
     "effect": "fires, at least 95 %",
+    "mean": "averages within .05 of the truth",
     "bias": "known bias, no bar",
 }
 
@@ -36,10 +37,11 @@ their answers go into records, and metrics, intervals and tests are the ones tha
   different. Blocks share no run: their spread gives the simulation's error.
 - **A detector fires** where that interval lies above zero; `oscillation.p`, which is a p-value of one run, where it is
   below .05.
-- **Covered** is the share of benches whose interval holds the truth, of those that have one; **fires** the share of all
-  benches; in per cent, each with one standard error of the simulation. **Without** is the share of runs for which
-  the metric gave no number.
-- **Verdict**, at 3 and at 8 seeds (1 for a p-value): *kept*, *missed*, or *within error* where the bar is missed by
+- **Covered** is the share of benches whose interval holds the truth, of those that have one: where all seeds agree
+  exactly, as where all are cut, tables print the mean alone. **Fires** is the share of all benches. Both are in per
+  cent, each with one standard error of the simulation. **Without** is the share of runs for which the metric gave no
+  number.
+- **Verdict**, at 3 and at 8 seeds (1: over single runs): *kept*, *missed*, or *within error* where the bar is missed by
   less than two standard errors. Intervals that cover more than 97 % miss the bar too; they are wider than they need
   to be.
 """
@@ -61,10 +63,11 @@ MEANING = """## What it means for a reader
   inside about 95 times in 100, with 3 seeds as with 8. With 3 the interval is three times as wide.
 - `forgetting` reads too high by construction: it takes the best of many noisy boundaries, and is far above zero for a
   learner that forgets nothing. Read it beside `backward_transfer`, which takes no maximum.
-- `retention.half_life` near the length of the rest is cut there. Where many seeds are cut (`retention.censored`), a few
-  can agree by that alone, and their interval is too narrow: read `retention` instead.
+- `retention.half_life` near the length of the rest is cut there (`retention.censored` says how often). A few seeds can
+  agree by that alone; then the mean stands without an interval: read `retention` instead.
 - `recovery` is a share of what was forgotten. Where nothing is forgotten it has no value, as in nearly every run of
-  pure noise; what few values there are say nothing.
+  pure noise; what few values there are say nothing. Where something is forgotten and nothing comes back, noise alone
+  averages {recovery} after the shuffled control.
 - `latent_revival` is made to be silent rather than sensitive: without revival it reads zero or a little below, so that
   its interval need not hold zero, and a null is judged by how often it fires.
 - What a detector does not see may still be there. How large it would have to be is the table at the end.
@@ -83,7 +86,7 @@ def page(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, Seque
         stored: by case, with `benches` and `versions` as run.
         results: by case.
     """
-    lines = [TOP, MEANING, _summary(stored, results)]
+    lines = [TOP, MEANING.format(recovery=_recovery_in_noise(results)), _summary(stored, results)]
     for name, found in results.items():
         versions = stored[name]["versions"]
         assert isinstance(versions, Mapping)
@@ -97,6 +100,14 @@ def page(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, Seque
         lines += [f"\n`{one.measure}`: {one.note}." for one in found if one.note]
         lines.append("")
     return "\n".join([*lines, SIZES + "\n".join(_visible(results)), ""])
+
+
+def _recovery_in_noise(results: Mapping[str, Sequence[Result]]) -> str:
+    """Least and greatest mean of `recovery` over the cases in which nothing comes back."""
+    means = [
+        one.mean for found in results.values() for one in found if one.kind == "mean" and one.mean is not None
+    ]
+    return f"{min(means):.3f} to {max(means):.3f}" if means else "what was not measured yet"
 
 
 def _row(one: Result) -> str:
@@ -144,6 +155,8 @@ def _summary(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, S
             continue
         if one.alone is not None:
             seen = f"fires {_percent(one.alone)} %"
+        elif one.kind == "mean":
+            seen = f"averages {one.mean:.3f} ± {one.error:.3f}"
         elif one.kind == "value":
             seen = f"covered {_percent(one.by_seeds[seeds].covered)} %"
         else:

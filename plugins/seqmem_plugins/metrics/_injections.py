@@ -6,8 +6,7 @@ t_i are the steps done right before injection i; LAM, the local acquisition maxi
 the control: what they do over the same steps is taken off.
 
 A maximum of noisy values lies above their mean, so a curve read at its own maximum shows learning where there is
-none. Here the place of the maximum is found on a random half of the facts and of the controls, and read on the
-other halves.
+none. Here the place of the maximum is found on some of the facts and of the controls, and read on the others.
 """
 
 from __future__ import annotations
@@ -233,26 +232,34 @@ def _with_next(steps: list[int]) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], 2**62], strict=True))
 
 
-def halves(names: Sequence[npt.NDArray[np.object_]]) -> Iterator[tuple[list[Rows], list[Rows]]]:
-    """Split the facts named here in two, at random and each way round: the rows to find on, those to read on.
+def splits(
+    names: Sequence[npt.NDArray[np.object_]], parts: int = 2
+) -> Iterator[tuple[list[Rows], list[Rows]]]:
+    """Split the facts named here at random; of each part the rows to find on, all others, and those to read on.
+
+    Split anew until every fact was read at least `SPLITS` * 2 / `parts` times, and once at the least.
 
     Args:
-        names: the fact of each row, for several tables; a fact is in the same half in all of them.
+        names: the fact of each row, for several tables; a fact is in the same part in all of them.
+        parts: at least 2; no more than there are facts.
 
     Raises:
         Missing: there is one fact only.
     """
     facts, code = np.unique(np.concatenate(names).astype(str), return_inverse=True)
     if len(facts) < 2:
-        raise Missing("a maximum is found on half of the items and read on the other half: two are needed")
+        raise Missing("a maximum is found on some items and read on others: two are needed")
     ends = np.cumsum([len(part) for part in names])[:-1]
     random = np.random.default_rng(0)
-    for _ in range(SPLITS):
-        chosen = np.zeros(len(facts), dtype=np.bool_)
-        chosen[random.permutation(len(facts))[: len(facts) // 2]] = True
-        one, other = np.split(chosen[code], ends), np.split(~chosen[code], ends)
-        yield one, other
-        yield other, one
+    for _ in range(-(-2 * SPLITS // parts)):
+        for members in np.array_split(random.permutation(len(facts)), parts):
+            read = np.isin(code, members)
+            yield np.split(~read, ends), np.split(read, ends)
+
+
+def items_in(names: Sequence[npt.NDArray[np.object_]]) -> int:
+    """Different facts among those named."""
+    return len(np.unique(np.concatenate(names).astype(str)))
 
 
 def mean_better(
@@ -378,7 +385,7 @@ def _split(tails: list[_Tail]) -> Iterator[Kept]:
     lags = _lags(tails)
     inside = [np.isin(tail.lags, lags) for tail in tails]
     seen = [tail.seen for tail in tails]
-    facts, controls = halves([one.facts for one in seen]), halves([one.controls for one in seen])
+    facts, controls = splits([one.facts for one in seen]), splits([one.controls for one in seen])
     for (find, read), (find_control, read_control) in zip(facts, controls, strict=True):
         lag = int(lags[mean_better(seen, inside, find, find_control).argmax()])
         for tail, mine, others in zip(tails, read, read_control, strict=True):

@@ -8,9 +8,9 @@ steps is taken off.
 
 A curve read at its own maximum has learned something in pure noise, and taking off the same maximum of never-trained
 items (`effectivity.published`) takes off too much where something was learned: noise adds less to a maximum whose
-place the signal decides. So LAM, counted from t_i, is where the mean over half of a group's facts, minus half of the
-controls, is highest, and it is read on the other halves; over 8 splits, both ways. With few facts and one injection
-the place is missed now and then: a rise of .91 then reads .85.
+place the signal decides. So a group's facts are split into 8 parts, and the controls too. LAM, counted from t_i, is
+where the mean over seven parts of each, facts minus controls, is highest, and it is read on the eighth; each part in
+turn, two splits. With few facts and one injection the place is missed now and then: a rise of .85 then reads .82.
 
 An injection is every step of an experience of phase `inject` in which the protocol itself states the fact; what a
 strategy rehearses is none. Where a fact is injected again inside its window, the window ends there.
@@ -18,7 +18,9 @@ strategy rehearses is none. Where a fact is injected again inside its window, th
 Chang et al. 2024 (arXiv 2406.11813), equations 1 to 3: l per token of the target span, mean over probes and
 encounters. Ours are the controls, the split, and that no outliers are removed.
 
-Margin: .02 nats per token is what runs that learn nothing differ by (docs/calibration.md).
+Margin: .02 nats per token; runs that learn nothing differ by .015 to .04 (docs/calibration.md).
+
+Version 2: eight parts in place of two halves, which missed more maxima and read a rise of .85 as .80.
 
 None without controls, under two facts in a group or two controls, on a rung that is not asked, and under `joint`,
 which injects nothing at a step of its own.
@@ -45,10 +47,11 @@ from seqmem_plugins.metrics._injections import (
     Steps,
     Watched,
     facts_of,
-    halves,
+    items_in,
     kept,
     mean_better,
     retained_at_end,
+    splits,
 )
 from seqmem_plugins.metrics._panels import CONTROL, MOST_ROWS, finish, line
 
@@ -62,6 +65,9 @@ seqmem_api = ">=1,<2"
 MAIN: Relation = "verbatim"
 RUNGS: tuple[Relation, ...] = (MAIN, "paraphrase", "question")
 NEVER = "never trained"
+PARTS = 8
+"""Into which facts and controls are split, where there are as many. With more parts the maximum is found better and
+what was learned is read whole; with fewer, different places are read and noise alone spreads less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,19 +97,20 @@ class Rises:
         return self._better(own, [np.ones(len(seen.controls), dtype=np.bool_) for seen in self.windows])
 
     def crossed(self) -> float:
-        """Mean of half of the facts minus half of the controls where the other halves have their maximum."""
+        """Mean of each part of the facts minus one of the controls where all other parts have their maximum."""
         if len(self.lags) == 1:  # nowhere to choose from
             return float(self.mean()[0])
-        facts = halves([seen.facts for seen in self.windows])
-        controls = halves([seen.controls for seen in self.windows])
-        return float(
-            np.mean(
-                [
-                    self._better(read, read_control)[self._better(find, find_control).argmax()]
-                    for (find, read), (find_control, read_control) in zip(facts, controls, strict=True)
-                ]
-            )
-        )
+        facts = [seen.facts for seen in self.windows]
+        controls = [seen.controls for seen in self.windows]
+        parts = max(2, min(PARTS, items_in(facts), items_in(controls)))
+        found, rows = [], []
+        for (find, read), (find_control, read_control) in zip(
+            splits(facts, parts), splits(controls, parts), strict=True
+        ):
+            place = self._better(find, find_control).argmax()
+            found.append(self._better(read, read_control)[place])
+            rows.append(sum(int(mine.sum()) for mine in read))
+        return float(np.average(found, weights=rows))
 
 
 def rises(injected: Injected, relation: Relation = MAIN, group: str | None = None) -> list[Rises]:
@@ -284,7 +291,7 @@ def seqmem_metric() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="effectivity",
-            version="1",
+            version="2",
             summary="rise of an answer's log-probability by one injection, beyond never-trained items",
             measures=(
                 Measure("effectivity", nats, "higher", "rise per injection, trained wording", margin=0.02),

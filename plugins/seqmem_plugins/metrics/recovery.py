@@ -10,7 +10,7 @@ Mind: a mean over seeds is one over the seeds in which forgetting was seen, in b
 footnote names the others; where they are many, the mean speaks of the runs that forget, not of the strategy.
 
 None without the control (`recovery`, `recovery.shuffled`), under 4 items, where no loop is visited twice, and where
-loss does not rise between visits by more than two standard errors: the share of nothing is undefined.
+loss does not rise between visits by more than three standard errors: the share of nothing is undefined.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ Array = npt.NDArray[np.float64]
 
 _SPLITS = 8
 _LEAST_ITEMS = 4
+_ERRORS = 3
+"""Standard errors by which loss must have risen between visits."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _score(gaps: list[_Gap]) -> float:
     if len(rises) < _LEAST_ITEMS:
         raise Missing("too few items are unvisited for a whole cycle")
     error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
-    if forgotten <= 2 * error:
+    if forgotten <= _ERRORS * error:
         raise Missing(
             "loss does not rise between visits beyond its noise: nothing is forgotten that could recover, the "
             "share is undefined; a mean over other seeds is over those where forgetting was seen"
@@ -179,7 +181,7 @@ def recovery(cyclic: Value, shuffled: Value) -> Value:
     read on the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents,
     -log p / tokens. Age counts visits, which are equally long. The later half of the visits counts. In
     shuffled order items leave the curve at their next visit, and `pre` is read at the same age as in cyclic
-    order. None where either order shows no forgetting beyond two standard errors, so a mean over seeds is
+    order. None where either order shows no forgetting beyond three standard errors, so a mean over seeds is
     one over seeds that forgot. Unit: fraction; at most 1 plus noise, 0 without anticipation.
     """
     if cyclic.value is None or shuffled.value is None:
@@ -204,7 +206,7 @@ def seqmem_metric() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="recovery",
-            version="1",
+            version="2",
             summary="anticipatory recovery before re-exposure, against shuffled order",
             measures=(
                 Measure(
