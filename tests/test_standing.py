@@ -314,3 +314,17 @@ def test_the_verbs_work_on_standing_boards(board: Path, capsys: pytest.CaptureFi
     (board / "table.csv").write_text("row\n")
     stated = json.loads(output("verify", where, "--json", code=1))
     assert stated["mismatches"] == sum(len(one["mismatches"]) for one in stated["boards"]) > 0
+
+
+def test_a_board_without_rows_is_left_out_among_others(
+    board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for alone it is an error that says what to do."""
+    new_board("freeze_loops", board.parent, registry())
+    without = [word for name in sorted(others()) for word in ("-p", f"no:{name}")]
+    assert command([*without, "leaderboard", "build", str(board.parent)]) == 3
+    said = capsys.readouterr()
+    assert "freeze_loops-v1: no rows yet" in said.err and board.name in said.out
+    assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v1")]) == 2
+    assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
+    assert command([*without, "leaderboard", "show", str(board.parent), "--format", "csv"]) == 0

@@ -14,7 +14,7 @@ from seqmem.cli.app import FAILED, OK, PARTIAL, USAGE, app, disabled_plugins, re
 from seqmem.cli.terminal import is_terminal, print_json, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from seqmem.leaderboard import Table
+    from seqmem.leaderboard import Row, Table
     from seqmem.registry import Registry
     from seqmem.types import MetricSpec
 
@@ -56,11 +56,15 @@ def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
     from seqmem.api import load_metrics
     from seqmem.scoring_pool import processes
     from seqmem.standing import build as build_standing
+    from seqmem.standing import record_folders
 
     metrics, left_out = load_metrics(plugins)
     built = []
     with _progress() as tell, processes() as pool:
         for board in boards:
+            if board != path and not record_folders(board):
+                left_out.append(f"{board}: no rows yet")
+                continue
             standing, table, broken = build_standing(board, metrics, plugins, tell, pool)
             built.append((standing, table))
             left_out += broken
@@ -140,11 +144,15 @@ def compare(
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
     labels: list[str] = []
-    for name, metrics, table, broken in _scored(_default(folder), registry(ctx)):
-        rows = [row.label for board in table.boards for row in board.rows]
-        labels += rows
-        if not {a, b} <= set(rows):
-            continue
+    if a == b:
+        raise UsageError(f"both rows are {a!r}; give two different ones")
+
+    def both(rows: list[Row]) -> list[Row]:
+        here = [row.label for row in rows]
+        labels.extend(here)
+        return [row for row in rows if row.label in (a, b)] if {a, b} <= set(here) else []
+
+    for name, metrics, table, broken in _scored(_default(folder), registry(ctx), both):
         left_out += broken
         measures = [measure for metric in metrics for measure in metric.measures]
         comparisons = compare_rows(table.scores, a, b, measures)
@@ -246,9 +254,14 @@ def _default(folder: Path | None) -> Path:
     return HOME if find_standing(HOME) else Path("runs")
 
 
-def _scored(path: Path, plugins: Registry) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
-    """Name, metrics, table and what was left out, of every board at a path."""
+def _scored(
+    path: Path, plugins: Registry, wanted: Callable[[list[Row]], list[Row]] = lambda rows: rows
+) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
+    """Name, metrics, table and what was left out, of every board at a path that has wanted rows."""
+    from dataclasses import replace
+
     from seqmem.api import load_metrics, score
+    from seqmem.errors import UsageError
     from seqmem.scoring_pool import processes
     from seqmem.standing import find_standing, read_standing, score_standing, with_margin
     from seqmem.store import find_boards, read_bench
@@ -258,10 +271,18 @@ def _scored(path: Path, plugins: Registry) -> Iterator[tuple[str, list[MetricSpe
     with processes() as pool:
         for folder in standing_boards:
             standing = read_standing(folder, plugins)
-            table, broken = score_standing(standing, metrics, pool)
+            if not standing.rows and folder == path:
+                raise UsageError(f"{folder}: no rows yet; `seqmem leaderboard submit` brings some")
+            rows = wanted(standing.rows)
+            if not rows:
+                continue
+            table, broken = score_standing(replace(standing, rows=rows), metrics, pool)
             yield standing.rules.name, with_margin(metrics, standing.rules), table, [*unreadable, *broken]
     for folder in [] if standing_boards else find_boards(path):
         described, rows = read_bench(folder)
+        rows = wanted(rows)
+        if not rows:
+            continue
         table, broken = score(described["scenario"], described["primary"], rows, metrics)
         yield described["name"], metrics, table, [*unreadable, *broken]
 
