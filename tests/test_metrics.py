@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import importlib
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import MetricSpec, RunRecord, Value
+from seqmem_plugins.metrics._curves import Missing, questions
 from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
 from seqmem_plugins.metrics.retention import fit_half_lives
 
@@ -372,3 +375,24 @@ def test_new_loop_is_told_by_its_name_in_a_single_cycle(tmp_path: Path) -> None:
 
     run = write_record(tmp_path / "run", learner, Layout(cycles=1, added_loop=True))
     assert number(score("new_loop", run)["new_loop"]) == 6
+
+
+def test_what_metrics_keep_of_a_record_goes_with_it(tmp_path: Path) -> None:
+    """Measures share what they read; a long calibration must not hold every record it has scored."""
+    run = write_record(tmp_path / "run", fades(20.0), Layout())
+    for name in NAMES:
+        score(name, run)
+    for _ in range(2):
+        with pytest.raises(Missing, match="no probe of facts on the schedule 'never'"):
+            questions(run, "never")
+    alive = weakref.ref(run)
+    del run
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_caller_may_add_columns_to_what_metrics_share(tmp_path: Path) -> None:
+    run = write_record(tmp_path / "run", fades(20.0), Layout())
+    first = questions(run)
+    first["mine"] = 1
+    assert "mine" not in questions(run) and len(questions(run)) == len(first)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from seqmem.leaderboard import Board, Row, Table, format_interval, format_number
+from seqmem.leaderboard import Board, Row, Table, format_interval, format_margin, format_number
 from seqmem.record import RunRecord
 from seqmem.stats import ALPHA, Difference, Interval, t_interval
 from seqmem.types import NEVER, Measure
@@ -140,11 +140,22 @@ def summary(board: Board, verdicts: Sequence[Verdict]) -> str:
     }
     parts = []
     for finding, words in said.items():
-        labels = [verdict.label for verdict in verdicts if verdict.finding == finding]
+        labels = [
+            f"{verdict.label}{_by_less(board, verdict.label)}"
+            for verdict in verdicts
+            if verdict.finding == finding
+        ]
         if labels:
             parts.append(f"{words}: {', '.join(labels)}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else "No row to compare with another."
+
+
+def _by_less(board: Board, label: str) -> str:
+    """That a difference which was shown is smaller than one worth calling so; empty where it is not."""
+    found = board.cells[label, board.primary.name].difference
+    small = found is not None and found.p is not None and found.p < ALPHA and found.equivalent
+    return f" (by less than {format_margin(board.primary)})" if small else ""
 
 
 def in_order(board: Board) -> list[Row]:

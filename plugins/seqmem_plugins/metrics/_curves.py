@@ -54,7 +54,7 @@ def once_per_run(
             try:
                 found: Found | Missing = read(run, *args, **named)
             except Missing as missing:
-                found = missing
+                found = Missing(*missing.args)  # the one raised holds the record, by its traceback
             if isinstance(found, pd.DataFrame | pd.Series) and len(found) > _KEPT_ROWS:
                 return found
             known[key] = found
