@@ -35,18 +35,18 @@ from seqmem.record import ASKED_ORDER, TABLES, RunRecord, items_file, read_items
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
-        "logprob": (2**-8, 10),
-        "best_other": (2**-8, 10),
-        "closed": (2**-8, 10),
-        "sampled": (2**-12, 9),
+        "logprob": (2**-6, 10),
+        "best_other": (2**-6, 10),
+        "closed": (2**-6, 10),
+        "sampled": (2**-10, 7),
     },
-    "steps": {"loss": (0, 12), "penalty": (0, 12), "grad_norm": (0, 12)},
+    "steps": {"loss": (0, 10), "penalty": (0, 8), "grad_norm": (0, 8)},
     "measured": {"value": (0, 12)},
 }
 """Columns that are rounded: to multiples of the first number, or to so many binary digits, whichever is coarser.
 
-A log-probability is at most .002 nats away from what was scored, or 1 part in 1024 where that is more (beyond
-2 nats); a probability .00012, or 1 part in 512; a loss 1 part in 4096.
+The log-probability of an answer is at most .008 nats away from what was scored, or 1 part in 1024 where that is more
+(beyond 8 nats); a probability .0005, or 1 part in 128; a loss 1 part in 1024.
 """
 
 _OF_THE_MAKING = (
