@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmem import NotApplicable, Relation, RunRecord
-from seqmem_plugins.metrics._curves import Missing
+from seqmem_plugins.metrics._curves import Missing, once_per_run
 
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
@@ -107,6 +107,7 @@ class Watched:
         return np.asarray(self.own - self.control.mean(axis=0))
 
 
+@once_per_run
 def answer_curves(
     run: RunRecord, relation: Relation | None = None, quantity: Literal["logprob", "correct"] = "logprob"
 ) -> Curves:
@@ -168,7 +169,8 @@ class Injected:
         if not any("inject" in names.split("+") for names in schedules):
             raise NotApplicable("the scenario does not ask right before and after injections")
         self.run = run
-        self._curves: dict[Relation, Curves] = {}
+        self._windows: dict[tuple[Relation, str], list[Watched]] = {}
+        self._after_last: dict[tuple[Relation, str], tuple[list[_Tail], list[Kept]]] = {}
 
     @cached_property
     def injections(self) -> tuple[Injection, ...]:
@@ -208,12 +210,22 @@ class Injected:
 
     def curves(self, relation: Relation) -> Curves:
         """Answers on one rung."""
-        if relation not in self._curves:
-            self._curves[relation] = answer_curves(self.run, relation)
-        return self._curves[relation]
+        return answer_curves(self.run, relation)
+
+    def after_last(self, relation: Relation, group: str) -> tuple[list[_Tail], list[Kept]]:
+        """Of one group, its facts from their last injections on, and what they keep of their improvement."""
+        if (relation, group) not in self._after_last:
+            tails = _tails(self.curves(relation).by_fact(), self.of_group(group)[group])
+            self._after_last[relation, group] = tails, list(_split(tails))
+        return self._after_last[relation, group]
 
     def windows(self, relation: Relation, group: str) -> list[Watched]:
         """Of one group, every injection step: its facts and the controls inside the window, once per length."""
+        if (relation, group) not in self._windows:
+            self._windows[relation, group] = self._watched(relation, group)
+        return self._windows[relation, group]
+
+    def _watched(self, relation: Relation, group: str) -> list[Watched]:
         curves = self.curves(relation)
         together: dict[tuple[int, int], set[str]] = defaultdict(set)
         for one in self.of_group(group)[group]:
@@ -306,12 +318,11 @@ def kept(injected: Injected, relation: Relation, group: str | None = None) -> li
     Raises:
         Missing: the improvement is under two standard errors, over facts and over controls.
     """
-    curves = injected.curves(relation).by_fact()
     found: list[Kept] = []
     own, control = 0.0, 0.0
-    for injections in injected.of_group(group).values():
-        tails = _tails(curves, injections)
-        found += _split(tails)
+    for name in injected.of_group(group):
+        tails, parts = injected.after_last(relation, name)
+        found += parts
         facts = sum(len(tail.seen.facts) for tail in tails)
         errors = _errors(tails)
         own += (facts * errors[0]) ** 2

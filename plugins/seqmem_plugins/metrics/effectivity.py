@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,9 +87,12 @@ class Rises:
         """Probes times injections."""
         return sum(len(seen.facts) for seen in self.windows)
 
+    @cached_property
+    def _inside(self) -> list[Rows]:
+        return [np.isin(seen.steps - seen.start, self.lags) for seen in self.windows]
+
     def _better(self, own: Sequence[Rows], control: Sequence[Rows]) -> Array:
-        inside = [np.isin(seen.steps - seen.start, self.lags) for seen in self.windows]
-        return mean_better(self.windows, inside, own, control)
+        return mean_better(self.windows, self._inside, own, control)
 
     def mean(self) -> Array:
         """(k,) mean of all facts minus all controls."""
