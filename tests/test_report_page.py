@@ -297,6 +297,21 @@ def test_a_phone_scrolls_only_downwards(browser: Browser, report: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
+def test_no_column_is_cut_off_in_print(browser: Browser, tmp_path: Path) -> None:
+    """Sixteen rows are sixteen columns of the table of all measures; a landscape A4 page is 273 mm wide inside."""
+    labels = ["naive", *(f"strategy_number_{i}" for i in range(15))]
+    rows = [row(tmp_path / label, label, 0.5, 2) for label in labels]
+    path = tmp_path / "page.html"
+    path.write_text(page("wide", [part(rows)]), encoding="utf-8")
+    with Watched(browser, path, viewport={"width": 1032, "height": 700}) as opened:
+        opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        opened.page.emulate_media(media="print")
+        wide = opened.page.evaluate(
+            "[...document.querySelectorAll('.measures')].map(table => [table.scrollWidth, innerWidth])"
+        )
+        assert wide and all(table <= window for table, window in wide), wide
+
+
 def test_it_prints_on_several_pages_with_charts_and_all_sections(browser: Browser, report: Path) -> None:
     with Watched(browser, report) as opened:
         page = opened.drawn()
