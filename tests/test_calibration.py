@@ -154,9 +154,9 @@ def made(kind: str, share: float, error: float = 0.01) -> Result:
         ("value", 0.915, "within error"),
         ("value", 0.90, "missed"),
         ("value", 0.995, "missed"),
-        ("null", 0.05, "kept"),
-        ("null", 0.065, "within error"),
-        ("null", 0.08, "missed"),
+        ("silent", 0.05, "kept"),
+        ("silent", 0.065, "within error"),
+        ("silent", 0.08, "missed"),
         ("effect", 0.96, "kept"),
         ("effect", 0.92, "missed"),
     ],
@@ -164,6 +164,18 @@ def made(kind: str, share: float, error: float = 0.01) -> Result:
 def test_a_bar_is_judged_as_it_stands(kind: str, share: float, verdict: str) -> None:
     assert verdicts(made(kind, share)) == {8: verdict}
     assert not verdicts(made("bias", share))
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(0.0, "kept"), (0.1, "missed"), (-0.1, "missed")])
+def test_a_null_may_not_lie_on_either_side_of_zero(mean: float, verdict: str) -> None:
+    values = np.random.default_rng(1).normal(mean, 0.1, 3000)
+    found = verdicts(result(Claim("m", "null", 0.0), [{"m": value} for value in values]))
+    assert found[8] == verdict
+
+
+def test_a_metric_that_says_nothing_keeps_no_bar() -> None:
+    for kind in ("null", "silent"):
+        assert verdicts(result(Claim("m", kind, 0.0), [{"m": np.nan}] * 300)) == {3: "no value", 8: "no value"}
 
 
 def test_a_p_value_is_judged_run_by_run() -> None:

@@ -21,6 +21,7 @@ MOST_ALARMS = 0.05
 LEAST_POWER = 0.95
 ALPHA = 0.05
 MOST_BIAS = 0.05
+FROM_BEST = ("kept", "within error", "missed")
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,12 @@ def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
 
 
 def verdicts(one: Result) -> Mapping[int, str]:
-    """By number of seeds (1 for what single runs are judged by): ``kept``, ``missed``, or ``within error``.
+    """By number of seeds (1 for what single runs are judged by): ``kept``, ``within error``, ``missed``, ``no value``.
 
-    A value must be covered 93 to 97 % of the time; a null may fire in 5 %; an effect must fire in 95 %; a mean must lie
-    within .05 of the truth. Within error: by less than two standard errors of the simulation.
+    A value must be covered 93 to 97 % of the time; a null may fire in 5 % and must be covered like a value, so that
+    values below zero count too; what is silent may fire in 5 %; an effect must fire in 95 %; a mean must lie within
+    .05 of the truth. Within error: by less than two standard errors of the simulation. ``no value``: of a null most
+    benches have no interval, and staying silent is no merit.
     """
     found = {}
     if one.kind == "mean":
@@ -175,8 +178,11 @@ def verdicts(one: Result) -> Mapping[int, str]:
     for seeds, seen in one.by_seeds.items():
         if one.kind == "value":
             found[seeds] = _inside(seen.covered, *COVERAGE)
-        elif one.kind == "null":
-            found[seeds] = _inside(seen.fired, 0.0, MOST_ALARMS)
+        elif one.kind in ("null", "silent"):
+            judged = [_inside(seen.fired, 0.0, MOST_ALARMS)]
+            if one.kind == "null":
+                judged.append(_inside(seen.covered, *COVERAGE))
+            found[seeds] = "no value" if seen.without > 0.5 else max(judged, key=FROM_BEST.index)
         elif one.kind == "effect" and seeds in one.held_at:
             found[seeds] = _inside(seen.fired, LEAST_POWER, 1.0)
     return found

@@ -36,13 +36,14 @@ class Claim:
 
     Attributes:
         kind: ``value``: the interval covers `truth`. ``null``: nothing is there, the detector must stay silent, and
-            the interval covers 0. ``effect``: the detector must fire. ``mean``: the mean over all runs lies within .05
-            of the truth. ``bias``: the measure is known to be biased; its figures are stated and held to no bar.
+            the interval covers 0. ``silent``: the same of a detector that reads below 0 by design, so that its interval
+            need not cover 0. ``effect``: the detector must fire. ``mean``: the mean over all runs lies within .05 of
+            the truth. ``bias``: the measure is known to be biased; its figures are stated and held to no bar.
         seeds: numbers of seeds at which an ``effect`` must be seen.
     """
 
     measure: str
-    kind: Literal["value", "null", "effect", "mean", "bias"]
+    kind: Literal["value", "null", "silent", "effect", "mean", "bias"]
     truth: float
     note: str = ""
     seeds: tuple[int, ...] = (3, 8)
@@ -53,7 +54,7 @@ class Case:
     """A learner with a known memory.
 
     Attributes:
-        run: one seed, (random, metrics) to value by measure; NaN where there is none.
+        run: one seed's value by measure; NaN where there is none.
         claims: made when asked for, because truths are integrated.
     """
 
@@ -278,7 +279,7 @@ def _flat_truth() -> tuple[Claim, ...]:
         Claim("interference", "null", 0.0),
         Claim("loop_contrast", "null", 0.0),
         Claim("recovery", "null", 0.0),
-        Claim("latent_revival", "null", 0.0),
+        Claim("latent_revival", "silent", 0.0),
         Claim("oscillation", "null", 0.0),
         Claim("oscillation.p", "null", ALPHA),
     )
@@ -315,8 +316,12 @@ def _between_truth(share: float) -> tuple[Claim, ...]:
     if share:
         seeds = (8,) if share <= 0.5 else (3, 8)
         return (Claim("recovery", "value", share), Claim("recovery", "effect", share, seeds=seeds))
-    nulls = tuple(Claim(name, "null", 0.0) for name in ("recovery", "loop_contrast", "latent_revival"))
-    return (*nulls, Claim("recovery", "mean", 0.0))
+    return (
+        Claim("recovery", "null", 0.0),
+        Claim("loop_contrast", "null", 0.0),
+        Claim("latent_revival", "silent", 0.0),
+        Claim("recovery", "mean", 0.0),
+    )
 
 
 # -- memory in its place ----------------------------------------------------------------------------------

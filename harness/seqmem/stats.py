@@ -213,21 +213,21 @@ def detectable(values: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2 or np.allclose(values, values[0], rtol=1e-12, atol=1e-12):
         return None
-    return float(_noncentrality(n) * np.std(values, ddof=1) / np.sqrt(n))
+    return float(noncentrality(n) * np.std(values, ddof=1) / np.sqrt(n))
 
 
 @lru_cache
-def _noncentrality(n: int) -> float:
-    """Noncentrality at which a two-sided t test of n values has the power `POWER`."""
+def noncentrality(n: int, power: float = POWER) -> float:
+    """Noncentrality at which a two-sided t test at 5 % of n values has this power, its other tail left out."""
     from scipy.optimize import brentq
 
     critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
 
     def missing_power(delta: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, delta)) - POWER
+        return float(stats.nct.sf(critical, n - 1, delta)) - power
 
     # Rounded, so that the last bits of a root do not differ between versions of scipy.
-    return round(float(brentq(missing_power, 1.0, 30.0)), 6)
+    return round(float(brentq(missing_power, 1.0, 60.0)), 6)
 
 
 def paired_difference(
