@@ -63,12 +63,13 @@ def write_bench(out: Path, **request: Any) -> Plan:
     for run in planned.runs.values():
         strategy, seed = run.recipe.strategy.name, run.recipe.seed
         shuffled = "shuffled" in run.name
+        folder = store.record_folder(run)
         layout = Layout(
             loops=2, cycles=2, facts=2, rest=20, even=4, shuffled=shuffled, joint=strategy == "joint"
         )
         strength = {"naive": 0.6, "replay": 0.8, "joint": 0.9}.get(strategy, 0.7)
         write_record(
-            store.record_folder(run),
+            folder,
             learner(strength),
             layout,
             seed=seed,
@@ -82,6 +83,8 @@ def write_bench(out: Path, **request: Any) -> Plan:
                 "versions": {"seqmem": "0.1.0"},
             },
         )
+        steps = len(RunRecord.open(folder).steps)
+        edit_run(folder, lambda info, steps=steps: info.update(steps=steps))
     for board in planned.boards:
         store.write_bench(planned, board)
     return planned

@@ -22,7 +22,7 @@ from seqmem.plan import Plan
 from seqmem.recipe import Recipe
 from seqmem.record import write_json
 from seqmem.search import Search, Trial, kept_recipe
-from seqmem.standing import build, find_standing, new_board, read_standing, submit
+from seqmem.standing import build, find_standing, new_board, read_standing, reproduce, submit
 from seqmem.standing_rules import read_rules
 from seqmem.verify import verify
 
@@ -127,14 +127,16 @@ def test_what_breaks_a_rule_is_refused(
     assert any(expected in line for line in found), found
 
 
-def searched(planned: Plan, **changes: Any) -> Search:
+def searched(planned: Plan, seeds: tuple[int, ...] = (100, 101), runs: int = 2, **changes: Any) -> Search:
     """A search that chose what the `replay` row of the plan has."""
     run = next(run for run in planned.runs.values() if run.recipe.strategy.name == "replay").recipe
     preset = next(r.recipe for r in planned.runs.values() if "shuffled" not in r.name).scenario
     recipe = Recipe.model_validate(kept_recipe(run) | {"seed": 0, "device": "cpu", "threads": 1})
     recipe = recipe.model_copy(update={"scenario": preset})
     options = {"strategy.rows": run.strategy.options["rows"]}
-    trial = Trial(options=options, values={100: 0.5, 101: 0.7}, reasons={}, mean=0.6, runs=("a", "b"))
+    values = dict(zip(seeds, (0.5, 0.7), strict=True))
+    ids = tuple(map(str, range(runs)))
+    trial = Trial(options=options, values=values, reasons={}, mean=0.6, runs=ids)
     search = Search(
         scenario="memory_loops",
         version=run.scenario.version,
@@ -142,9 +144,9 @@ def searched(planned: Plan, **changes: Any) -> Search:
         model="tiny",
         strategy="replay",
         strategy_version=run.strategy.version,
-        seeds=(100, 101),
+        seeds=seeds,
         budget=8,
-        runs=2,
+        runs=runs,
         measure="retention",
         direction="higher",
         space={"strategy.rows": (3,)},
@@ -182,7 +184,10 @@ def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: P
     for before, after in (('"mean": 0.6', '"mean": 0.7'), ("101", "102"), ('"budget": 8', '"budget": 9')):
         path.write_text(sound.replace(before, after))
         assert any("searches/replay--tuned-.json: SHA-256" in one.line for one in verify(folder, registry()))
-    path.write_text(sound.replace('"strategy.rows": 3', '"strategy.rows": 4'))
+    tried = {"strategy.rows": 4}
+    (trial,) = json.loads(sound)["trials"]
+    other = {"chosen": tried, "space": {"strategy.rows": [4]}, "trials": [{**trial, "options": tried}]}
+    write_json(path, {**json.loads(sound), **other})
     found = [one.line for one in verify(folder, registry())]
     assert any(
         "seed 1: strategy.rows, as the search has chosen it: expected 4, found 3" in line for line in found
@@ -207,6 +212,102 @@ def test_a_search_that_breaks_a_rule_is_refused(
     planned = tuned_bench(tmp_path, **changes)
     found = faults(tmp_path, planned, **rules)
     assert any(expected in line for line in found), found
+
+
+def test_a_search_whose_measure_goes_the_other_way_is_refused(tmp_path: Path) -> None:
+    planned = tuned_bench(tmp_path, direction="lower")
+    found = faults(tmp_path, planned)
+    assert any("measure of the search" in line and "retention, lower is better" in line for line in found)
+
+
+def test_a_search_that_contradicts_itself_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    planned = tuned_bench(tmp_path, space={"strategy.rows": (7, 9)})
+    with pytest.raises(UsageError, match=r"search of replay.*: its trial .* none of \[7, 9\]"):
+        faults(tmp_path, planned)
+    (folder,) = find_standing(tmp_path / "boards here")
+    assert [path.name for path in folder.iterdir()] == ["board.toml"]
+
+
+def test_a_row_whose_search_chose_the_defaults_stays_the_row_it_was(original: Path, board: Path) -> None:
+    out = board.parent / "out"
+    planned = write_bench(out)
+    run = next(run for run in planned.runs.values() if run.recipe.strategy.name == "naive").recipe
+    rate = {"optimizer.lr": run.optimizer.lr}
+    trial = Trial(options=rate, values={100: 0.5, 101: 0.7}, reasons={}, mean=0.6, runs=("a", "b"))
+    search = searched(
+        write_bench(board.parent / "other", strategy=("replay",)),
+        strategy="naive",
+        strategy_version=run.strategy.version,
+        space={"optimizer.lr": (run.optimizer.lr,)},
+        trials=(trial,),
+        chosen=rate,
+        recipe=kept_recipe(run),
+    )
+    (described,) = (out / "boards").glob("*/bench.json")
+    bench = json.loads(described.read_text())
+    bench["rows"][0]["search"] = search.model_dump(mode="json")
+    write_json(described, bench)
+    (again,) = submit(out, board, registry())
+    assert (len(again.added), again.faults) == (0, ())
+    assert content(board) == content(original)
+
+
+def test_a_conflict_is_found_before_anything_is_copied(original: Path, board: Path) -> None:
+    out = board.parent / "out"
+    planned = write_bench(out, strategy=("ewc", "replay"), reference=False)
+    run = next(run for run in planned.runs.values() if run.recipe.strategy.name == "replay")
+    (record,) = (out / "records").glob(f"*-{run.recipe.id}")
+    edit_run(record, lambda info: info.update(final_weights="other"))
+    with pytest.raises(UsageError, match="holds another record of this run"):
+        submit(out, board, registry())
+    assert content(board) == content(original)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda record: (record / "probes" / "part-00000.parquet").unlink(),
+            "row replay, seed 0: answers, as of row naive: expected",
+        ),
+        (
+            lambda record: (record / "steps" / "part-00000.parquet").unlink(),
+            "row replay, seed 0: steps, as run.json has them: expected 60, found 0",
+        ),
+        (
+            lambda record: edit_run(record, lambda info: info.update(primary_relation="last_token")),
+            "rung that measures read, as the scenario has it: expected question, found last_token",
+        ),
+    ],
+)
+def test_a_run_that_was_not_asked_the_same_is_refused(tmp_path: Path, change: Any, expected: str) -> None:
+    planned = write_bench(tmp_path / "out", strategy=("naive", "replay"))
+    run = next(
+        run
+        for run in planned.runs.values()
+        if (run.recipe.strategy.name, run.recipe.seed) == ("replay", 0) and "shuffled" not in run.name
+    )
+    (record,) = (tmp_path / "out" / "records").glob(f"*-{run.recipe.id}")
+    change(record)
+    found = faults(tmp_path, planned)
+    assert any(expected in line for line in found), found
+
+
+def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board: Path) -> None:
+    standing = read_standing(board, registry())
+    assert reproduce(standing) == (
+        "seqmem bench --scenario memory_loops --strategy naive --strategy joint --strategy replay "
+        "--preset smoke --seeds 0-1"
+    )
+    rules = standing.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
+    rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in standing.rows]
+    said = reproduce(replace(standing, rules=rules, rows=rows))
+    assert all(words in said for words in ("--model nano", "--dtype bfloat16", "--text pile"))
+    tuned = rows[2].label
+    search: Any = object()
+    lines = reproduce(replace(standing, rows=rows, searches={tuned: search})).splitlines()
+    assert f"--strategy {tuned}" not in lines[0]
+    assert lines[1].endswith(f"--tuned leaderboards/{standing.rules.name}/searches/{tuned}.json")
 
 
 def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
@@ -327,4 +428,5 @@ def test_a_board_without_rows_is_left_out_among_others(
     assert "freeze_loops-v1: no rows yet" in said.err and board.name in said.out
     assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v1")]) == 2
     assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
-    assert command([*without, "leaderboard", "show", str(board.parent), "--format", "csv"]) == 0
+    assert command([*without, "leaderboard", "show", str(board.parent), "--format", "csv"]) == 3
+    assert "freeze_loops-v1: no rows yet" in capsys.readouterr().err

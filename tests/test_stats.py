@@ -38,6 +38,12 @@ def test_p_of_no_difference_is_one() -> None:
     assert stats.sign_flip_p([0.0] * 6) == 1.0
 
 
+def test_sums_that_differ_in_the_last_bit_are_ties() -> None:
+    differences = [0.1, 0.2, -0.3, 0.1, 0.2, -0.3]
+    exact = [round(10 * difference) for difference in differences]
+    assert stats.sign_flip_p(differences) == stats.sign_flip_p(exact) == 1.0
+
+
 def test_p_fires_at_its_level_under_the_null() -> None:
     random = np.random.default_rng(3)
     p_values = [stats.sign_flip_p(list(random.normal(0, 1, 8))) or 0.0 for _ in range(400)]

@@ -417,6 +417,11 @@ def test_the_reference_can_be_tuned_too_and_a_default_that_was_chosen_is_the_sam
         ({"chosen": {"optimizer.lr": 5.0}}, {}, "what it chose is none of its trials"),
         ({"chosen": {"scenario.loops": 2}}, {}, "chooses scenario.loops, which is no option of strategy"),
         ({"runs": 13}, {}, "13 runs of a budget of 12"),
+        ({"runs": 1}, {}, "it says 1 runs and lists"),
+        ({"space": {"optimizer.lr": [5.0]}}, {}, "has a value that is none of [5.0]"),
+        ({"space": {}}, {}, "is not of the options"),
+        ({"seeds": [100, 102]}, {}, "has values on seeds"),
+        ({"mean": 0.99}, {}, "has the mean 0.99 of values whose mean is"),
         ({"seeds": [0, 101]}, {}, "not all from 100 on"),
         ({"format": 2}, {}, "no search file of `seqmem tune` (format:"),
     ],
@@ -430,7 +435,11 @@ def test_a_search_that_does_not_fit_is_refused_in_one_line(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "search.json"
-    path.write_text(json.dumps({**json.loads(tuned("naive").read_text()), **changes}))
+    content = json.loads(tuned("naive").read_text())
+    if "mean" in changes:
+        content["trials"][0]["mean"] = changes["mean"]
+        changes = {}
+    path.write_text(json.dumps({**content, **changes}))
     Counting.started.clear()
     with pytest.raises(UsageError) as refused:
         bench("naive", path, **request_)

@@ -221,6 +221,85 @@ def test_strange_files_and_metrics_are_named(board: Path) -> None:
     assert "metric telepathy" in found
 
 
+def test_a_table_taken_away_is_named_though_everything_else_agrees(board: Path) -> None:
+    record = record_of(board, "replay", 0)
+    (record / "probes.parquet").unlink()
+    edit_run(record, lambda info: info["tables"].pop("probes"))
+    relisted(board)
+    found = "\n".join(lines(board))
+    assert "row replay, seed 0: answers, as of row naive: expected" in found and "found 0 answers" in found
+
+
+def nested(record: Path) -> None:
+    (record / "run.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: edit_run(record, lambda info: info.pop("items")),
+        lambda record: edit_run(record, lambda info: info.pop("compact")),
+        lambda record: edit_run(record, lambda info: info.pop("primary_relation")),
+        lambda record: edit_run(record, lambda info: info.pop("tables")),
+        lambda record: (record / "run.json").write_text("[1]"),
+        nested,
+    ],
+)
+def test_a_damaged_record_is_named_and_the_others_are_checked(board: Path, change: Any) -> None:
+    record = record_of(board, "replay", 0)
+    change(record)
+    (record_of(board, "joint", 1) / "steps.parquet").unlink()
+    found = lines(board)
+    assert any(line.startswith(f"records/{record.name}") for line in found)
+    assert any("joint" in line and "steps.parquet" in line and "no such file" in line for line in found)
+
+
+@pytest.mark.parametrize("metrics", [[1], "all", None, {"retention": float("nan")}])
+def test_a_damaged_manifest_is_named(board: Path, metrics: Any) -> None:
+    manifest = json.loads((board / "manifest.json").read_text())
+    (board / "manifest.json").write_text(json.dumps({**manifest, "metrics": metrics}))
+    assert any(line.startswith("manifest.json: ") for line in lines(board))
+
+
+def test_tables_without_the_primary_measure_are_named(board: Path) -> None:
+    from seqmem.api import load_metrics
+    from seqmem.standing import build
+
+    without = [metric for metric in load_metrics(registry())[0] if metric.name != "retention"]
+    build(board, without, registry())
+    assert lines(board) == [
+        "manifest.json: metrics: expected one that gives the primary measure retention, found none"
+    ]
+
+
+def test_files_that_the_manifest_lists_and_a_board_has_no_use_for_are_named(board: Path) -> None:
+    record = record_of(board, "replay", 0)
+    strange = (
+        "records/notes.txt",
+        f"records/{record.name}/more.parquet",
+        "figures/run.html",
+        "searches/a.txt",
+    )
+    for name in strange:
+        (board / name).parent.mkdir(exist_ok=True)
+        (board / name).write_text("psst")
+    relisted(board)
+    found = lines(board)
+    assert [line for line in found if "none of this name" in line] == [
+        f"{name}: file: expected none of this name on a board, found one" for name in sorted(strange)
+    ]
+
+
+def test_a_link_is_named(board: Path, tmp_path: Path) -> None:
+    record = record_of(board, "replay", 0)
+    record.rename(tmp_path / record.name)
+    record.symlink_to(tmp_path / record.name)
+    relisted(board)
+    assert any(
+        line.startswith(f"records/{record.name}: file: expected none that points") for line in lines(board)
+    )
+
+
 # --- tampering ----------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -88,20 +89,29 @@ def read_search(path: Path) -> Search:
             over its budget, or it used scoring seeds.
     """
     try:
-        search = Search.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--tuned {path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--tuned {path}: no search file of `seqmem tune` ({error})") from error
+    return search_from(content, f"--tuned {path}")
+
+
+def search_from(content: Any, where: str) -> Search:
+    """A search from the content of its file; `where` begins what is said of a wrong one.
+
+    Raises:
+        UsageError: it is none, or contradicts itself.
+    """
+    try:
+        search = Search.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UsageError(
-            f"--tuned {path}: no search file of `seqmem tune` ({where}: {first['msg']})"
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"--tuned {path}: no search file of `seqmem tune` ({error})") from error
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise UsageError(f"{where}: no search file of `seqmem tune` ({place}: {first['msg']})") from error
     fault = _contradiction(search)
     if fault:
-        raise UsageError(f"--tuned {path}: {fault}; search again with `seqmem tune`")
+        raise UsageError(f"{where}: {fault}; search again with `seqmem tune`")
     return search
 
 
@@ -119,12 +129,35 @@ def _contradiction(search: Search) -> str:
         return f"it chooses {strange[0]}, which is no option of strategy or optimizer"
     if search.runs > search.budget:
         return f"it says {search.runs} runs of a budget of {search.budget}"
+    made = len({run for trial in search.trials for run in trial.runs})
+    if made != search.runs:
+        return f"it says {search.runs} runs and lists {made}"
+    for trial in search.trials:
+        fault = _fault_of(trial, search)
+        if fault:
+            return f"its trial {_typed(trial.options)} {fault}"
     chosen = [trial for trial in search.trials if trial.options == search.chosen]
     if not chosen or chosen[0].mean is None:
         return "what it chose is none of its trials with a value"
     for trial in search.trials:
         if trial.mean is not None and better(search.direction, trial.mean, chosen[0].mean):
             return f"what it chose is not the best it tried: {_typed(trial.options)} is better"
+    return ""
+
+
+def _fault_of(trial: Trial, search: Search) -> str:
+    """What in a trial cannot be; empty where nothing is."""
+    if trial.options.keys() != search.space.keys():
+        return f"is not of the options {', '.join(search.space)}"
+    for option, value in trial.options.items():
+        if value not in search.space[option]:
+            return f"has a value that is none of {json.dumps(search.space[option])}"
+    if trial.values.keys() != set(search.seeds):
+        return f"has values on seeds {sorted(trial.values)} instead of {sorted(search.seeds)}"
+    known = [value for value in trial.values.values() if value is not None]
+    mean = math.fsum(known) / len(known) if known and len(known) == len(trial.values) else None
+    if trial.mean != mean:
+        return f"has the mean {trial.mean} of values whose mean is {mean}"
     return ""
 
 

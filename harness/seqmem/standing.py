@@ -15,6 +15,7 @@ A standing board is a folder ``leaderboards/<scenario>-v<version>``::
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from seqmem.api import load_metrics
@@ -32,10 +34,10 @@ from seqmem.errors import UsageError
 from seqmem.leaderboard import Row, Table, sound, tabulate
 from seqmem.plan import file_name
 from seqmem.recipe import Recipe
-from seqmem.record import RunRecord, json_text, read_items, write_json
+from seqmem.record import RunRecord, json_text, read_items, read_table, write_json
 from seqmem.registry import Registry
 from seqmem.scoring_pool import scores_of
-from seqmem.search import Search, check_recipe, read_search
+from seqmem.search import Search, check_recipe, read_search, search_from
 from seqmem.standing_rules import RULES, Judge, Mismatch, Rules, read_rules
 from seqmem.store import COST, find_boards, read_bench, read_cost
 from seqmem.tables import escape_markdown, to_csv, to_json, to_markdown
@@ -64,6 +66,41 @@ class Standing:
     folder: Path
     judge: Judge
     searches: Mapping[str, Search]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run was asked, and how long it is: the same for all runs of a seed, whatever trained them.
+
+    Attributes:
+        items: hash of what could be asked.
+        answers: how many answers there are, with a hash of which probe was asked when and on which schedule.
+        steps: rows of the table of steps.
+        relation: the rung that measures read unless they say otherwise.
+    """
+
+    items: str
+    answers: str
+    steps: int
+    relation: str
+
+
+def asked_of(record: RunRecord) -> Asked:
+    """Read what a run was asked.
+
+    Raises:
+        UsageError: a table of it cannot be read.
+    """
+    from pandas.util import hash_pandas_object
+
+    probes = read_table(record, "probes").select(["step", "schedule", "probe"]).to_pandas()
+    places = np.sort(hash_pandas_object(probes, index=False).to_numpy())
+    return Asked(
+        items=str(record.info["items"]) if record.compact else items_hash(read_items(record)),
+        answers=f"{len(probes):,} answers, {hashlib.sha256(places.tobytes()).hexdigest()[:16]}",
+        steps=len(read_table(record, "steps")),
+        relation=str(record.info["primary_relation"]),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +171,12 @@ def place(judge: Judge, record: RunRecord, searches: Sequence[Search]) -> Placed
 
 
 def _search_of(judge: Judge, recipe: Recipe, searches: Sequence[Search]) -> Search | None:
-    """The search that chose a run's options; that of a control is the one of the run it belongs to."""
+    """The search that chose a run's options; that of a control is the one of the run it belongs to.
+
+    A search that chose the defaults leads to the very runs that nobody tuned: they stay what they are.
+    """
+    if not judge.changes(recipe):
+        return None
     own = judge.without_control(recipe)
     for search in searches:
         if (search.strategy, search.model) == (recipe.strategy.name, recipe.model.name):
@@ -189,9 +231,12 @@ def rows_of(placed: Sequence[Placed], judge: Judge, cost: Mapping[str, float]) -
 
 
 def check_rows(
-    placed: Sequence[Placed], judge: Judge, where: Callable[[RunRecord], str]
+    placed: Sequence[Placed], asked: Sequence[Asked], judge: Judge, where: Callable[[RunRecord], str]
 ) -> Iterator[Mismatch]:
-    """What is wrong between the runs of a board: seeds, controls, and whether all were given the same."""
+    """What is wrong between the runs of a board: seeds, controls, and whether all were given the same.
+
+    `asked` is what each of the runs was asked, in their order.
+    """
     rules = judge.rules
     places: dict[tuple[str, str | None, int], list[Placed]] = {}
     for one in placed:
@@ -215,42 +260,39 @@ def check_rows(
                 yield Mismatch(RECORDS, f"run of control {name}", "a record", "none", label, seed)
             for seed in sorted(has - own):
                 yield Mismatch(RECORDS, f"run beside its control {name}", "a record", "none", label, seed)
-    if placed and not any(one.label.split(" @ ")[0] == rules.reference for one in placed):
-        yield Mismatch(RECORDS, "reference row", rules.reference, ", ".join(labels))
-    yield from _same_for_all(placed, judge, where)
+    for model in sorted({one.recipe.model.name for one in placed}):
+        rows = {one.label for one in placed if one.recipe.model.name == model}
+        if not rows & {rules.reference, f"{rules.reference} @ {model}"}:
+            yield Mismatch(RECORDS, "reference row", rules.reference, ", ".join(sorted(rows)))
+    yield from _same_for_all(placed, asked, judge, where)
 
 
 def _same_for_all(
-    placed: Sequence[Placed], judge: Judge, where: Callable[[RunRecord], str]
+    placed: Sequence[Placed], asked: Sequence[Asked], judge: Judge, where: Callable[[RunRecord], str]
 ) -> Iterator[Mismatch]:
     """Runs of a seed are asked the same, and trained on the same stream unless their strategy says otherwise."""
-    groups: dict[tuple[str, str | None, int], list[Placed]] = {}
-    for one in placed:
-        groups.setdefault((one.recipe.model.name, one.control, one.recipe.seed), []).append(one)
-    for (_, _, seed), members in groups.items():
-        members.sort(key=lambda one: (one.recipe.strategy.name != judge.rules.reference, one.label))
-        first = members[0]
-        asked = _items_of(first.record)
-        for other in members[1:]:
-            if _items_of(other.record) != asked:
-                yield Mismatch(
-                    where(other.record),
-                    f"items, as of row {first.label}",
-                    asked,
-                    _items_of(other.record),
-                    other.label,
-                    seed,
-                )
-        plain = [one for one in members if not judge.transforms_stream(one.recipe.strategy.name)]
+    groups: dict[tuple[str, str | None, int], list[tuple[Placed, Asked]]] = {}
+    for one, own in zip(placed, asked, strict=True):
+        groups.setdefault((one.recipe.model.name, one.control, one.recipe.seed), []).append((one, own))
+    for (_, control, seed), members in groups.items():
+        members.sort(key=lambda pair: (pair[0].recipe.strategy.name != judge.rules.reference, pair[0].label))
+        first, expected = members[0]
+        for other, own in members:
+            stated, rung = other.record.info.get("steps"), judge.relation_of(control)
+            for what, wanted, found in (
+                ("steps, as run.json has them", stated, own.steps),
+                ("rung that measures read, as the scenario has it", rung, own.relation),
+                (f"items, as of row {first.label}", expected.items, own.items),
+                (f"answers, as of row {first.label}", expected.answers, own.answers),
+            ):
+                if found != wanted:
+                    yield Mismatch(where(other.record), what, str(wanted), str(found), other.label, seed)
+        plain = [one for one, _ in members if not judge.transforms_stream(one.recipe.strategy.name)]
         for other in plain[1:]:
-            expected, found = (str(one.record.info.get("content")) for one in (plain[0], other))
-            if found != expected:
+            wanted, found = (str(one.record.info.get("content")) for one in (plain[0], other))
+            if found != wanted:
                 what = f"content of the trained stream, as of row {plain[0].label}"
-                yield Mismatch(where(other.record), what, expected, found, other.label, seed)
-
-
-def _items_of(record: RunRecord) -> str:
-    return str(record.info["items"]) if record.compact else items_hash(read_items(record))
+                yield Mismatch(where(other.record), what, wanted, found, other.label, seed)
 
 
 # --- submitting -------------------------------------------------------------------------------------------
@@ -320,7 +362,9 @@ def _submit(
     labels: dict[str, str] = {}
     for row, stated in zip(rows, described["rows"], strict=True):
         progress(f"{board.name}: checking {row.label}")
-        searches = [Search.model_validate(stated["search"])] if stated.get("search") else []
+        searches = []
+        if stated.get("search"):
+            searches.append(search_from(stated["search"], f"{bench}: search of {row.label}"))
         for seed, reason in row.failed.items():
             faults.append(Mismatch(str(bench), "run", "finished", reason, row.label, seed))
         for record in [*row.runs.values(), *(r for runs in row.controls.values() for r in runs.values())]:
@@ -343,15 +387,20 @@ def _submit(
     ]
     new = [one for one in placed if one.record.folder.name not in here]
     if not faults:
-        faults += check_rows([*kept, *new], judge, lambda record: record.folder.name)
+        both = [*kept, *new]
+        asked = [asked_of(one.record) for one in both]
+        faults += check_rows(both, asked, judge, lambda record: record.folder.name)
     if faults:
         return Submitted(board, (), (), tuple(faults))
+    # all that may refuse comes before the first new file
     costs = _joined_costs(board, bench, labels)
-    for one in placed:
+    searched = _search_files(board, placed)
+    for one in sorted(placed, key=lambda one: one.record.folder.name not in here):
         progress(f"{board.name}: writing {one.record.folder.name}")
-        write_compact(one.record, board / RECORDS)
-        if one.search is not None and one.control is None:
-            _add_search(board, one.label, one.search)
+        write_compact(one.record, board / RECORDS)  # of a run that is here: sees that it is the same
+    for path, text in searched.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     if costs:
         write_json(board / COST, costs)
     write_manifest(board, metric_versions(registry))
@@ -364,18 +413,21 @@ def _submit(
     )
 
 
-def _add_search(board: Path, label: str, search: Search) -> None:
-    """Keep how a row was tuned.
+def _search_files(board: Path, placed: Sequence[Placed]) -> dict[Path, str]:
+    """How the rows were tuned: the files to be kept on the board.
 
     Raises:
-        UsageError: the row was tuned otherwise before.
+        UsageError: a row was tuned otherwise before.
     """
-    path = board / SEARCHES / f"{file_name(label)}.json"
-    text = json_text(search.model_dump(mode="json"))
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{path}: row {label!r} is here with another search; nothing is overwritten")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    found: dict[Path, str] = {}
+    for one in placed:
+        if one.search is None:
+            continue
+        path = board / SEARCHES / f"{file_name(one.label)}.json"
+        found[path] = json_text(one.search.model_dump(mode="json"))
+        if path.exists() and path.read_text(encoding="utf-8") != found[path]:
+            raise UsageError(f"{path}: row {one.label!r} is here with another search; nothing is overwritten")
+    return found
 
 
 def _joined_costs(board: Path, bench: Path, labels: Mapping[str, str]) -> dict[str, Any] | None:
@@ -570,20 +622,34 @@ def index_page(built: Sequence[tuple[Standing, Table]]) -> str:
 
 
 def reproduce(standing: Standing) -> str:
-    """The command that makes the runs of a board again, rows with their defaults."""
+    """The commands that make the runs of a board again: rows with their defaults, then those that were tuned."""
+    tuned = [row for row in standing.rows if row.label in standing.searches]
+    plain = [row for row in standing.rows if row not in tuned]
+    lines = [_bench(standing, plain, ())] if plain else []
+    # one at a time: a bench takes one search per strategy
+    lines += [
+        _bench(standing, [row], (f"{HOME}/{standing.rules.name}/{SEARCHES}/{file_name(row.label)}.json",))
+        for row in tuned
+    ]
+    return "\n".join(lines)
+
+
+def _bench(standing: Standing, rows: Sequence[Row], searches: Sequence[str]) -> str:
     import shlex
 
-    rules = standing.rules
-    strategies = list(dict.fromkeys(str(row.facts["strategy"]) for row in standing.rows))
+    rules, spec = standing.rules, standing.judge.scenario
     words = ["seqmem", "bench", "--scenario", rules.scenario]
-    for strategy in strategies:
+    for strategy in dict.fromkeys(str(row.facts["strategy"]) for row in rows):
         words += ["--strategy", strategy]
-    for model in rules.models if len(rules.models) > 1 else ():
+    models = sorted({str(row.facts["model"]) for row in rows})
+    for model in models if models != [spec.models.get(rules.preset, spec.model).partition("@")[0]] else ():
         words += ["--model", model]
     words += ["--preset", rules.preset] * (rules.preset != "default")
     words += ["--seeds", rules.seeds]
-    for label in standing.searches:
-        words += ["--tuned", f"{standing.folder.as_posix()}/{SEARCHES}/{file_name(label)}.json"]
+    for option, value in (("dtype", rules.dtype), ("probing", rules.probing), ("text", rules.text)):
+        words += [f"--{option}", value] * (value != Rules.model_fields[option].default)
+    for path in searches:
+        words += ["--tuned", path]
     return shlex.join(words)
 
 

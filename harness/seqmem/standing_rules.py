@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from seqmem.api import load_metrics
 from seqmem.composition import strategy_options
 from seqmem.errors import SeqmemError, UsageError, unknown
 from seqmem.options import parse_seeds, validate
@@ -222,19 +223,22 @@ class Judge:
         options = dict(self.arms[None])
         return recipe.model_copy(update={"scenario": recipe.scenario.model_copy(update={"options": options})})
 
+    def changes(self, recipe: Recipe) -> Mapping[str, Any]:
+        """Options of strategy and optimizer that are not the defaults, as they are typed after ``--set``."""
+        defaults = self._defaults(recipe.strategy.name)
+        kept = recipe.optimizer.model_dump(mode="json")
+        return {
+            **{f"strategy.{n}": v for n, v in _flat(recipe.strategy.options) if v != defaults.get(n, ...)},
+            **{f"optimizer.{n}": v for n, v in kept.items() if v != self.optimizer[n]},
+        }
+
     def label(self, recipe: Recipe, search: Search | None) -> str:
         """What the table calls the run's row: its strategy and what differs from the defaults."""
-        options, defaults = recipe.strategy.options, self._defaults(recipe.strategy.name)
         chosen = {} if search is None else search.chosen
         changes = [
-            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in _flat(options)
-            if value != defaults.get(name, ...) and f"strategy.{name}" not in chosen
-        ]
-        changes += [
-            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in recipe.optimizer.model_dump(mode="json").items()
-            if value != self.optimizer[name] and f"optimizer.{name}" not in chosen
+            f"{option.partition('.')[2]}={value if isinstance(value, str) else json.dumps(value)}"
+            for option, value in self.changes(recipe).items()
+            if option not in chosen
         ]
         model = f" @ {recipe.model.name}" if len(self.rules.models) > 1 else ""
         return " ".join([recipe.strategy.name, *changes]) + (" (tuned)" if chosen else "") + model
@@ -249,6 +253,11 @@ class Judge:
                 self._own[strategy] = {}
         found: Mapping[str, Any] = self._own[strategy]
         return found
+
+    def relation_of(self, control: str | None) -> str:
+        """The rung of the distance ladder that measures of a run, or of a control, read."""
+        options = validate(self.scenario.options, self.arms[control], f"scenario {self.scenario.name}")
+        return self.scenario.outline(options).primary_relation
 
     def transforms_stream(self, strategy: str) -> bool:
         """Whether the strategy says that it trains on another stream than the scenario's."""
@@ -330,6 +339,14 @@ class Judge:
         rules = self.rules
         if rules.hyperparameters == "defaults":
             yield "hyper-parameters", "the defaults: this board allows no search", "a search"
+        directions = {
+            measure.name: measure.direction
+            for metric in load_metrics(self.registry)[0]
+            for measure in metric.measures
+        }
+        if search.direction != directions.get(search.measure):
+            said = f"{search.measure}, {search.direction} is better"
+            yield "measure of the search", "one that is installed, with its direction", said
         strange = sorted(set(search.seeds) - set(rules.tuning))
         if strange:
             yield "seeds of the search", f"tuning seeds {rules.tuning_seeds or 'none'}", str(strange)

@@ -115,9 +115,11 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
         return None
     if not np.any(differences):
         return 1.0
+    scaled = np.asarray(differences, dtype=float)
+    scaled = scaled / np.abs(scaled).max()
     result = stats.permutation_test(
-        (np.asarray(differences, dtype=float),),
-        np.mean,
+        (scaled,),
+        lambda flipped, axis: np.round(np.mean(flipped, axis=axis), 12),  # sums in another order are ties
         permutation_type="samples",
         vectorized=True,
         n_resamples=np.inf if n <= _EXACT_UP_TO else _RESAMPLES,

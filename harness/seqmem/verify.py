@@ -12,8 +12,9 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from seqmem.compact import items_hash, sha256
@@ -23,13 +24,16 @@ from seqmem.record import RunRecord, items_file, json_text, read_items
 from seqmem.registry import Registry
 from seqmem.search import Search, read_search
 from seqmem.standing import (
+    FIGURES,
     MANIFEST,
     RECORDS,
     SEARCHES,
     TABLES,
+    Asked,
     Placed,
     Progress,
     Standing,
+    asked_of,
     check_rows,
     manifest_of,
     place,
@@ -42,6 +46,15 @@ from seqmem.standing_rules import RULES, Judge, Mismatch, read_rules
 from seqmem.store import COST, read_cost
 from seqmem.types import MetricSpec
 
+KNOWN = (
+    *(RULES, COST, MANIFEST, *TABLES),
+    *(f"{RECORDS}/*/{table}.parquet" for table in RECORD_TABLES),
+    f"{RECORDS}/*/run.json",
+    f"{RECORDS}/items-*.parquet",
+    f"{SEARCHES}/*.json",
+    f"{FIGURES}/*.svg",
+)
+"""Files that a board may have."""
 MOST_LINES = 5
 """Differences named per table file; one changed cell can move many."""
 _CHUNK = 16
@@ -81,14 +94,19 @@ def verify(
         except UsageError as error:
             found.append(Mismatch(_under(folder, path), "search", "one that can be read", str(error)))
     placed: list[Placed] = []
+    asked: list[Asked] = []
     paths = record_folders(folder)
-    inspect = partial(_content_faults, folder)
+    inspect = partial(_inspect, folder)
     inspected = map(inspect, paths) if pool is None else pool.map(inspect, paths, chunksize=_CHUNK)
-    for path, (wrong, spoilt) in zip(paths, inspected, strict=True):
+    for path, one in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
-        broken = _rule_faults(folder, path, judge, list(searches.values()), spoilt, placed)
-        found += dict.fromkeys([*wrong, *broken])  # what cannot be read is found by both
-    found += check_rows(placed, judge, lambda record: _under(folder, record.folder))
+        found += one.faults
+        if one.asked is None:
+            continue
+        before = len(placed)
+        found += _rule_faults(folder, path, judge, list(searches.values()), one.spoilt, placed)
+        asked += [one.asked] * (len(placed) - before)
+    found += check_rows(placed, asked, judge, lambda record: _under(folder, record.folder))
     used = [one.search for one in placed]
     for path, search in searches.items():
         if search not in used:
@@ -102,6 +120,10 @@ def verify(
         found.append(Mismatch(COST, "step times", "a file that can be read", str(error)))
     metrics, missing = _metrics(folder, registry)
     found += missing
+    if not any(measure.name == judge.rules.primary for metric in metrics for measure in metric.measures):
+        found.append(
+            Mismatch(MANIFEST, "metrics", f"one that gives the primary measure {judge.rules.primary}", "none")
+        )
     progress(f"{folder.name}: tables")
     own = {one.label: one.search for one in placed if one.search is not None}
     standing = Standing(judge.rules, rows_of(placed, judge, cost), folder, judge, own)
@@ -119,24 +141,26 @@ def _files(folder: Path) -> Iterator[Mismatch]:
     for name in TABLES:
         if name not in there:
             yield Mismatch(name, "file", "one made by `seqmem leaderboard build`", "none")
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            yield Mismatch(_under(folder, path), "file", "none that points elsewhere", "a symbolic link")
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        stated = json.loads(text)
-        listed = {str(name): str(digest) for name, digest in stated["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text, listed, metrics = _manifest(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         yield Mismatch(
-            MANIFEST, "file", "a list of files with their SHA-256", f"none that can be read ({error})"
+            MANIFEST, "file", "files with their SHA-256, and metrics", f"none that can be read ({error})"
         )
         return
-    actual = manifest_of(folder, stated.get("metrics") or {})
+    actual = manifest_of(folder, metrics)
     for name in sorted(listed.keys() | actual["files"].keys()):
         expected, found = listed.get(name, "not listed"), actual["files"].get(name, "no such file")
         if expected != found:
             yield Mismatch(name, f"SHA-256, as {MANIFEST} has it", expected, found)
     if text != json_text({**actual, "files": listed}):
         yield Mismatch(MANIFEST, "text", "format 1, files and metrics as `build` writes them", "another")
-    for name in sorted(there - actual["files"].keys() - {MANIFEST, *TABLES}):
-        yield Mismatch(name, "file", "none of this name on a board", "one")
+    for name in sorted(there):
+        if not any(PurePosixPath(f"/{name}").match(f"/{pattern}") for pattern in KNOWN):
+            yield Mismatch(name, "file", "none of this name on a board", "one")
     referred = {f"{RECORDS}/items-{_items_named(path)}.parquet" for path in record_folders(folder)}
     for name in sorted(there):
         strange = name.startswith(f"{RECORDS}/items-") and name not in referred
@@ -144,16 +168,39 @@ def _files(folder: Path) -> Iterator[Mismatch]:
             yield Mismatch(name, "file", "items that a record names", "items that none names")
 
 
+def _manifest(folder: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Text, files and metrics of the manifest; raises whatever reading another file raises."""
+    text = (folder / MANIFEST).read_text(encoding="utf-8")
+    stated = json.loads(text)
+    files, metrics = ({str(k): str(v) for k, v in stated[part].items()} for part in ("files", "metrics"))
+    return text, files, metrics
+
+
 def _items_named(record: Path) -> str:
     try:
         return str(json.loads((record / "run.json").read_text(encoding="utf-8")).get("items"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 
 
-def _content_faults(folder: Path, path: Path) -> tuple[list[Mismatch], str]:
-    """What is wrong with the tables of one record by themselves, and why its controls are none, if so."""
-    where, spoilt = _under(folder, path), ""
+@dataclass(frozen=True)
+class _Inspected:
+    """One record by itself.
+
+    Attributes:
+        faults: what is wrong with its files.
+        spoilt: why its controls are none; empty where they are.
+        asked: None where it cannot be read.
+    """
+
+    faults: list[Mismatch]
+    spoilt: str
+    asked: Asked | None
+
+
+def _inspect(folder: Path, path: Path) -> _Inspected:
+    """Look at the tables of one record; in another process, as the host has several."""
+    where, spoilt, asked = _under(folder, path), "", None
     found: list[Mismatch] = []
     try:
         record = RunRecord.open(path)
@@ -162,11 +209,12 @@ def _content_faults(folder: Path, path: Path) -> tuple[list[Mismatch], str]:
             found.append(Mismatch(where, "record", "a compact one, as `submit` writes it", "a full one"))
         if record.status == "finished":
             spoilt = record.contamination
+        asked = asked_of(record)
     except SeqmemError as error:
         found.append(Mismatch(where, "record", "one that belongs on this board", str(error)))
     except Exception as error:  # whatever a foreign file makes a reader do is a fault of the file
         found.append(_unreadable(where, error))
-    return found, spoilt
+    return _Inspected(found, spoilt, asked)
 
 
 def _unreadable(where: str, error: Exception) -> Mismatch:
@@ -209,9 +257,8 @@ def _damage(record: RunRecord, where: str) -> Iterator[Mismatch]:
 def _metrics(folder: Path, registry: Registry) -> tuple[list[MetricSpec], list[Mismatch]]:
     """The metrics the tables were made with, as far as they are here in the same version."""
     try:
-        stated = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["metrics"]
-        versions = {str(name): str(version) for name, version in stated.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _, _, versions = _manifest(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [], [Mismatch(MANIFEST, "metrics", "the metrics of the tables with their versions", "none")]
     metrics, missing = [], []
     for name, version in sorted(versions.items()):
