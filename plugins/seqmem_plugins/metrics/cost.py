@@ -2,6 +2,9 @@
 
 Counted, not timed: the same on every machine. Seconds are measured alone on a machine, by `--measure-cost`. Branches
 that a scenario trains besides its stream count too.
+
+Only training steps are counted. Passes that a strategy makes beside them are in no number here: the Fisher passes of
+`ewc`, the reference gradients of Avalanche's GEM and AGEM. Step time, by `--measure-cost`, shows them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ def _trained(run: RunRecord) -> pd.DataFrame:
 def tokens(run: RunRecord) -> Value:
     """Tokens read by training forwards, padding excluded, rehearsed rows included.
 
-    Unit: tokens; range: 0 up; lower is cheaper.
+    What a strategy reads beside its training steps is left out: see `cost.passes`. Unit: tokens; range: 0 up;
+    lower is cheaper.
     """
     rows = _trained(run)
     return Value(float(rows["tokens"].sum()), len(rows))
@@ -43,7 +47,8 @@ def steps(run: RunRecord) -> Value:
 def passes(run: RunRecord) -> Value:
     """Forward passes of training, each followed by one backward pass: one of both per trained step.
 
-    Unit: passes; range: 0 up; lower is cheaper.
+    Passes beside the step are left out, such as those for the Fisher information of `ewc` or for the reference
+    gradients of Avalanche's GEM and AGEM. Unit: passes; range: 0 up; lower is cheaper.
     """
     rows = _trained(run)
     return Value(float(len(rows)), len(rows))
@@ -83,12 +88,12 @@ def seqmem_metric() -> list[MetricSpec]:
                     "cost",
                     "tokens",
                     "lower",
-                    "tokens read by training, rehearsed ones included",
+                    "tokens read by training steps, rehearsed ones included",
                     role="tokens",
                 ),
                 Measure("cost.steps", "steps", "lower", "optimizer steps counted, idle ones included"),
                 Measure(
-                    "cost.passes", "passes", "lower", "forward passes of training, each with one backward"
+                    "cost.passes", "passes", "lower", "forwards of training steps, each with one backward"
                 ),
                 Measure(
                     "cost.state",

@@ -85,7 +85,8 @@ Recalled = Callable[[bool], pd.Series]
 def slope(recalled: Recalled) -> float:
     """Least-squares slope of recall minus the twins' recall over the rung's place, 0 to 4.
 
-    Unit: fraction per rung; range -.5 to .5; negative where memory thins out with distance.
+    Unit: fraction per rung; range -.6 to .6 with all five rungs, up to 1 either way with three; negative where memory
+    thins out with distance.
     """
     over_twins = (recalled(False) - recalled(True)).dropna()
     if len(over_twins) < LEAST_RUNGS:
