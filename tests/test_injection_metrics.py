@@ -204,6 +204,7 @@ def test_planted_rises_come_back_exactly() -> None:
     assert number(found["effectivity.never"]) == number(found["effectivity.drift"]) == 0
     assert number(found["effectivity.local_maximum"]) == 2
     assert found["effectivity"].n_items == 12 and found["effectivity.never"].n_items == 4
+    assert found["effectivity.local_maximum"].n_items == 12  # facts, not their injections
 
 
 def test_planted_decay_comes_back_exactly() -> None:
@@ -421,12 +422,13 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     every = {probe.id: probe for asked in stream.probe_sets.values() for probe in asked}
     fields = ("fact", "twin_of", "relation", "cue", "task_label", "group", "context", "task_known")
     items = pd.DataFrame([{"probe": i, **{f: getattr(p, f) for f in fields}} for i, p in every.items()])
+    items = items.assign(choices=None)
     names = ["step", "experience", "schedule", "probe", "logprob", "tokens", "correct"]
     recipe = {"seed": 0, "scenario": {"options": options.model_dump()}}
     run = RunRecord(Path("in memory"), {"primary_relation": options.primary_relation, "recipe": recipe})
     vars(run)["items"] = items
     answers = pd.DataFrame(probes, columns=names).assign(best_other=np.nan, choice=np.nan)
-    vars(run)["probes"] = answers.merge(items.assign(choices=None), on="probe")
+    vars(run)["probes"] = answers.merge(items, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     columns = ["phase", "task_label", "first_step", "steps", "start_from", "save_as"]
     vars(run)["experiences"] = pd.DataFrame(experiences, columns=columns)
@@ -525,7 +527,8 @@ def test_interference_is_what_new_loops_cost_the_old_ones(tmp_path: Path) -> Non
     assert number(found["interference"]) == pytest.approx(0.3)
     # the fourth loop costs one of three older ones its answers, the third one of two, the second none
     assert number(found["interference.recall"]) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
-    assert "no background" in found["interference.background"].reason
+    assert found["interference"].n_items == 24  # the last loop's facts are never older ones
+    assert "not every group" in found["interference.background"].reason
     again = score("interference", write_record(tmp_path / "again", learner, Layout(cycles=3)))
     assert number(again["interference"]) == pytest.approx(0.3)  # loops are new on their first visit only
 
@@ -564,6 +567,11 @@ def test_interference_is_compared_with_background() -> None:
     assert number(found["interference"]) == pytest.approx(8 * (0.05 - 0.005))
     assert number(found["interference.background"]) == pytest.approx(8 * (0.02 - 0.005))
     assert number(found["interference.recall"]) == 0
+    beside_all_but_last = run.experiences.assign(
+        phase=[*phases[:5], "task", phases[6], "task", "task", "rest"]
+    )
+    partly = score("interference", changed(run, experiences=beside_all_but_last))["interference.background"]
+    assert partly.value is None and "not every group" in partly.reason
     trained = run.items["group"] != "never"
     run = changed(run, items=run.items[trained], probes=run.probes[run.probes["group"] != "never"])
     assert "no control" in score("interference", run)["interference"].reason

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
-from seqmem import MetricSpec, RunRecord, Value
-from seqmem_plugins.metrics._curves import Missing, questions
+from seqmem import MetricSpec, NotApplicable, RunRecord, Value
+from seqmem_plugins.metrics._curves import Missing, first_exposures, questions
 from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
-from seqmem_plugins.metrics.retention import fit_half_lives
+from seqmem_plugins.metrics.retention import Fits, fit_half_lives
 
 NAMES = (
     "average_accuracy backward_transfer cost forgetting general_ability latent_revival learning_accuracy "
@@ -94,6 +96,14 @@ def test_accuracies_of_a_memory_of_one_visit(tmp_path: Path) -> None:
     assert number(score("learning_accuracy", run)["learning_accuracy"]) == 1
     assert number(score("forgetting", run)["forgetting"]) == 1
     assert number(score("backward_transfer", run)["backward_transfer"]) == -1
+
+
+def test_facts_of_no_loop_are_none_of_the_items(tmp_path: Path) -> None:
+    """As the group `never` of `fact_injection`, which is asked beside the groups that are trained."""
+    run = write_record(tmp_path / "run", fades(1e9))
+    labels = run.items["task_label"]
+    vars(run)["items"] = run.items.assign(task_label=labels.where(labels != 3))
+    assert score("average_accuracy", run)["average_accuracy"] == Value(1.0, 24)
 
 
 def test_half_life_of_the_rest_is_found(tmp_path: Path) -> None:
@@ -375,6 +385,86 @@ def test_new_loop_is_told_by_its_name_in_a_single_cycle(tmp_path: Path) -> None:
 
     run = write_record(tmp_path / "run", learner, Layout(cycles=1, added_loop=True))
     assert number(score("new_loop", run)["new_loop"]) == 6
+
+
+def test_new_loop_counts_no_answer_from_before_training_and_no_single_one(tmp_path: Path) -> None:
+    """Of every four facts one is recalled for good; the others are right before training, once after it, or both."""
+
+    def learner(ask: Ask, random: np.random.Generator) -> Answer:
+        before = ask.seen == 0
+        once = ask.seen == 1 and ask.age == 0
+        return Answer(not ask.twin and [before, once, before or once, ask.seen > 0][ask.number % 4])
+
+    run = write_record(tmp_path / "run", learner, Layout(added_loop=True))
+    values = score("new_loop", run)
+    assert number(values["new_loop.reached"]) == 0.25
+    assert values["new_loop"].reason == "6 of the 8 added facts were not recalled after they had been trained"
+
+
+def test_new_loop_needs_two_answers_after_its_training(tmp_path: Path) -> None:
+    run = write_record(tmp_path / "run", fades(1e9), Layout(cycles=1, added_loop=True, rest=0))
+    values = score("new_loop", run)
+    assert all(
+        "asked 1 time(s), 2 are needed" in values[name].reason for name in ("new_loop", "new_loop.reached")
+    )
+
+
+def in_conflict(run: RunRecord) -> RunRecord:
+    """As `conflict` states it: every fact where a loop's own are, and all are rehearsed as a visit begins."""
+    facts = run.items.loc[run.items["twin_of"].isna() & run.items["task_label"].notna(), "fact"].unique()
+    visits = run.experiences[run.experiences["phase"] == "loop"]
+    rows = [
+        pd.MultiIndex.from_product([steps, facts, [1], [again]], names=run.exposures.columns).to_frame(
+            index=False
+        )
+        for steps, again in ((visits["first_step"] + 1, 1), (run.exposures["step"].unique(), 0))
+    ]
+    vars(run)["exposures"] = pd.concat(rows, ignore_index=True)
+    return run
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_in_conflict_a_fact_counts_from_its_own_loops_statement_on(shuffled: bool, tmp_path: Path) -> None:
+    layout = Layout(conflict=True, cycles=2, shuffled=shuffled)
+    run = in_conflict(write_record(tmp_path / "run", fades(1e9), layout))
+    for name in ("initial_recall", "anytime_accuracy"):
+        assert score(name, run)[name] == Value(1.0, 32)
+    # as in `own`: four steps of prose, then six that state the facts
+    found = score("initial_recall", run)
+    assert (number(found["initial_recall.lag"]), number(found["initial_recall.exposures"])) == (5, 6)
+    with pytest.raises(NotApplicable, match="by itself"):
+        score("interference", run)
+
+
+def test_in_conflict_joint_counts_from_the_first_statement(tmp_path: Path) -> None:
+    run = write_record(tmp_path / "run", fades(1e9), Layout(conflict=True, joint=True))
+    first = first_exposures(run)
+    assert len(first) == 32 and (first == 1).all()
+
+
+def test_the_half_lifes_interval_is_over_facts_asked_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts resampled without one that was asked throughout would leave a step without recall."""
+    layout = Layout(loops=2, facts=2)
+    run = write_record(tmp_path / "run", fades(50), layout)
+    asked, log = run.probes, run.probes["schedule"] == "log"
+    fitted: list[int] = []
+
+    def counted(steps: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> Fits:
+        fitted.append(len(recall))
+        return fit_half_lives(steps, recall)
+
+    monkeypatch.setattr("seqmem_plugins.metrics.retention.fit_half_lives", counted)
+    for left_out, items in (([], 4), (["f0.0"], 3), (["f0.0", "f0.1", "f1.0"], 0)):
+        part = RunRecord(run.folder, run.info)
+        vars(part)["probes"] = asked[~(log & asked["fact"].isin(left_out))].reset_index(drop=True)
+        values = score("retention", part)
+        assert values["retention"].value is not None and values["retention.half_life"].value is not None
+        ends = [values[f"retention.half_life_{end}"] for end in ("low", "high")]
+        assert [end.n_items for end in ends] == [items] * 2
+    assert "1 of the facts were asked at every step" in ends[0].reason
+    assert sum(curves > 1 for curves in fitted) == 2  # both ends from one set of fits
 
 
 def test_what_metrics_keep_of_a_record_goes_with_it(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from seqmem import RunRecord, Value
@@ -192,8 +194,9 @@ def recall_by_loop(run: RunRecord) -> pd.DataFrame:
 
 @once_per_run
 def facts_probed(run: RunRecord) -> int:
-    """Distinct trained facts behind recall at boundaries."""
-    return int(questions(run)["fact"].nunique())
+    """Distinct facts behind recall at boundaries: those of a loop, which never-trained ones are not."""
+    rows = questions(run)
+    return int(rows.loc[rows["task_label"].notna(), "fact"].nunique())
 
 
 def at_step(table: pd.DataFrame, step: int) -> pd.Series:
@@ -229,9 +232,58 @@ def earlier_loops(run: RunRecord, recall: pd.DataFrame) -> list[int]:
 
 
 @once_per_run
+def trained_in_rest(run: RunRecord) -> frozenset[str]:
+    """Facts stated in a training row after the loops ended: what they show in the rest is not left to itself."""
+    stated = stream_exposures(run)
+    return frozenset(stated.loc[stated["step"] > loops_end(run), "fact"])
+
+
+_LOOP = "loop "
+_OF_LOOP = re.compile(_LOOP + r"\d+")
+
+
+def loops_named(choices: object) -> list[int]:
+    """Loops whose answers these choices are, as variant `conflict` of `memory_loops` names them; else none."""
+    names = [str(name) for name in choices] if isinstance(choices, list | tuple | np.ndarray) else []
+    if len(names) < 2 or not all(map(_OF_LOOP.fullmatch, names)):
+        return []
+    return [int(name.removeprefix(_LOOP)) for name in names]
+
+
+@once_per_run
+def own_statements(run: RunRecord) -> pd.DataFrame:
+    """Statements of facts in the stream that give the answer the fact is asked for; columns as `exposures`.
+
+    All of them, but where every loop has an answer of its own to the same question (variant `conflict`). There a
+    statement in another loop's visit gives that loop's answer, and a rehearsed one whichever it was stored with.
+    """
+    stated = stream_exposures(run)
+    of_loops = run.items["choices"].map(loops_named).map(bool)
+    loops = run.items[of_loops & run.items["twin_of"].isna()].drop_duplicates("fact")
+    if loops.empty:
+        return stated
+    asked = stated["fact"].map(loops.set_index("fact")["task_label"])
+    table = stream_experiences(run)
+    # an exposure at step s, counted once done, was trained by the last experience that began before s
+    place = table["first_step"].to_numpy().searchsorted(stated["step"].to_numpy()) - 1
+    visited = pd.Series(table["task_label"].to_numpy()[place], index=stated.index)
+    elsewhere = asked.notna() & visited.notna() & (visited != asked)
+    rehearsed = asked.notna() & (stated["count"] == stated["rehearsed"])
+    return stated[~(elsewhere | rehearsed)]
+
+
+@once_per_run
 def first_exposures(run: RunRecord) -> pd.Series:
-    """Step of each fact's first statement in a trained row, by fact."""
-    return stream_exposures(run).groupby("fact")["step"].min()
+    """Step of each fact's first statement in a trained row, by fact; of `own_statements` alone."""
+    return own_statements(run).groupby("fact")["step"].min()
+
+
+def first_run(right: npt.NDArray[np.bool_], length: int) -> int | None:
+    """Where the first `length` True values in a row begin; None where there is no such run."""
+    for start in range(len(right) - length + 1):
+        if right[start : start + length].all():
+            return start
+    return None
 
 
 def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:

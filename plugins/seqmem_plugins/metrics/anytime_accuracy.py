@@ -2,6 +2,9 @@
 
 `average_accuracy` looks once, at the end; a learner that knew little all the way and was lucky there looks as
 good as one that always knew. Here every boundary counts alike.
+
+Version 2: in variant `conflict` of `memory_loops`, where every loop states every question with its own answer, a loop
+counts from its own first statement on; in version 1 all did from the first visit on. Elsewhere nothing changed.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def seqmem_metric() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="anytime_accuracy",
-            version="1",
+            version="2",
             summary="recall of what was trained so far, averaged over the boundaries of the stream",
             measures=(
                 Measure(

@@ -133,6 +133,10 @@ def _pooled(parts: list[Rises], values: Sequence[float]) -> float:
     return float(np.average(values, weights=[part.rows for part in parts]))
 
 
+def _facts(parts: list[Rises]) -> int:
+    return items_in([seen.facts for part in parts for seen in part.windows])
+
+
 def effectivity(injected: Injected, relation: Relation = MAIN, group: str | None = None) -> Value:
     """E = l(LAM) - l(t_i), mean over probes and injections, minus that of never-trained items.
 
@@ -141,8 +145,7 @@ def effectivity(injected: Injected, relation: Relation = MAIN, group: str | None
     other never-trained items, is highest. Unit: nats per token; any number, 0 without learning; higher is better.
     """
     parts = rises(injected, relation, group)
-    facts = {fact for part in parts for seen in part.windows for fact in seen.facts}
-    return Value(_pooled(parts, [part.crossed() for part in parts]), len(facts))
+    return Value(_pooled(parts, [part.crossed() for part in parts]), _facts(parts))
 
 
 def published(injected: Injected) -> Value:
@@ -192,10 +195,7 @@ def local_maximum(injected: Injected) -> Value:
     facts, to local_window; neither way is better. Noise alone gives about half of the window.
     """
     parts = rises(injected)
-    return Value(
-        _pooled(parts, [float(part.lags[part.mean().argmax()]) for part in parts]),
-        sum(part.rows for part in parts),
-    )
+    return Value(_pooled(parts, [float(part.lags[part.mean().argmax()]) for part in parts]), _facts(parts))
 
 
 def retainability(injected: Injected) -> Value:

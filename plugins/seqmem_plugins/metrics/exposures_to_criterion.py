@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.stats import CensoredData, ecdf
 
 from seqmem import Measure, MetricSpec, NotApplicable, Row, RunRecord, Value, clean, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt
+from seqmem_plugins.metrics._curves import Missing, attempt, first_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,14 +65,6 @@ def trials(run: RunRecord, *, twins: bool = False) -> list[Trial]:
         else:
             found.append(Trial(str(fact), int(done[first]), True, int(steps[first])))
     return found
-
-
-def first_run(right: npt.NDArray[np.bool_], length: int) -> int | None:
-    """Where the first `length` True values in a row begin; None where there is no such run."""
-    for start in range(len(right) - length + 1):
-        if right[start : start + length].all():
-            return start
-    return None
 
 
 def survival(found: Sequence[Trial]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

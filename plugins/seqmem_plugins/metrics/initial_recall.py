@@ -6,6 +6,9 @@ several times, and the trained wording may be asked at other steps than the prim
 
 The figure shows recall, and that of the twins, against steps since the first exposure. Later exposures are part of the
 curve. None where no trained fact is asked later on, or only after the learner went back to a snapshot.
+
+Version 2: in variant `conflict` of `memory_loops`, where every loop states every question with its own answer, a fact
+counts from its own loop's first statement on; in version 1 it counted from another loop's. Elsewhere nothing changed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,14 @@ import numpy as np
 import pandas as pd
 
 from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures, once_per_run, stream_answers
+from seqmem_plugins.metrics._curves import (
+    Missing,
+    attempt,
+    first_exposures,
+    once_per_run,
+    own_statements,
+    stream_answers,
+)
 from seqmem_plugins.metrics._panels import MOST_ROWS, finish, line, log_steps
 
 if TYPE_CHECKING:
@@ -88,12 +98,13 @@ def lag(run: RunRecord) -> Value:
 
 
 def exposures(run: RunRecord) -> Value:
-    """Times a fact had been stated in trained rows by the time of that probe, mean over facts.
+    """Times a fact had been stated, with the answer asked for, in trained rows by that probe; mean over facts.
 
     Unit: exposures; range 1 up; neither way is better.
     """
     found = first_answers(run)
-    stated = run.exposures.assign(asked=run.exposures["fact"].map(found["step"]))
+    stated = own_statements(run)
+    stated = stated.assign(asked=stated["fact"].map(found["step"]))
     counts = stated[stated["step"] <= stated["asked"]].groupby("fact")["count"].sum()
     return Value(float(counts.mean()), len(found))
 
@@ -158,7 +169,7 @@ def seqmem_metric() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="initial_recall",
-            version="1",
+            version="2",
             summary="recall at the first probe after a fact was first trained",
             measures=(
                 Measure(

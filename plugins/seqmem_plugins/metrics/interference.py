@@ -12,8 +12,8 @@ docs/calibration.md, whose runs differ by .06.
 Version 2: a fact that several probes ask for at different steps, as in `memory_loops`, whose rest scores rivals too,
 counts at each step with the probes asked there. In version 1 such facts had no value at all.
 
-None without never-trained items; `interference.background` where no background lies between the groups. Left out
-where groups do not arrive one after another, as under `joint`.
+None without never-trained items; `interference.background` where background does not lie beside every arrival. Left
+out where groups do not arrive one after another, as under `joint`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, RunRecord, Value, clean, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, first_exposures
+from seqmem_plugins.metrics._curves import Missing, attempt, stream_exposures
 from seqmem_plugins.metrics._injections import Curves, answer_curves
 from seqmem_plugins.metrics._panels import CONTROL, MOST_ROWS, finish, line
 
@@ -76,7 +76,9 @@ class Groups:
     def known(self) -> pd.DataFrame:
         """Task label and first exposure of every fact that is ever trained, by fact."""
         labels = self.run.items.drop_duplicates("fact").set_index("fact")["task_label"]
-        return pd.DataFrame({"label": labels, "first": first_exposures(self.run)}).dropna()
+        # whatever it answers: where one visit states the questions of all groups, none of them arrives by itself
+        first = stream_exposures(self.run).groupby("fact")["step"].min()
+        return pd.DataFrame({"label": labels, "first": first}).dropna()
 
     @cached_property
     def logprob(self) -> Curves:
@@ -127,13 +129,12 @@ def change(curves: Curves, facts: Facts, start: int, end: int) -> float:
 
 
 def _over_arrivals(groups: Groups, curves: Curves, cost: Callable[[Facts, Arrival], float]) -> Value:
-    """Mean of a cost over arrivals that find older facts."""
-    costs = [
-        cost(facts, arrival) for arrival in groups.arrivals if (facts := groups.older(curves, arrival)).any()
-    ]
-    if not costs:
+    """Mean of a cost over arrivals that find older facts; its items are those facts."""
+    found = [(facts, one) for one in groups.arrivals if (facts := groups.older(curves, one)).any()]
+    if not found:
         raise Missing("no older fact was asked when a group arrived")
-    return Value(float(np.mean(costs)), len(groups.known))
+    items = np.any([facts for facts, _ in found], axis=0)
+    return Value(float(np.mean([cost(facts, one) for facts, one in found])), int(items.sum()))
 
 
 def interference(groups: Groups) -> Value:
@@ -158,9 +159,10 @@ def recall_lost(groups: Groups) -> Value:
 def background(groups: Groups) -> Value:
     """What as many steps of background cost the same older facts, in the same units as `interference`.
 
-    From the background experiences right before and right after each arrival, per step, their mean; arrivals
-    without any are left out. New facts interfere beyond background where `interference` is above this. Unit:
-    nats per token; any number; lower is better.
+    From the background experiences right before and right after each arrival, per step, their mean. None where an
+    arrival after the first has no background beside it: a mean over the others would not compare with
+    `interference`. New facts interfere beyond background where `interference` is above this. Unit: nats per
+    token; any number; lower is better.
     """
     curves = groups.logprob
 
@@ -169,7 +171,7 @@ def background(groups: Groups) -> Value:
         return float(np.mean(rates)) * (one.end - one.start)
 
     if not all(one.beside for one in groups.arrivals[1:]):
-        raise Missing("no background is trained between the groups")
+        raise Missing("not every group that arrives has background trained right before or after it")
     return _over_arrivals(groups, curves, cost)
 
 

@@ -41,10 +41,9 @@ from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
 from seqmem_plugins.metrics._curves import (
     Missing,
     attempt,
-    loops_end,
     questions,
     rest_steps,
-    stream_exposures,
+    trained_in_rest,
 )
 
 seqmem_api = ">=1,<2"
@@ -59,8 +58,8 @@ _CALIBRATION_SURROGATES = 8
 _SURROGATES = 200
 _MAX_PHI = 0.95
 
-# Which curves tell the noise, and how rough a curve is: chosen in simulation (docs/metrics.md) so that a third
-# of the facts may return without counting as noise, and facts may differ in their noise.
+# Which curves tell the noise, and how rough a curve is: chosen in simulation (docs/metrics/latent_revival.md) so
+# that a third of the facts may return without counting as noise, and facts may differ in their noise.
 _QUIET_AT_FIRST = 0.4
 _QUIET_LEVEL = 0.98
 _QUIET_SURROGATES = 40
@@ -75,12 +74,6 @@ alone reads .004 nats with a spread of .005 over runs, which eight seeds tell fr
 read .05 nats too small."""
 
 
-def _retrained(run: RunRecord) -> set[str]:
-    """Facts stated in a training row after the loops ended: what they show in the rest is no revival."""
-    exposures = stream_exposures(run)
-    return set(exposures.loc[exposures["step"] > loops_end(run), "fact"])
-
-
 def margins(run: RunRecord) -> Array:
     """(facts, probes) log p(answer) - log p(best other choice), nats, over the rest at even steps.
 
@@ -92,7 +85,7 @@ def margins(run: RunRecord) -> Array:
     if rows.empty:
         raise Missing("no competing answer was scored on the even schedule: there is no margin")
     asked = rows["fact"].nunique()
-    rows = rows[~rows["fact"].isin(_retrained(run))]
+    rows = rows[~rows["fact"].isin(trained_in_rest(run))]
     left_out = asked - rows["fact"].nunique()
     if rows.empty:
         raise Missing("every fact is trained again during the rest: nothing returns without re-exposure")

@@ -6,7 +6,6 @@ elsewhere in shuffled order, a cue of the fact's own loop against none, or the a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +18,7 @@ from seqmem_plugins.metrics._curves import (
     control,
     loop_visits,
     loops_end,
+    loops_named,
     once_per_run,
     questions,
     since_visit,
@@ -92,17 +92,10 @@ def _answered(run: RunRecord) -> pd.DataFrame:
     """Inside rows of variant ``conflict`` from the second cycle on, with the loop whose answer was given."""
     rows = _inside(run)
     rows = rows[(rows["cycle"] >= 1) & rows["choice"].notna()]
-    label = re.compile(r"loop (\d+)")
-
-    def given(names: object, choice: float) -> int | None:
-        listed = list(names) if isinstance(names, list | tuple | np.ndarray) else []
-        matches = [label.fullmatch(str(name)) for name in listed]
-        if len(matches) < 2 or not all(matches):
-            return None
-        chosen = matches[int(choice)]
-        return int(chosen.group(1)) if chosen else None
-
-    loops = [given(names, choice) for names, choice in zip(rows["choices"], rows["choice"], strict=True)]
+    loops = [
+        named[int(choice)] if (named := loops_named(names)) else None
+        for names, choice in zip(rows["choices"], rows["choice"], strict=True)
+    ]
     rows = rows.assign(given=pd.array(loops, dtype="Int64"))
     rows = rows[rows["given"].notna()]
     if rows.empty:
@@ -114,7 +107,8 @@ def conflict(run: RunRecord) -> Value:
     """Share of answers that are the current loop's own minus share that are the loop's trained last.
 
     Every question, asked inside loop k before its block, from the second cycle on; the answer given is the
-    most probable choice. Unit: fraction; range -1 (pure recency) over 0 (guessing) to 1 (the place decides). None
+    most probable choice. Only means over these probes are given: which loop's answer is given when, inside a visit
+    or over the rest, is not. Unit: fraction; range -1 (pure recency) over 0 (guessing) to 1 (the place decides). None
     in other variants than `conflict`.
     """
     rows = _answered(run)

@@ -48,6 +48,7 @@ from seqmem_plugins.metrics._curves import (
     questions,
     rest_steps,
     stream_exposures,
+    trained_in_rest,
 )
 
 seqmem_api = ">=1,<2"
@@ -180,16 +181,21 @@ def null(probes: int) -> Null:
 
 
 @once_per_run
+def _left_alone(run: RunRecord) -> pd.DataFrame:
+    """Even answers of the facts that are trained, but not during the rest."""
+    rows = questions(run, "even")
+    rows = rows[rows["fact"].isin(stream_exposures(run)["fact"].unique())]
+    kept: pd.DataFrame = rows[~rows["fact"].isin(trained_in_rest(run))]
+    if kept.empty:
+        raise Missing("every fact is trained again during the rest: none is left to itself")
+    return kept
+
+
+@once_per_run
 def curves(run: RunRecord) -> pd.DataFrame:
     """Mean log p(answer) / tokens of facts and of twins over the rest; index: steps since it began."""
     rest_steps(run)
-    start, stated = loops_end(run), stream_exposures(run)
-    facts = questions(run, "even")
-    facts = facts[facts["fact"].isin(stated["fact"].unique())]
-    again = stated.loc[stated["step"] > start, "fact"].unique()
-    kept = facts[~facts["fact"].isin(again)]
-    if kept.empty:
-        raise Missing("every fact is trained again during the rest: none is left to itself")
+    start, kept = loops_end(run), _left_alone(run)
     twins = questions(run, "even", twins=True)
     twins = twins[twins["twin_of"].isin(kept["fact"].unique())]
     if twins.empty:
@@ -213,12 +219,8 @@ def _fit(run: RunRecord, curve: pd.Series) -> Fits:
     return fits
 
 
-@once_per_run
 def _facts(run: RunRecord) -> int:
-    stated = stream_exposures(run)
-    again = stated.loc[stated["step"] > loops_end(run), "fact"].unique()
-    asked = questions(run, "even")["fact"]
-    return int(asked[asked.isin(stated["fact"].unique()) & ~asked.isin(again)].nunique())
+    return int(_left_alone(run)["fact"].nunique())
 
 
 def amplitude(run: RunRecord) -> Value:

@@ -44,6 +44,7 @@ Array = npt.NDArray[np.float64]
 
 _LEAST_POINTS = 6
 _LEAST_START = 0.1
+_LEAST_FACTS = 2
 _RESAMPLES = 200
 _SHORTEST = 0.1
 _GRID = 60
@@ -93,6 +94,21 @@ class Rest:
     def curve(self) -> pd.Series:
         """Recall by steps since the loops ended."""
         return self.answers.mean()
+
+    @property
+    def throughout(self) -> Array:
+        """(facts, steps) as `answers`, of the facts that were asked at every step."""
+        return self.answers.dropna().to_numpy(dtype=float)
+
+    @cached_property
+    def resampled(self) -> Array:
+        """(resamples,) log10 of half-lives, at most the rest, of as many of these facts, drawn with replacement."""
+        _forgettable(self)
+        answers = self.throughout
+        if len(answers) < _LEAST_FACTS:
+            raise Missing(f"{len(answers)} of the facts were asked at every step, {_LEAST_FACTS} are needed")
+        chosen = np.random.default_rng(0).integers(len(answers), size=(_RESAMPLES, len(answers)))
+        return _half_lives(self, answers[chosen].mean(axis=1))
 
 
 def retention(rest: Rest) -> Value:
@@ -214,15 +230,12 @@ def censored(rest: Rest) -> Value:
 def half_life_bounds(rest: Rest) -> tuple[Value, Value]:
     """95 % bootstrap interval of the run's half-life: percentiles over resampled facts (Efron & Tibshirani 1993).
 
-    It says how well this run's facts tell this run's half-life; how seeds differ is what the table's interval says.
+    Over the facts asked at every step; None with fewer than two. It says how well this run's facts tell this run's
+    half-life; how seeds differ is what the table's interval says.
     Unit: log10 steps, cut at the rest as the half-life is.
     """
-    _forgettable(rest)
-    answers = rest.answers.to_numpy(dtype=float)
-    chosen = np.random.default_rng(0).integers(len(answers), size=(_RESAMPLES, len(answers)))
-    found = _half_lives(rest, np.nanmean(answers[chosen], axis=1))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Value(float(low), rest.facts), Value(float(high), rest.facts)
+    low, high = np.quantile(rest.resampled, [0.025, 0.975])
+    return Value(float(low), len(rest.throughout)), Value(float(high), len(rest.throughout))
 
 
 def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
