@@ -278,7 +278,7 @@ def _same_for_all(
         members.sort(key=lambda pair: (pair[0].recipe.strategy.name != judge.rules.reference, pair[0].label))
         first, expected = members[0]
         for other, own in members:
-            stated, rung = other.record.info.get("steps"), judge.relation_of(control)
+            stated, rung = other.record.info.get("steps"), judge.relations[control]
             for what, wanted, found in (
                 ("steps, as run.json has them", stated, own.steps),
                 ("rung that measures read, as the scenario has it", rung, own.relation),

@@ -254,10 +254,14 @@ class Judge:
         found: Mapping[str, Any] = self._own[strategy]
         return found
 
-    def relation_of(self, control: str | None) -> str:
-        """The rung of the distance ladder that measures of a run, or of a control, read."""
-        options = validate(self.scenario.options, self.arms[control], f"scenario {self.scenario.name}")
-        return self.scenario.outline(options).primary_relation
+    @cached_property
+    def relations(self) -> Mapping[str | None, str]:
+        """The rung of the distance ladder that measures read, by control; None is the run itself."""
+        made = {
+            name: validate(self.scenario.options, arm, f"scenario {self.scenario.name}")
+            for name, arm in self.arms.items()
+        }
+        return {name: self.scenario.outline(options).primary_relation for name, options in made.items()}
 
     def transforms_stream(self, strategy: str) -> bool:
         """Whether the strategy says that it trains on another stream than the scenario's."""
