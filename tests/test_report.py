@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from helpers_report import SMALL, info, metric, part, remembers, rewrite, row
+from helpers_standing import others, registry, write_bench, write_rules
 
 from seqmem.cli.app import run
 from seqmem.leaderboard import Row
@@ -21,6 +22,7 @@ from seqmem.plan import Request
 from seqmem.record import RunRecord
 from seqmem.report import Part, command_line, page, verdict_lines
 from seqmem.report.words import recall_when_last_asked
+from seqmem.standing import submit
 
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'&\u202e\u2028"
 
@@ -207,6 +209,30 @@ def test_curves_hold_means_and_intervals(tmp_path: Path) -> None:
     assert set(facts["f0.0"]["r"]) == {1000} and set(facts["f0.1"]["r"]) == {500}
     assert facts["f0.1"]["of"] == "loop 0" and facts["f0.1"]["n"] == 2
     assert drawn["phases"][arm["phases"]] == [[0, 10, "loop 0"], [10, 20, "loop 1"], [20, 24, "rest"]]
+
+
+def test_a_seed_whose_loss_is_nan_is_not_counted(tmp_path: Path) -> None:
+    def losing(seed: int) -> Any:
+        return lambda ask, random: Answer(
+            seed == 0, float("nan") if seed == 2 and ask.rest_step is not None else 1.0 + seed
+        )
+
+    layout = Layout(loops=2, cycles=1, facts=2, rest=4, even=1)
+    runs = {seed: write_record(tmp_path / str(seed), losing(seed), layout, seed=seed) for seed in range(3)}
+
+    def drawn(count: int) -> tuple[list[int], dict[str, Any]]:
+        rows = [Row("naive", {"scenario": "memory_loops"}, {s: runs[s] for s in range(count)}, {}, "naive")]
+        curves = embedded(page("x", [part(rows)]))[0]["curves"]
+        arm = curves["rows"][0]["arms"][0]["all"]
+        return curves["steps"][arm["t"]], arm
+
+    steps, three = drawn(3)
+    _, two = drawn(2)
+    rest = steps.index(20)  # two loops of ten steps
+    assert three["n"] == 3 and three["ln"] == [3] * rest + [2] * (len(steps) - rest)
+    assert three["l"][rest:] == two["l"][rest:] and three["lh"][rest:] == two["lh"][rest:]
+    assert three["l"][0] == 2000 and two["l"][0] == 1500
+    assert two["n"] == 2 and "ln" not in two
 
 
 def test_orders_that_differ_between_seeds_are_not_shown_as_one(shared: list[Row]) -> None:
@@ -464,3 +490,32 @@ def test_wrong_usage_is_one_line(
     assert run(["report", str(folder), *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and "\n" not in error
+
+
+def test_the_page_of_standing_boards_lies_outside_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = write_bench(tmp_path / "out", strategy=("naive",))
+    home = tmp_path / "leaderboards"
+    board, empty = home / "memory_loops-v2", home / "empty-v1"
+    for folder in (board, empty):
+        write_rules(folder, planned)
+    submit(tmp_path / "out", board, registry())
+    before = sorted(home.rglob("*"))
+    # the fewer metrics, the sooner
+    off = [word for name in sorted(others()) for word in ("-p", f"no:{name}")]
+    monkeypatch.chdir(tmp_path)
+    # a board without rows is left out of the page, and named
+    assert run([*off, "report", str(home), "--html"]) == 3
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "report.html"
+    assert said.err == f"seqmem: left out: {empty}: no rows yet\n"
+    assert "Which of them keeps what it learned?" in (tmp_path / "report.html").read_text("utf-8")
+    assert run([*off, "report", str(empty), "--html"]) == 2
+    assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
+    # nothing but its own files comes into a board
+    monkeypatch.chdir(board)
+    for words in ([], ["--output", "figures/x.html"]):
+        assert run([*off, "report", ".", "--html", *words]) == 2
+        assert "name another place with --output" in capsys.readouterr().err
+    assert sorted(home.rglob("*")) == before

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers_records import Layout, write_record
+from helpers_records import Answer, Ask, Layout, write_record
 from helpers_report import info, part, remembers, rewrite, row
 
 from seqmem.leaderboard import Row
@@ -205,6 +205,54 @@ def test_every_curve_has_its_table(browser: Browser, report: Path) -> None:
         page.wait_for_selector(".curves .values tbody tr")
         text = page.locator(".curves .values").inner_text()
         assert "as trained" in text and "shuffled" in text and "replay" in text
+
+
+def test_a_loss_that_is_nan_leaves_the_other_values_in_their_lines(browser: Browser, tmp_path: Path) -> None:
+    def diverges(ask: Ask, random: object) -> Answer:
+        return Answer(ask.seen > 0, float("nan") if ask.loop == 0 and ask.seen == 1 else 1.0 + ask.step / 100)
+
+    layout = Layout(loops=2, cycles=2, facts=1, rest=4, even=1)
+    run = write_record(tmp_path / "r", diverges, layout, info=info())
+    path = tmp_path / "page.html"
+    rows = [Row("naive", {"scenario": "memory_loops"}, {0: run}, {}, "naive")]
+    path.write_text(page("NaN", [part(rows)]), encoding="utf-8")
+    with Watched(browser, path) as opened:
+        drawn = opened.drawn()
+        drawn.select_option(".curves .view", "series")
+        opened.drawn()
+        drawn.click(".curves .values summary")
+        drawn.wait_for_selector(".curves .values tbody tr")
+        lines = [line.split("\t") for line in drawn.locator(".curves .values tbody tr").all_inner_texts()]
+    losses = {(curve, int(step)): loss for _, curve, step, _, _, loss, _ in lines}
+    assert {curve for curve, _ in losses} == {"loop 0", "loop 1", "never-trained twins"}
+    for (curve, step), loss in losses.items():
+        if curve != "never-trained twins":
+            lost = curve == "loop 0" and 10 <= step < 30  # until its second visit ends
+            assert loss == ("–" if lost else f"{1 + step / 100:.2f}, one seed"), (curve, step)
+    assert "–" in losses.values()
+
+
+def test_a_value_of_fewer_seeds_says_so(browser: Browser, tmp_path: Path) -> None:
+    runs = {
+        seed: write_record(
+            tmp_path / str(seed),
+            lambda ask, random, bad=bad: Answer(False, float("nan") if bad and ask.rest_step else 1.0),
+            Layout(loops=2, cycles=1, facts=1, rest=4, even=1),
+            seed=seed,
+            info=info(seed=seed),
+        )
+        for seed, bad in enumerate((False, False, True))
+    }
+    path = tmp_path / "page.html"
+    rows = [Row("naive", {"scenario": "memory_loops"}, runs, {}, "naive")]
+    path.write_text(page("NaN", [part(rows)]), encoding="utf-8")
+    with Watched(browser, path) as opened:
+        drawn = opened.drawn()
+        drawn.click(".curves .values summary")
+        drawn.wait_for_selector(".curves .values tbody tr")
+        lines = [line.split("\t") for line in drawn.locator(".curves .values tbody tr").all_inner_texts()]
+    seeds = {int(step): count for _, _, step, _, _, _, count in lines}
+    assert seeds[0] == "3" and seeds[24] == "3, loss 2"
 
 
 def test_names_of_an_enemy_do_nothing(browser: Browser, report: Path) -> None:

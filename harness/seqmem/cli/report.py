@@ -29,14 +29,18 @@ def report(
         bool, typer.Option("--html", help="Write one self-contained page instead of figures.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", help=f"Where the page goes; by default FOLDER/{PAGE}.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help=f"Where the page goes; by default FOLDER/{PAGE}, that of standing boards ./{PAGE}.",
+        ),
     ] = None,
 ) -> int:
     """Draw the figures of stored runs and say where they are, or write a page about the runs."""
     from seqmem.errors import UsageError
 
     if html:
-        return _page(ctx, folder, output or folder / PAGE)
+        return _page(ctx, folder, output)
     if output is not None:
         raise UsageError("--output is where the page goes: give --html with it")
     return _figures(ctx, folder)
@@ -53,20 +57,28 @@ def _figures(ctx: typer.Context, folder: Path) -> int:
     return _left_out([*unreadable, *(line for board in boards for line in board.broken)])
 
 
-def _page(ctx: typer.Context, folder: Path, output: Path) -> int:
+def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
     from seqmem.api import load_metrics
     from seqmem.errors import UsageError
     from seqmem.registry import Registry
     from seqmem.report import verdict_lines
     from seqmem.standing import find_standing
 
+    standing = find_standing(folder)
+    if output is None:  # a standing board holds no file but its own
+        output = Path(PAGE) if standing else folder / PAGE
     if output.is_dir():
         raise UsageError(f"--output {output} is a folder: name a file, e.g. {output / PAGE}")
+    for board in standing:
+        if board.resolve() in output.resolve().parents:
+            raise UsageError(
+                f"{output} would lie in the standing board {board}, which holds its own files only: "
+                "name another place with --output"
+            )
     registry = Registry.from_environment(disabled_plugins(ctx))
     metrics, left_out = load_metrics(registry)
-    standing = find_standing(folder)
     if standing:
-        text, tables, broken = _of_standing(standing, metrics, registry)
+        text, tables, broken = _of_standing(folder, standing, metrics, registry)
     else:
         text, tables, broken = _of_benches(folder, metrics, registry)
     try:
@@ -81,9 +93,14 @@ def _page(ctx: typer.Context, folder: Path, output: Path) -> int:
 
 
 def _of_standing(
-    folders: list[Path], metrics: list[MetricSpec], registry: Registry
+    path: Path, folders: list[Path], metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
-    """The page of standing boards, their tables, and what had to be left out."""
+    """The page of the standing boards at a path, their tables, and what had to be left out.
+
+    Raises:
+        UsageError: none of them has rows.
+    """
+    from seqmem.errors import UsageError
     from seqmem.scoring_pool import processes
     from seqmem.standing import index_page, read_standing, score_standing
 
@@ -91,9 +108,14 @@ def _of_standing(
     with processes() as pool:
         for folder in folders:
             standing = read_standing(folder, registry)
+            if not standing.rows:
+                left_out.append(f"{folder}: no rows yet")
+                continue
             table, broken = score_standing(standing, metrics, pool)
             built.append((standing, table))
             left_out += broken
+    if not built:
+        raise UsageError(f"{path}: no rows yet; `seqmem leaderboard submit` brings some")
     return index_page(built), [table for _, table in built], left_out
 
 

@@ -153,21 +153,33 @@ def _fact_name(fact: str, own: pd.DataFrame, seeds: int) -> str:
 
 
 def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict[str, Any]:
-    """Mean over seeds and half the width of its 95 % t interval, at each step."""
+    """Mean over seeds and half the width of its 95 % t interval, at each step.
+
+    `n` counts the seeds in the mean, `ln` those in the mean of losses where they are fewer.
+    """
     seeds = frame.groupby(["step", "seed"], sort=True)[["correct", "loss"]].mean()
     points = seeds.groupby("step", sort=True)
-    mean, deviation, count = points.mean(), points.std(ddof=1), points.size().to_numpy()
+    # a seed whose value is NaN is in neither mean nor count: a run that diverged has no loss
+    mean, deviation, count = points.mean(), points.std(ddof=1), points.count()
     if len(mean) > most_steps:
         keep = np.unique(np.linspace(0, len(mean) - 1, most_steps).astype(int))
-        mean, deviation, count = mean.iloc[keep], deviation.iloc[keep], count[keep]
-    factor = stats.t.ppf((1 + LEVEL) / 2, np.maximum(count - 1, 1)) / np.sqrt(count)
+        mean, deviation, count = mean.iloc[keep], deviation.iloc[keep], count.iloc[keep]
     made: dict[str, Any] = {"name": name, "t": steps.number([int(step) for step in mean.index])}
     for key, column in (("r", "correct"), ("l", "loss")):
+        n = count[column].to_numpy()
         made[key] = _whole(mean[column].to_numpy())
-        if count.max() > 1:
+        if n.max() > 1:
+            factor = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) / np.sqrt(np.maximum(n, 1))
             made[f"{key}h"] = _whole(deviation[column].to_numpy() * factor)
-    made["n"] = int(count[0]) if np.all(count == count[0]) else [int(n) for n in count]
+    made["n"] = _short(count["correct"].to_numpy())
+    if not count["loss"].equals(count["correct"]):
+        made["ln"] = _short(count["loss"].to_numpy())
     return made
+
+
+def _short(counts: Any) -> int | list[int]:
+    """Counts at each step, as one number where it is the same at all."""
+    return int(counts[0]) if np.all(counts == counts[0]) else [int(n) for n in counts]
 
 
 def _whole(values: Any) -> list[int | None]:

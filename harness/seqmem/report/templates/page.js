@@ -195,7 +195,8 @@
       const low = clip((mean - half) / 1000);
       const high = clip((mean + half) / 1000);
       const write = share ? fraction : nats;
-      const n = Array.isArray(curve.n) ? curve.n[i] : curve.n;
+      const counts = share || curve.ln === undefined ? curve.n : curve.ln;
+      const n = Array.isArray(counts) ? counts[i] : counts;
       const shown = n > 1 ? `${write(mean / 1000)} [${write(low)}, ${write(high)}]` : `${write(mean / 1000)}, one seed`;
       return { series: style.name, step, mean: mean / 1000, low, high, n, shown, phase: phaseAt(phases, step) };
     }).filter(Boolean);
@@ -292,8 +293,14 @@
       const { arms, keys } = section.shown;
       const rows = arms.flatMap((arm) => {
         const first = arm[keys[0][0]];
-        const second = keys[1] ? arm[keys[1][0]] : null;
-        return first.map((p, i) => [arm.name || "as trained", p.series, p.step, p.phase, p.shown, ...(second ? [second[i].shown] : []), p.n]);
+        if (!keys[1]) return first.map((p) => [arm.name || "as trained", p.series, p.step, p.phase, p.shown, p.n]);
+        const at = (p) => JSON.stringify([p.series, p.step]);
+        const second = new Map(arm[keys[1][0]].map((p) => [at(p), p])); // a loss that is NaN is in no list
+        return first.map((p) => {
+          const q = second.get(at(p));
+          const n = q && q.n !== p.n ? `${p.n}, ${keys[1][1]} ${q.n}` : p.n;
+          return [arm.name || "as trained", p.series, p.step, p.phase, p.shown, q ? q.shown : "–", n];
+        });
       });
       const head = ["run", "curve", "step", "during", ...keys.map(([, name]) => name), "seeds"];
       at(".values .box").replaceChildren(table(head, rows));
