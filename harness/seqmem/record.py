@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
 FORMAT = 3
 READABLE = (2, 3)
 """Formats that are read: in 2 there is no column `said`."""
+_LATER_COLUMNS = frozenset({"said"})
+"""Columns that a readable format may lack."""
+_STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
+"""Keys of every run.json, which readers rely on, with their types."""
+_STATED_COMPACT = {"items": str, "tables": dict}
+"""Keys that the run.json of a compact record has besides."""
+_OBJECTS = ("code", "contamination", "hardware", "plugins", "versions")
+"""Keys of run.json that hold an object where they hold anything."""
+_IN_WORDS = {str: "text", dict: "an object", int: "a whole number"}
 ASKED_ORDER = ("experience", "step", "after")
 """Columns that say when a probe was asked: experiences run one after the other."""
 _LARGE = 4 << 20
@@ -212,13 +222,18 @@ class RunRecord:
         Raises:
             UsageError: there is no readable record in `folder`.
         """
+        path = folder / "run.json"
         try:
-            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            info = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{folder}: no readable run record ({error})") from error
+        if not isinstance(info, dict):
+            raise UsageError(f"{path}: no readable run record ({reprlib.repr(info)} is not an object)")
         if info.get("format") not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
+        if wrong := _wrong_keys(info):
+            raise UsageError(f"{path}: no readable run record ({wrong})")
         return cls(folder, info)
 
     @property
@@ -383,11 +398,29 @@ class RunRecord:
         return np.asarray(items[self._places])
 
 
+def _wrong_keys(info: Mapping[str, Any]) -> str:
+    """What of a run.json is not as every reader takes it to be; empty where all is."""
+    stated: dict[str, type] = {**_STATED, **{key: dict for key in _OBJECTS if info.get(key)}}
+    if "compact" in info:
+        stated |= _STATED_COMPACT
+    faults = [_wrong_key(info, key, kind) for key, kind in stated.items()]
+    if isinstance(info.get("recipe"), dict):
+        faults.append(_wrong_key(info["recipe"], "seed", int, within="recipe."))
+    return "; ".join(fault for fault in faults if fault)
+
+
+def _wrong_key(stated: Mapping[str, Any], key: str, kind: type, within: str = "") -> str:
+    if isinstance(stated.get(key), kind):
+        return ""
+    found = f"is {reprlib.repr(stated[key])}" if key in stated else "is missing"
+    return f"{within}{key} must be {_IN_WORDS[kind]} and {found}"
+
+
 def read_table(record: RunRecord, name: str) -> pa.Table:
     """A table of a record as `TABLES[name]` has it, probes in the order of asking.
 
     Raises:
-        UsageError: a file of it is missing or cannot be read.
+        UsageError: a file of it is missing, cannot be read, or lacks a column.
     """
     if record.compact:
         paths = [record.folder / f"{name}.parquet"] if name in record.info["tables"] else []
@@ -395,7 +428,7 @@ def read_table(record: RunRecord, name: str) -> pa.Table:
         paths = sorted((record.folder / name).glob("part-*.parquet"))
     schema = TABLES[name]
     # the empty one brings the columns that an older format lacks
-    tables = [schema.empty_table(), *(_widened(_read(path), schema) for path in paths)]
+    tables = [schema.empty_table(), *(_read(path, schema) for path in paths)]
     joined = pa.concat_tables(tables, promote_options="default").select(schema.names)
     if record.compact and name == "probes":
         joined = joined.sort_by([(column, "ascending") for column in ASKED_ORDER])
@@ -406,9 +439,9 @@ def read_items(record: RunRecord) -> pa.Table:
     """What each probe asks, as `ITEMS` has it.
 
     Raises:
-        UsageError: its file is missing or cannot be read.
+        UsageError: its file is missing, cannot be read, or lacks a column.
     """
-    return _widened(_read(items_file(record)), ITEMS)
+    return _read(items_file(record), ITEMS)
 
 
 def items_file(record: RunRecord) -> Path:
@@ -425,15 +458,16 @@ def items_file(record: RunRecord) -> Path:
     return record.folder.parent / f"items-{named}.parquet"
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
     try:
         # as a data set of one file it would take four times as long
-        return pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE)
+        table = pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE)
+        fields = [schema.field(name) for name in schema.names if name in table.schema.names]
+        found = table.select([field.name for field in fields]).cast(pa.schema(fields))
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
-
-
-def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` that are there, each in its type."""
-    fields = [schema.field(name) for name in schema.names if name in table.schema.names]
-    return table.select([field.name for field in fields]).cast(pa.schema(fields))
+    missing = set(schema.names) - set(found.schema.names) - _LATER_COLUMNS
+    if missing:
+        raise UsageError(f"{path}: cannot be read, it lacks the columns {', '.join(sorted(missing))}")
+    return found

@@ -7,6 +7,7 @@ An output folder holds ``records/<run>/``, one folder per run whatever bench mad
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,40 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from seqmem.errors import UsageError
 from seqmem.leaderboard import Row
 from seqmem.plan import Plan, PlannedBoard, PlannedRun
 from seqmem.recipe import Recipe
 from seqmem.record import FORMAT, MODEL, RunRecord, write_json
+from seqmem.search import Search
 
 BENCH = "bench.json"
 COST = "cost.json"
+
+
+class _BenchRow(BaseModel):
+    """A row in a board's description."""
+
+    label: str
+    facts: dict[str, Any]
+    reference: str | None
+    swept: dict[str, Any]
+    runs: dict[int, str]
+    controls: dict[str, dict[int, str]]
+    search: Search | None = None
+
+
+class _Bench(BaseModel):
+    """What `Store.write_bench` writes, as far as readers rely on it."""
+
+    name: str
+    scenario: str
+    version: str
+    primary: str
+    asked: dict[str, Any]
+    rows: list[_BenchRow]
 
 
 @dataclass(frozen=True)
@@ -190,16 +216,21 @@ def read_cost(folder: Path) -> dict[str, float]:
     """Step time over the reference's, by row label, of the rows of a board that were measured.
 
     Raises:
-        UsageError: there is a file, and it is not readable as what `Store.write_cost` wrote.
+        UsageError: there is a file, and it is not readable as what `Store.write_cost` wrote, or holds a ratio
+            that is not finite.
     """
     path = folder / COST
     if not path.exists():
         return {}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return {label: float(row["ratio"]) for label, row in rows.items() if "ratio" in row}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        ratios = {label: float(row["ratio"]) for label, row in rows.items() if "ratio" in row}
+        for label, ratio in ratios.items():
+            if not math.isfinite(ratio):
+                raise ValueError(f"the ratio of {label} is {ratio}, not a finite number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: no readable cost ({error}); measure it again") from error
+    return ratios
 
 
 def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -208,34 +239,37 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     Raises:
         UsageError: no readable board there, or records are missing.
     """
+    path = folder / BENCH
     try:
-        bench = json.loads((folder / BENCH).read_text(encoding="utf-8"))
-        cost = read_cost(folder)
-        records = folder.parent.parent / "records"
-
-        def opened(names: Mapping[str, str]) -> dict[int, RunRecord]:
-            found = {int(seed): records / name for seed, name in names.items()}
-            opened = {
-                seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()
-            }
-            return {seed: record for seed, record in opened.items() if record.status == "finished"}
-
-        rows = [
-            Row(
-                label=row["label"],
-                facts=row["facts"],
-                runs=(runs := opened(row["runs"])),
-                controls={name: opened(names) for name, names in row["controls"].items()},
-                reference=row["reference"],
-                swept=row["swept"],
-                failed={int(seed): "not finished" for seed in row["runs"] if int(seed) not in runs},
-                cost=cost.get(row["label"]),
-            )
-            for row in bench["rows"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        bench = _Bench.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"{path}: no readable board ({where}: {first['msg']})") from error
+    except OSError as error:
         raise UsageError(f"{folder}: no readable board ({error})") from error
-    return bench, rows
+    cost = read_cost(folder)
+    records = folder.parent.parent / "records"
+
+    def opened(names: Mapping[int, str]) -> dict[int, RunRecord]:
+        found = {seed: records / name for seed, name in names.items()}
+        opened = {seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()}
+        return {seed: record for seed, record in opened.items() if record.status == "finished"}
+
+    rows = [
+        Row(
+            label=row.label,
+            facts=row.facts,
+            runs=(runs := opened(row.runs)),
+            controls={name: opened(names) for name, names in row.controls.items()},
+            reference=row.reference,
+            swept=row.swept,
+            failed={seed: "not finished" for seed in row.runs if seed not in runs},
+            cost=cost.get(row.label),
+        )
+        for row in bench.rows
+    ]
+    return bench.model_dump(mode="json"), rows
 
 
 def find_boards(path: Path) -> list[Path]:
