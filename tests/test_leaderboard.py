@@ -17,7 +17,9 @@ from rich.console import Console
 
 from seqmem import Measure, MetricSpec, PluginError, RunRecord, UsageError, Value, tables
 from seqmem import leaderboard as lb
+from seqmem.cli.app import run as command
 from seqmem.leaderboard import Row
+from seqmem.store import read_cost
 
 SMALL = Layout(loops=2, cycles=1, facts=1, rest=4, even=2)
 PRIMARY = {"memory_loops": "score"}
@@ -537,6 +539,25 @@ def test_rows_beyond_the_page_continue_below(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 2) for name in names]
     text = tables.to_markdown(lb.tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
     assert text.count("### All measures\n") == 2
+
+
+def test_show_names_boards_without_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["leaderboard", "new", "saturation", "--in", str(tmp_path)]) == 0
+    (board,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert command(["leaderboard", "show", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == f"seqmem: left out: {board}: no rows yet\n"
+    assert command(["leaderboard", "show", str(board)]) == 2
+    assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ratio", ["NaN", "Infinity"])
+def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -> None:
+    (tmp_path / "cost.json").write_text(f'{{"rows": {{"replay": {{"ratio": {ratio}}}}}}}')
+    with pytest.raises(
+        UsageError, match=r"cost\.json: no readable cost \(the ratio of replay is .*not a finite"
+    ):
+        read_cost(tmp_path)
 
 
 def test_scoring_and_tables_need_no_torch() -> None:

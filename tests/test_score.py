@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from helpers_standing import record_of, registry, write_board
+from helpers_standing import edit_run, record_of, registry, write_board
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem import scoring_pool
 from seqmem.api import load_metrics
 from seqmem.cli.app import run as command
+from seqmem.errors import UsageError
 from seqmem.leaderboard import score_rows
+from seqmem.record import RunRecord
 from seqmem.standing import read_standing
 from seqmem.stats import t_interval
+from seqmem.store import read_bench
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +90,115 @@ def test_wrong_requests_are_one_line(board: Path, capsys: pytest.CaptureFixture[
         assert command(["score", str(board), *words]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+def test_rows_of_several_boards_are_told_apart(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def labels(*folders: Path) -> set[str]:
+        stated = json.loads(output(capsys, *map(str, folders), "--metric", "cost", "--json"))
+        return {one["row"] for one in stated["values"]}
+
+    other, namesake = tmp_path / "other", tmp_path / board.name
+    for copy in (other, namesake):
+        shutil.copytree(board, copy)
+    assert labels(board, board) == {"naive", "replay", "joint"}
+    assert labels(board, other) == {f"{b.name}: {r}" for b in (board, other) for r in labels(board)}
+    assert labels(board, namesake) == {f"{b}: {r}" for b in (board, namesake) for r in labels(board)}
+    records = [record_of(one, "replay", 1) for one in (board, other)]
+    assert labels(*records) == {str(record) for record in records}
+
+
+def one_record(board: Path, folder: Path) -> Path:
+    """A copy of one record of the board, with its items."""
+    record = record_of(board, "replay", 1)
+    copy = shutil.copytree(record, folder / record.name)
+    for items in record.parent.glob("items-*.parquet"):
+        shutil.copyfile(items, folder / items.name)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *(
+            (lambda info, key=key: info.pop(key), f"({key} must be {kind} and is missing)")
+            for key, kind in (
+                ("id", "text"),
+                ("recipe", "an object"),
+                ("status", "text"),
+                ("primary_relation", "text"),
+                ("items", "text"),
+                ("tables", "an object"),
+            )
+        ),
+        (lambda info: info.update(recipe=["x"]), "(recipe must be an object and is ['x'])"),
+        (lambda info: info["recipe"].pop("seed"), "(recipe.seed must be a whole number and is missing)"),
+        (lambda info: info.update(contamination=["x"]), "(contamination must be an object and is ['x'])"),
+    ],
+)
+def test_a_record_that_lacks_what_readers_need_is_one_line(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], Any], said: str
+) -> None:
+    record = one_record(board, tmp_path)
+    edit_run(record, change)
+    assert command(["score", str(record), "--metric", "retention"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"seqmem: error: {record / 'run.json'}: no readable run record {said}\n"
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"a":', "[" * 100_000])
+def test_a_run_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=f"{tmp_path}.*: no readable run record"):
+        RunRecord.open(tmp_path)
+
+
+def test_a_damaged_table_is_one_line(board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = one_record(board, tmp_path)
+    path = record / "probes.parquet"
+    whole = pq.read_table(path)
+    place = whole.schema.names.index("logprob")
+    wrong = whole.set_column(place, "logprob", pa.array(["x"] * len(whole)))
+    for table, said in (
+        (wrong, "cannot be read as Parquet (Failed to parse string: 'x' as a scalar of type double)"),
+        (whole.drop_columns(["step"]), "cannot be read, it lacks the columns step"),
+    ):
+        pq.write_table(table, path)
+        assert command(["score", str(record), "--metric", "retention"]) == 2
+        assert capsys.readouterr().err == f"seqmem: error: {path}: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *(
+            (lambda bench, key=key: bench.pop(key), f"{key}: Field required")
+            for key in ("name", "scenario", "version", "primary", "asked", "rows")
+        ),
+        (lambda bench: bench["rows"][0].update(runs=[]), "rows.0.runs: Input should be an object"),
+        (lambda bench: bench["rows"][0].update(search={"x": 1}), "rows.0.search.scenario: Field required"),
+        (lambda bench: bench["rows"].insert(0, 1), "rows.0: Input should be an object"),
+    ],
+)
+def test_a_damaged_bench_names_the_file_and_the_key(
+    board: Path, tmp_path: Path, change: Callable[[Any], Any], said: str
+) -> None:
+    (described,) = (board.parents[1] / "out" / "boards").glob("*/bench.json")
+    bench = json.loads(described.read_text("utf-8"))
+    change(bench)
+    path = tmp_path / described.name
+    path.write_text(json.dumps(bench))
+    with pytest.raises(UsageError) as raised:
+        read_bench(tmp_path)
+    assert str(raised.value) == f"{path}: no readable board ({said})"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a":', "[" * 100_000])
+def test_a_bench_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bench.json").write_text(text)
+    with pytest.raises(UsageError, match=r"bench\.json: no readable board \(the file: "):
+        read_bench(tmp_path)
 
 
 def test_several_processes_score_what_one_does(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:

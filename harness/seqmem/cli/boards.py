@@ -56,13 +56,12 @@ def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
     from seqmem.api import load_metrics
     from seqmem.scoring_pool import processes
     from seqmem.standing import build as build_standing
-    from seqmem.standing import record_folders
 
     metrics, left_out = load_metrics(plugins)
     built = []
     with _progress() as tell, processes() as pool:
         for board in boards:
-            if board != path and not record_folders(board):
+            if _is_empty(board, path):
                 left_out.append(f"{board}: no rows yet")
                 continue
             standing, table, broken = build_standing(board, metrics, plugins, tell, pool)
@@ -73,6 +72,13 @@ def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
     if path not in boards:
         left_out += _write_index(path, built)
     return _left_out(left_out)
+
+
+def _is_empty(board: Path, path: Path) -> bool:
+    """Whether a board in the folder `path` has no rows yet; one named by itself must have some."""
+    from seqmem.standing import record_folders
+
+    return board != path and not record_folders(board)
 
 
 def _write_index(path: Path, built: list[Any]) -> list[str]:
@@ -102,6 +108,7 @@ def show(
     import json
 
     from seqmem.errors import UsageError, unknown
+    from seqmem.standing import find_standing
     from seqmem.tables import to_csv, to_json, to_latex, to_markdown, to_rich
 
     wanted = "json" if as_json else format or ("table" if is_terminal() else "markdown")
@@ -112,8 +119,10 @@ def show(
         "csv": to_csv,
         "latex": to_latex,
     }
-    shown, left_out = [], []
-    for name, _, table, broken in _scored(_default(folder), registry(ctx)):
+    path = _default(folder)
+    shown = []
+    left_out = [f"{board}: no rows yet" for board in find_standing(path) if _is_empty(board, path)]
+    for name, _, table, broken in _scored(path, registry(ctx)):
         left_out += broken
         if wanted == "json":
             shown.append({"name": name, **json.loads(to_json(table))})

@@ -39,7 +39,7 @@ def score(
     plugins = registry(ctx)
     metrics = [plugins.load("metric", name) for name in dict.fromkeys(metric)]
     units = {measure.name: measure.unit for one in metrics for measure in one.measures}
-    scores = score_rows([row for path in runs for row in _rows(path, plugins)], metrics)
+    scores = score_rows(_rows(list(dict.fromkeys(runs)), plugins), metrics)
     means: list[dict[str, Any]] = []
     printed: list[list[str]] = []
     for (row, measure), group in scores.groupby(["row", "measure"], sort=False):
@@ -89,8 +89,11 @@ def _records(scores: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _rows(path: Path, plugins: Registry) -> list[Row]:
-    """The rows of all boards at a path; a record alone is a row of its own, without controls."""
+def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
+    """The rows of all boards at the paths, named with their board where there are several.
+
+    A record alone is a row of its own, without controls.
+    """
     from dataclasses import replace
 
     from seqmem.leaderboard import Row
@@ -98,12 +101,23 @@ def _rows(path: Path, plugins: Registry) -> list[Row]:
     from seqmem.standing import find_standing, read_standing
     from seqmem.store import find_boards, read_bench
 
-    if (path / "run.json").exists():
-        record = RunRecord.open(path)
-        return [Row(label=path.name, facts={}, runs={record.seed: record})]
-    standing = [(folder.name, read_standing(folder, plugins).rows) for folder in find_standing(path)]
-    if not standing:
-        standing = [(folder.name, read_bench(folder)[1]) for folder in find_boards(path)]
-    if len(standing) == 1:
-        return list(standing[0][1])
-    return [replace(row, label=f"{name}: {row.label}") for name, rows in standing for row in rows]
+    alone = [path for path in paths if (path / "run.json").exists()]
+    names = _names(alone)
+    opened = [(path, RunRecord.open(path)) for path in alone]
+    rows = [Row(label=names[path], facts={}, runs={record.seed: record}) for path, record in opened]
+    boards: dict[Path, list[Row]] = {}
+    for path in paths:
+        if path in alone:
+            continue
+        standing = {folder: read_standing(folder, plugins).rows for folder in find_standing(path)}
+        boards |= standing or {folder: read_bench(folder)[1] for folder in find_boards(path)}
+    names = _names(list(boards))
+    for folder, own in boards.items():
+        rows += own if len(boards) == 1 else [replace(r, label=f"{names[folder]}: {r.label}") for r in own]
+    return rows
+
+
+def _names(folders: list[Path]) -> dict[Path, str]:
+    """What to call folders: their own names where these tell them apart, else their whole paths."""
+    own = {folder: folder.name for folder in folders}
+    return own if len(set(own.values())) == len(own) else {folder: str(folder) for folder in folders}
