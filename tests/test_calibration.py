@@ -175,7 +175,10 @@ def test_a_null_may_not_lie_on_either_side_of_zero(mean: float, verdict: str) ->
 
 def test_a_metric_that_says_nothing_keeps_no_bar() -> None:
     for kind in ("null", "silent"):
-        assert verdicts(result(Claim("m", kind, 0.0), [{"m": np.nan}] * 300)) == {3: "no value", 8: "no value"}
+        assert verdicts(result(Claim("m", kind, 0.0), [{"m": np.nan}] * 300)) == {
+            3: "no value",
+            8: "no value",
+        }
 
 
 def test_a_p_value_is_judged_run_by_run() -> None:
