@@ -151,6 +151,10 @@ def _summary(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, S
         f"{count['missed']} missed, {count['no value']} not judged for want of values.\n",
     ]
     for name, one, seeds, verdict in said:
+        if verdict == "no value":
+            lines.append(
+                f"- not judged: `{one.measure}` in *{name}*, {seeds} seeds: {100 * one.missing:.0f} % of runs have none"
+            )
         if verdict != "missed":
             continue
         if one.alone is not None:
