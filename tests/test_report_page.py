@@ -5,6 +5,7 @@ Needs Debian's `chromium` (`apt-get install chromium`) and the `playwright` pack
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -358,6 +359,15 @@ def test_no_column_is_cut_off_in_print(browser: Browser, tmp_path: Path) -> None
             "[...document.querySelectorAll('.measures')].map(table => [table.scrollWidth, innerWidth])"
         )
         assert wide and all(table <= window for table, window in wide), wide
+
+
+def test_last_bits_that_differ_between_machines_are_not_on_the_page(tmp_path: Path) -> None:
+    rows = [
+        row(tmp_path / label, label, strength, 3) for label, strength in (("naive", 0.4), ("replay", 0.7))
+    ]
+    values = re.findall(r'data-value="(-?[0-9.e-]+)"', page("values", [part(rows)]))
+    assert any(len(value) > 8 for value in values)
+    assert all(float(value) == float(f"{float(value):.10g}") for value in values)
 
 
 def test_it_prints_on_several_pages_with_charts_and_all_sections(browser: Browser, report: Path) -> None:

@@ -28,7 +28,7 @@ from seqmem.stats import (
     false_discovery,
     size_trend,
 )
-from seqmem.tables import SEED_NOTE, escape_markdown, to_records
+from seqmem.tables import SEED_NOTE, escape_markdown, ten_digits, to_records
 from seqmem.types import Measure, SuitePart
 
 if TYPE_CHECKING:
@@ -502,23 +502,18 @@ def _curve_data(curve: SizeCurve) -> dict[str, Any]:
             {
                 "model": point.model,
                 "parameters": point.parameters,
-                "mean": _rounded(point.interval.mean),
-                "low": _rounded(point.interval.low),
-                "high": _rounded(point.interval.high),
+                "mean": ten_digits(point.interval.mean),
+                "low": ten_digits(point.interval.low),
+                "high": ten_digits(point.interval.high),
                 "seeds": point.interval.n,
             }
             for point in curve.points
         ],
-        "slope": _rounded(trend.slope),
-        "low": _rounded(trend.low),
-        "high": _rounded(trend.high),
-        "p": _rounded(curve.p),
-        "p_unadjusted": _rounded(trend.p),
+        "slope": ten_digits(trend.slope),
+        "low": ten_digits(trend.low),
+        "high": ten_digits(trend.high),
+        "p": ten_digits(curve.p),
+        "p_unadjusted": ten_digits(trend.p),
         "sizes": trend.sizes,
         "reason": trend.reason,
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    """Ten significant digits: the same on machines whose last bits differ."""
-    return None if value is None else float(f"{value:.10g}")

@@ -402,7 +402,7 @@ def _code_point(sign: str) -> str:
     return f"{{[}}U+{ord(sign):04X}{{]}}"
 
 
-def _rounded(value: float | None) -> float | None:
+def ten_digits(value: float | None) -> float | None:
     """Ten significant digits: the same on machines whose last bits differ."""
     return None if value is None else float(f"{value:.10g}")
 
@@ -426,22 +426,22 @@ def to_records(table: Table) -> list[dict[str, Any]]:
                         "unit": measure.unit,
                         "direction": measure.direction,
                         "primary": is_primary,
-                        "mean": _rounded(interval.mean if interval else None),
-                        "low": _rounded(interval.low if interval else None),
-                        "high": _rounded(interval.high if interval else None),
+                        "mean": ten_digits(interval.mean if interval else None),
+                        "low": ten_digits(interval.low if interval else None),
+                        "high": ten_digits(interval.high if interval else None),
                         "seeds": interval.n if interval else 0,
                         "items": cell.items,
                         "reference": board.reference,
-                        "difference": _rounded(to_reference.mean if to_reference else None),
-                        "difference_low": _rounded(to_reference.low if to_reference else None),
-                        "difference_high": _rounded(to_reference.high if to_reference else None),
-                        "p": _rounded(difference.p if difference else None),
-                        "raw_p": _rounded(difference.raw_p if difference else None),
-                        "detectable": _rounded(difference.detectable if difference else None),
-                        "margin": _rounded(measure.margin),
+                        "difference": ten_digits(to_reference.mean if to_reference else None),
+                        "difference_low": ten_digits(to_reference.low if to_reference else None),
+                        "difference_high": ten_digits(to_reference.high if to_reference else None),
+                        "p": ten_digits(difference.p if difference else None),
+                        "raw_p": ten_digits(difference.raw_p if difference else None),
+                        "detectable": ten_digits(difference.detectable if difference else None),
+                        "margin": ten_digits(measure.margin),
                         "equivalent": difference.equivalent if difference else None,
                         "rank": board.ranks[row.label] if is_primary else None,
-                        "step_time": _rounded(row.cost) if is_primary else None,
+                        "step_time": ten_digits(row.cost) if is_primary else None,
                         "reason": cell.reason,
                         "no_rank": board.no_rank.get(row.label, "") if is_primary else "",
                         "no_p": difference.reason if difference else "",
@@ -487,7 +487,7 @@ def to_json(table: Table) -> str:
             for row in board.rows
         ],
         "chance": [
-            {"scenario": board.scenario, "model": board.model, "chance": _rounded(board.chance)}
+            {"scenario": board.scenario, "model": board.model, "chance": ten_digits(board.chance)}
             for board in table.boards
         ],
         "failed": {
@@ -502,7 +502,7 @@ def to_json(table: Table) -> str:
             for row in board.rows
         },
         "scores": [
-            {**record, "value": None if pd.isna(record["value"]) else _rounded(record["value"])}
+            {**record, "value": None if pd.isna(record["value"]) else ten_digits(record["value"])}
             for record in table.scores.to_dict("records")
         ],
     }

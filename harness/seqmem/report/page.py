@@ -19,6 +19,7 @@ from seqmem.leaderboard import Board, Cell, Row, Table, format_interval, format_
 from seqmem.report import charts, curves, provenance
 from seqmem.report.answers import answers
 from seqmem.report.words import Verdict, in_order, judge, recall_when_last_asked, summary
+from seqmem.tables import ten_digits
 from seqmem.text import clean
 from seqmem.types import Measure
 
@@ -186,6 +187,11 @@ class _Field:
 
     shown: Markup
     value: float | str | None = None
+
+    @property
+    def key(self) -> float | str | None:
+        """The value as the page holds it."""
+        return ten_digits(self.value) if isinstance(self.value, float) else self.value
 
 
 def _section(part: Part) -> dict[str, Any]:
