@@ -30,6 +30,7 @@ OPENED = """() => {
   return Math.max(loaded, performance.getEntriesByName("first-contentful-paint")[0].startTime);
 }"""
 """Milliseconds until the table was there and something had been painted."""
+PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium")
 
@@ -430,6 +431,7 @@ def test_fifty_runs_open_in_a_second_and_three_megabytes(browser: Browser, tmp_p
     took = []
     for _ in range(5):  # the best of a few: the tests share the machine with other work
         with Watched(browser, path) as opened:
+            opened.page.wait_for_function(PAINTED)
             took.append(opened.page.evaluate(OPENED))
             assert opened.page.locator("table.main tbody tr").count() == 10
         if min(took) < 1000:
