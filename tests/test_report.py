@@ -14,6 +14,7 @@ import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from helpers_report import SMALL, info, metric, part, remembers, rewrite, row
 from helpers_standing import others, registry, write_bench, write_rules
+from seqmem.standing_submit import submit
 
 from seqmem.cli.app import run
 from seqmem.leaderboard import Row
@@ -22,7 +23,6 @@ from seqmem.plan import Request
 from seqmem.record import RunRecord
 from seqmem.report import Part, command_line, page, verdict_lines
 from seqmem.report.words import recall_when_last_asked
-from seqmem.standing import submit
 
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'&\u202e\u2028"
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from helpers_standing import edit_run, others, record_of, registry, write_bench, write_board, write_rules
+from seqmem.standing_submit import new_board, submit
+from seqmem.standing_tables import build, reproduce
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.api import load_metrics
@@ -22,7 +24,7 @@ from seqmem.plan import Plan
 from seqmem.recipe import Recipe
 from seqmem.record import write_json
 from seqmem.search import Search, Trial, kept_recipe
-from seqmem.standing import build, find_standing, new_board, read_standing, reproduce, submit
+from seqmem.standing import find_standing, read_standing
 from seqmem.standing_rules import read_rules
 from seqmem.verify import verify
 
@@ -71,7 +73,7 @@ def test_a_board_is_built_twice_to_the_same_bytes_elsewhere_and_later_too(
     code = (
         "import sys; sys.path.insert(0, 'tests'); from pathlib import Path\n"
         "from helpers_standing import registry\nfrom seqmem.api import load_metrics\n"
-        "from seqmem.standing import build\n"
+        "from seqmem.standing_tables import build\n"
         f"build(Path({str(elsewhere)!r}), load_metrics(registry())[0], registry())\n"
     )
     odd = {"PYTHONHASHSEED": "7", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -358,7 +360,7 @@ def test_wrong_rules_are_one_clear_line(
 
 
 def test_a_margin_of_the_board_replaces_the_measures(board: Path) -> None:
-    from seqmem.standing import score_standing, with_margin
+    from seqmem.standing_tables import score_standing, with_margin
 
     standing = read_standing(board, registry())
     rules = replace_margin(standing.rules, 0.123)
@@ -382,6 +384,9 @@ def test_a_new_board_has_rules_that_can_be_read(tmp_path: Path) -> None:
         build(folder, load_metrics(registry())[0], registry())
     with pytest.raises(UsageError, match="is there already"):
         new_board("freeze_loops", tmp_path, registry())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"board\.toml: cannot be written"):
+        new_board("freeze_loops", tmp_path / "file", registry())
 
 
 def test_a_bench_without_a_board_is_told_how_to_begin_one(original: Path, tmp_path: Path) -> None:

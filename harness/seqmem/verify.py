@@ -35,14 +35,12 @@ from seqmem.standing import (
     Standing,
     asked_of,
     check_rows,
-    manifest_of,
     place,
     record_folders,
     rows_of,
-    score_standing,
-    table_files,
 )
 from seqmem.standing_rules import RULES, Judge, Mismatch, read_rules
+from seqmem.standing_tables import manifest_of, score_standing, table_files
 from seqmem.store import COST, read_cost
 from seqmem.types import MetricSpec
 

@@ -55,7 +55,7 @@ def build(ctx: typer.Context, folder: Folder = None) -> int:
 def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
     from seqmem.api import load_metrics
     from seqmem.scoring_pool import processes
-    from seqmem.standing import build as build_standing
+    from seqmem.standing_tables import build as build_standing
 
     metrics, left_out = load_metrics(plugins)
     built = []
@@ -83,7 +83,7 @@ def _is_empty(board: Path, path: Path) -> bool:
 
 def _write_index(path: Path, built: list[Any]) -> list[str]:
     """The page over all boards of a folder; a line where it cannot be made."""
-    from seqmem.standing import index_page
+    from seqmem.standing_tables import index_page
 
     try:
         text = index_page(built)
@@ -227,7 +227,7 @@ def submit(
     ] = None,
 ) -> int:
     """Add the rows of a bench to a standing board, where every run keeps to its rules."""
-    from seqmem.standing import submit as submit_runs
+    from seqmem.standing_submit import submit as submit_runs
 
     with _progress() as tell:
         outcomes = submit_runs(runs, to, registry(ctx), tell)
@@ -248,8 +248,8 @@ def new(
     home: Annotated[Path, typer.Option("--in", help="Folder of standing boards.")] = Path("leaderboards"),
 ) -> None:
     """Begin a standing board: writes commented rules for the scenario's default preset, to be edited."""
-    from seqmem.standing import new_board
     from seqmem.standing_rules import RULES
+    from seqmem.standing_submit import new_board
 
     say(f"{new_board(scenario, home, registry(ctx)) / RULES}")
 
@@ -272,7 +272,8 @@ def _scored(
     from seqmem.api import load_metrics, score
     from seqmem.errors import UsageError
     from seqmem.scoring_pool import processes
-    from seqmem.standing import find_standing, read_standing, score_standing, with_margin
+    from seqmem.standing import find_standing, read_standing
+    from seqmem.standing_tables import score_standing, with_margin
     from seqmem.store import find_boards, read_bench
 
     metrics, unreadable = load_metrics(plugins)

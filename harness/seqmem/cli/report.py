@@ -102,7 +102,8 @@ def _of_standing(
     """
     from seqmem.errors import UsageError
     from seqmem.scoring_pool import processes
-    from seqmem.standing import index_page, read_standing, score_standing
+    from seqmem.standing import read_standing
+    from seqmem.standing_tables import index_page, score_standing
 
     built, left_out = [], []
     with processes() as pool:
