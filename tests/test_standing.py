@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from helpers_standing import edit_run, others, record_of, registry, write_bench, write_board, write_rules
-from seqmem.standing_submit import new_board, submit
-from seqmem.standing_tables import build, reproduce
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.api import load_metrics
@@ -26,6 +24,8 @@ from seqmem.record import write_json
 from seqmem.search import Search, Trial, kept_recipe
 from seqmem.standing import find_standing, read_standing
 from seqmem.standing_rules import read_rules
+from seqmem.standing_submit import new_board, submit
+from seqmem.standing_tables import build, reproduce
 from seqmem.verify import verify
 
 
