@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from helpers_records import Answer, Ask, Layout, write_record
-from seqmem.standing_submit import submit
-from seqmem.standing_tables import build
 
 from seqmem.api import load_metrics
 from seqmem.plan import Plan, Request, plan
 from seqmem.record import RunRecord, write_json
 from seqmem.registry import Registry
+from seqmem.standing_submit import submit
+from seqmem.standing_tables import build
 from seqmem.store import Store
 
 METRICS = ("retention", "cost", "distance_decay")

@@ -14,7 +14,6 @@ import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from helpers_report import SMALL, info, metric, part, remembers, rewrite, row
 from helpers_standing import others, registry, write_bench, write_rules
-from seqmem.standing_submit import submit
 
 from seqmem.cli.app import run
 from seqmem.leaderboard import Row
@@ -23,6 +22,7 @@ from seqmem.plan import Request
 from seqmem.record import RunRecord
 from seqmem.report import Part, command_line, page, verdict_lines
 from seqmem.report.words import recall_when_last_asked
+from seqmem.standing_submit import submit
 
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'&\u202e\u2028"
 

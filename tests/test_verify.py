@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers_standing import METRICS, edit_run, record_of, registry, write_board
-from seqmem.standing_tables import metric_versions, write_manifest
 
 from seqmem.compact import sha256
+from seqmem.standing_tables import metric_versions, write_manifest
 from seqmem.verify import verify
 
 
@@ -116,9 +116,8 @@ def test_a_record_of_another_strategy_in_place_is_named(board: Path) -> None:
 
 
 def test_a_missing_seed_is_named_though_manifest_and_tables_agree(board: Path) -> None:
-    from seqmem.standing_tables import build
-
     from seqmem.api import load_metrics
+    from seqmem.standing_tables import build
 
     shutil.rmtree(record_of(board, "replay", 1))
     assert any(line.endswith("found no such file") for line in lines(board))
@@ -263,9 +262,8 @@ def test_a_damaged_manifest_is_named(board: Path, metrics: Any) -> None:
 
 
 def test_tables_without_the_primary_measure_are_named(board: Path) -> None:
-    from seqmem.standing_tables import build
-
     from seqmem.api import load_metrics
+    from seqmem.standing_tables import build
 
     without = [metric for metric in load_metrics(registry())[0] if metric.name != "retention"]
     build(board, without, registry())
