@@ -221,11 +221,11 @@ def rows_of(placed: Sequence[Placed], judge: Judge, cost: Mapping[str, float]) -
 
 
 def check_rows(
-    placed: Sequence[Placed], asked: Sequence[Asked], judge: Judge, where: Callable[[RunRecord], str]
+    placed: Sequence[Placed], asked: Mapping[Path, Asked], judge: Judge, where: Callable[[RunRecord], str]
 ) -> Iterator[Mismatch]:
     """What is wrong between the runs of a board: seeds, controls, and whether all were given the same.
 
-    `asked` is what each of the runs was asked, in their order.
+    `asked` has what each run was asked, by the folder of its record.
     """
     rules = judge.rules
     places: dict[tuple[str, str | None, int], list[Placed]] = {}
@@ -258,16 +258,17 @@ def check_rows(
 
 
 def _same_for_all(
-    placed: Sequence[Placed], asked: Sequence[Asked], judge: Judge, where: Callable[[RunRecord], str]
+    placed: Sequence[Placed], asked: Mapping[Path, Asked], judge: Judge, where: Callable[[RunRecord], str]
 ) -> Iterator[Mismatch]:
     """Runs of a seed are asked the same, and trained on the same stream unless their strategy says otherwise."""
-    groups: dict[tuple[str, str | None, int], list[tuple[Placed, Asked]]] = {}
-    for one, own in zip(placed, asked, strict=True):
-        groups.setdefault((one.recipe.model.name, one.control, one.recipe.seed), []).append((one, own))
+    groups: dict[tuple[str, str | None, int], list[Placed]] = {}
+    for one in placed:
+        groups.setdefault((one.recipe.model.name, one.control, one.recipe.seed), []).append(one)
     for (_, control, seed), members in groups.items():
-        members.sort(key=lambda pair: (pair[0].recipe.strategy.name != judge.rules.reference, pair[0].label))
-        first, expected = members[0]
-        for other, own in members:
+        members.sort(key=lambda one: (one.recipe.strategy.name != judge.rules.reference, one.label))
+        first, expected = members[0], asked[members[0].record.folder]
+        for other in members:
+            own = asked[other.record.folder]
             stated, rung = other.record.info.get("steps"), judge.relations[control]
             for what, wanted, found in (
                 ("steps, as run.json has them", stated, own.steps),
@@ -277,7 +278,7 @@ def _same_for_all(
             ):
                 if found != wanted:
                     yield Mismatch(where(other.record), what, str(wanted), str(found), other.label, seed)
-        plain = [one for one, _ in members if not judge.transforms_stream(one.recipe.strategy.name)]
+        plain = [one for one in members if not judge.transforms_stream(one.recipe.strategy.name)]
         for other in plain[1:]:
             wanted, found = (str(one.record.info.get("content")) for one in (plain[0], other))
             if found != wanted:

@@ -263,6 +263,12 @@ class Judge:
         }
         return {name: self.scenario.outline(options).primary_relation for name, options in made.items()}
 
+    @cached_property
+    def directions(self) -> Mapping[str, str]:
+        """Which way is better, by measure of the installed metrics."""
+        metrics, _ = load_metrics(self.registry)
+        return {measure.name: measure.direction for metric in metrics for measure in metric.measures}
+
     def transforms_stream(self, strategy: str) -> bool:
         """Whether the strategy says that it trains on another stream than the scenario's."""
         try:
@@ -343,12 +349,7 @@ class Judge:
         rules = self.rules
         if rules.hyperparameters == "defaults":
             yield "hyper-parameters", "the defaults: this board allows no search", "a search"
-        directions = {
-            measure.name: measure.direction
-            for metric in load_metrics(self.registry)[0]
-            for measure in metric.measures
-        }
-        if search.direction != directions.get(search.measure):
+        if search.direction != self.directions.get(search.measure):
             said = f"{search.measure}, {search.direction} is better"
             yield "measure of the search", "one that is installed, with its direction", said
         strange = sorted(set(search.seeds) - set(rules.tuning))

@@ -123,7 +123,7 @@ def _submit(
     new = [one for one in placed if one.record.folder.name not in here]
     if not faults:
         both = [*kept, *new]
-        asked = [asked_of(one.record) for one in both]
+        asked = {one.record.folder: asked_of(one.record) for one in both}
         faults += check_rows(both, asked, judge, lambda record: record.folder.name)
     if faults:
         return Submitted(board, (), (), tuple(faults))

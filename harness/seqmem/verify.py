@@ -92,18 +92,16 @@ def verify(
         except UsageError as error:
             found.append(Mismatch(_under(folder, path), "search", "one that can be read", str(error)))
     placed: list[Placed] = []
-    asked: list[Asked] = []
+    asked: dict[Path, Asked] = {}
     paths = record_folders(folder)
     inspect = partial(_inspect, folder)
     inspected = map(inspect, paths) if pool is None else pool.map(inspect, paths, chunksize=_CHUNK)
     for path, one in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
         found += one.faults
-        if one.asked is None:
-            continue
-        before = len(placed)
-        found += _rule_faults(folder, path, judge, list(searches.values()), one.spoilt, placed)
-        asked += [one.asked] * (len(placed) - before)
+        if one.asked is not None:
+            asked[path] = one.asked
+            found += _rule_faults(folder, path, judge, list(searches.values()), one.spoilt, placed)
     found += check_rows(placed, asked, judge, lambda record: _under(folder, record.folder))
     used = [one.search for one in placed]
     for path, search in searches.items():
