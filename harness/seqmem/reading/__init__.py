@@ -38,6 +38,7 @@ from seqmem.reading.missing import Missing as Missing
 from seqmem.reading.missing import attempt as attempt
 from seqmem.reading.missing import by_seed as by_seed
 from seqmem.reading.missing import control as control
+from seqmem.reading.missing import some as some
 from seqmem.reading.statements import first_exposures as first_exposures
 from seqmem.reading.statements import own_statements as own_statements
 from seqmem.reading.statements import rival_loops as rival_loops

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmem.reading.memory import once_per_run
-from seqmem.reading.missing import Missing
+from seqmem.reading.missing import Missing, some
 from seqmem.reading.stream import loop_visits, stream_end, stream_experiences
 from seqmem.record import RunRecord
 
@@ -68,9 +68,10 @@ def questions(
 def recall_by_loop(run: RunRecord) -> pd.DataFrame:
     """Return a_lj: the share of loop j's trained facts answered rightly; rows are boundary steps, columns loops."""
     rows = questions(run)
-    table = rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean")
-    if table.empty:
-        raise Missing("no probed fact belongs to a loop")
+    table = some(
+        rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean"),
+        "no probed fact belongs to a loop",
+    )
     return table.rename(columns=int)
 
 

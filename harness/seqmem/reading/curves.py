@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmem.reading.memory import once_per_run
-from seqmem.reading.missing import Missing
+from seqmem.reading.missing import Missing, some
 from seqmem.record import RunRecord
 from seqmem.types import Relation
 
@@ -97,9 +97,10 @@ def answer_curves(
 
     The log-probability is per token of the answer (nats), right answers are 1.
     """
-    rows = pd.concat([run.asked(relation=relation, twins=twins, columns=_ANSWER) for twins in (False, True)])
-    if rows.empty:
-        raise Missing(f"nothing was asked on the rung {relation or run.info['primary_relation']}")
+    rows = some(
+        pd.concat([run.asked(relation=relation, twins=twins, columns=_ANSWER) for twins in (False, True)]),
+        f"nothing was asked on the rung {relation or run.info['primary_relation']}",
+    )
     value = rows["logprob"] / rows["tokens"] if quantity == "logprob" else rows["correct"].astype(float)
     rows = rows.assign(value=value).drop_duplicates(["probe", "step"])
     table = rows.pivot(index="probe", columns="step", values="value").sort_index()

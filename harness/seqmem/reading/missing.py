@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import pandas as pd
+
 from seqmem.errors import NotApplicable
 from seqmem.record import RunRecord
 from seqmem.types import Value
 
 Found = TypeVar("Found")
+Table = TypeVar("Table", pd.DataFrame, pd.Series)
 
 
 class Missing(Exception):
@@ -22,6 +25,17 @@ def attempt(measure: Callable[[], Value]) -> Value:
         return measure()
     except Missing as missing:
         return Value(None, reason=str(missing))
+
+
+def some(rows: Table, reason: str) -> Table:
+    """Return the rows, where there are any.
+
+    Raises:
+        Missing: there are none, for this reason.
+    """
+    if rows.empty:
+        raise Missing(reason)
+    return rows
 
 
 def control(controls: Mapping[str, RunRecord], name: str) -> RunRecord:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from seqmem.reading.memory import once_per_run
-from seqmem.reading.missing import Missing
+from seqmem.reading.missing import some
 from seqmem.reading.stream import loop_visits, loops_end, stream_end, stream_experiences
 from seqmem.record import RunRecord
 
@@ -78,7 +78,7 @@ def since_visit(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
         done = done_at.searchsorted(step[own], side="right")
         seen[own] = done - done_at.searchsorted(first[own], side="left")
         last[own] = done_at[np.maximum(done, 1) - 1]
-    found = rows.assign(seen=seen, lag=step - last)[seen > 0]
-    if found.empty:
-        raise Missing("no fact was asked after it had been trained")
+    found = some(
+        rows.assign(seen=seen, lag=step - last)[seen > 0], "no fact was asked after it had been trained"
+    )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from seqmem.reading.memory import once_per_run
-from seqmem.reading.missing import Missing
+from seqmem.reading.missing import Missing, some
 from seqmem.record import RunRecord
 
 
@@ -29,9 +29,10 @@ def loop_visits(run: RunRecord) -> pd.DataFrame:
     Columns: loop, visit (from 0, per loop), start and end (steps done).
     """
     table = stream_experiences(run)
-    rows = table[table["phase"].isin(["loop", "task"]) & table["task_label"].notna()]
-    if rows.empty:
-        raise Missing("no loop is visited on its own in this stream")
+    rows = some(
+        table[table["phase"].isin(["loop", "task"]) & table["task_label"].notna()],
+        "no loop is visited on its own in this stream",
+    )
     return pd.DataFrame(
         {
             "loop": rows["task_label"].astype(int).to_numpy(),
@@ -50,18 +51,14 @@ def loops_end(run: RunRecord) -> int:
     over the rest can be compared with that of the other strategies.
     """
     table = stream_experiences(run)
-    before = table[table["phase"] != "rest"]
-    if before.empty:
-        raise Missing("the stream is nothing but rest")
+    before = some(table[table["phase"] != "rest"], "the stream is nothing but rest")
     return int((before["first_step"] + before["steps"]).max())
 
 
 @once_per_run
 def stream_end(run: RunRecord) -> int:
     """Return the steps done when the stream ended: the T of the definitions."""
-    table = stream_experiences(run)
-    if table.empty:
-        raise Missing("no experience was run")
+    table = some(stream_experiences(run), "no experience was run")
     return int((table["first_step"] + table["steps"]).max())
 
 

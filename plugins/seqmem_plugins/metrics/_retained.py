@@ -8,22 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqmem import Relation, RunRecord
-from seqmem.reading import (
-    SPLITS,
-    Array,
-    Curves,
-    Injection,
-    Missing,
-    Steps,
-    Watched,
-    answer_curves,
-    injections_by_group,
-    mean_better,
-    once_per_run,
-    splits,
-    watch,
-)
+from seqmem import Missing, Relation, RunRecord, reading
+from seqmem.reading import Array, Curves, Injection, Steps, Watched
 
 MAIN: Relation = "verbatim"
 GROUPS: Mapping[str, str] = {
@@ -65,7 +51,7 @@ class _Tail:
     seen: Watched
 
 
-@once_per_run
+@reading.once_per_run
 def kept(run: RunRecord, relation: Relation = MAIN, group: str | None = None) -> list[Kept]:
     """Return what is kept of the improvement at the last local maximum, all facts of the group pooled.
 
@@ -74,7 +60,7 @@ def kept(run: RunRecord, relation: Relation = MAIN, group: str | None = None) ->
     """
     found: list[Kept] = []
     own, control = 0.0, 0.0
-    for name in injections_by_group(run, group):
+    for name in reading.injections_by_group(run, group):
         tails, parts = _after_last(run, relation, name)
         found += parts
         facts = sum(len(tail.seen.facts) for tail in tails)
@@ -88,11 +74,11 @@ def kept(run: RunRecord, relation: Relation = MAIN, group: str | None = None) ->
     return found
 
 
-@once_per_run
+@reading.once_per_run
 def _after_last(run: RunRecord, relation: Relation, group: str) -> tuple[list[_Tail], list[Kept]]:
     """Return the facts of a group from their last injections on, and what they keep of their improvement."""
-    curves = answer_curves(run, relation).by_fact()
-    tails = _tails(curves, injections_by_group(run, group)[group])
+    curves = reading.answer_curves(run, relation).by_fact()
+    tails = _tails(curves, reading.injections_by_group(run, group)[group])
     return tails, list(_split(tails))
 
 
@@ -113,7 +99,7 @@ def _tails(curves: Curves, injections: list[Injection]) -> list[_Tail]:
         raise Missing("no injected fact was asked on this rung")
     found = []
     for (first, last, until), facts in sorted(together.items()):
-        seen = watch(curves, facts, first, last)
+        seen = reading.watch(curves, facts, first, last)
         found.append(_Tail(until - last, seen.steps - last, seen))
     return found
 
@@ -144,15 +130,20 @@ def _split(tails: list[_Tail]) -> Iterator[Kept]:
     lags = _lags(tails)
     inside = [np.isin(tail.lags, lags) for tail in tails]
     seen = [tail.seen for tail in tails]
-    facts, controls = splits([one.facts for one in seen]), splits([one.controls for one in seen])
+    facts, controls = (
+        reading.splits([one.facts for one in seen]),
+        reading.splits([one.controls for one in seen]),
+    )
     for (find, read), (find_control, read_control) in zip(facts, controls, strict=True):
-        lag = int(lags[mean_better(seen, inside, find, find_control).argmax()])
+        lag = int(lags[reading.mean_better(seen, inside, find, find_control).argmax()])
         for tail, mine, others in zip(tails, read, read_control, strict=True):
             if mine.any():
-                curve = mean_better([tail.seen], [np.ones(len(tail.lags), dtype=np.bool_)], [mine], [others])
+                curve = reading.mean_better(
+                    [tail.seen], [np.ones(len(tail.lags), dtype=np.bool_)], [mine], [others]
+                )
                 later = tail.lags > lag
                 gain = float(curve[tail.lags == lag][0])
-                yield Kept(int(mine.sum()) / SPLITS, gain, tail.lags[later] - lag, curve[later])
+                yield Kept(int(mine.sum()) / reading.SPLITS, gain, tail.lags[later] - lag, curve[later])
 
 
 def retained(parts: list[Kept]) -> tuple[Array, Array]:

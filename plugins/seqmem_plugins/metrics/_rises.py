@@ -9,19 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from seqmem import Relation, RunRecord, Value
-from seqmem.reading import (
-    Array,
-    Rows,
-    Steps,
-    Watched,
-    injection_windows,
-    injections_by_group,
-    items_in,
-    mean_better,
-    once_per_run,
-    splits,
-)
+from seqmem import Relation, RunRecord, Value, reading
+from seqmem.reading import Array, Rows, Steps, Watched
 
 PARTS = 8
 """Into which facts and controls are split, where there are as many. With more parts the maximum is found better and
@@ -50,7 +39,7 @@ class Rises:
         return [np.isin(seen.steps - seen.start, self.lags) for seen in self.windows]
 
     def _better(self, own: Sequence[Rows], control: Sequence[Rows]) -> Array:
-        return mean_better(self.windows, self._inside, own, control)
+        return reading.mean_better(self.windows, self._inside, own, control)
 
     def mean(self) -> Array:
         """Return (k,), the mean of all facts minus all controls."""
@@ -63,10 +52,10 @@ class Rises:
             return float(self.mean()[0])
         facts = [seen.facts for seen in self.windows]
         controls = [seen.controls for seen in self.windows]
-        parts = max(2, min(PARTS, items_in(facts), items_in(controls)))
+        parts = max(2, min(PARTS, reading.items_in(facts), reading.items_in(controls)))
         found, rows = [], []
         for (find, read), (find_control, read_control) in zip(
-            splits(facts, parts), splits(controls, parts), strict=True
+            reading.splits(facts, parts), reading.splits(controls, parts), strict=True
         ):
             place = self._better(find, find_control).argmax()
             found.append(self._better(read, read_control)[place])
@@ -74,13 +63,13 @@ class Rises:
         return float(np.average(found, weights=rows))
 
 
-@once_per_run
+@reading.once_per_run
 def rises(run: RunRecord, relation: Relation, group: str | None) -> list[Rises]:
     """Return every injection, by group and length of window."""
     found = []
-    for name in injections_by_group(run, group):
+    for name in reading.injections_by_group(run, group):
         by_length: dict[int, list[Watched]] = defaultdict(list)
-        for seen in injection_windows(run, relation, name):
+        for seen in reading.injection_windows(run, relation, name):
             by_length[int(seen.steps[-1]) - seen.start].append(seen)
         for windows in by_length.values():
             lags = set.intersection(*(set((seen.steps - seen.start).tolist()) for seen in windows))
@@ -91,4 +80,4 @@ def rises(run: RunRecord, relation: Relation, group: str | None) -> list[Rises]:
 def pooled(parts: list[Rises], values: Sequence[float]) -> Value:
     """Return the mean of the values, weighed by the injections behind them; its items are the facts."""
     mean = np.average(values, weights=[part.rows for part in parts])
-    return Value(float(mean), items_in([seen.facts for part in parts for seen in part.windows]))
+    return Value(float(mean), reading.items_in([seen.facts for part in parts for seen in part.windows]))

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import CensoredData, ecdf
 
-from seqmem import RunRecord
-from seqmem.reading import Missing, first_run, once_per_run
+from seqmem import Missing, RunRecord, reading
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,13 @@ class Trial:
     step: int | None
 
 
-@once_per_run
+@reading.once_per_run
 def trials(run: RunRecord, *, twins: bool = False) -> list[Trial]:
     """Return one trial per fact; a twin's exposures are those of its fact, and its answer is its own."""
-    rows = run.asked(schedule="exposure", twins=twins)
-    if rows.empty:
-        raise Missing(f"no {'twin' if twins else 'fact'} was asked after every exposure")
+    rows = reading.some(
+        run.asked(schedule="exposure", twins=twins),
+        f"no {'twin' if twins else 'fact'} was asked after every exposure",
+    )
     criterion, _ = _declared(run)
     stated = run.exposures.groupby("fact")
     found = []
@@ -43,7 +43,7 @@ def trials(run: RunRecord, *, twins: bool = False) -> list[Trial]:
         own = stated.get_group(str(asked["twin_of"].iloc[0]) if twins else str(fact))
         steps = asked["step"].to_numpy()
         done = np.append(0, own["count"].cumsum())[own["step"].searchsorted(steps, side="right")]
-        first = first_run(asked["correct"].to_numpy(dtype=bool), criterion)
+        first = reading.first_run(asked["correct"].to_numpy(dtype=bool), criterion)
         if first is None:
             found.append(Trial(str(fact), int(done[-criterion]), False, None))
         else:

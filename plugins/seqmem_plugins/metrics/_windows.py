@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from seqmem import NotApplicable, RunRecord
-from seqmem.reading import Array, Missing, Rows
+from seqmem import Missing, NotApplicable, RunRecord, reading
+from seqmem.reading import Array, Rows
 
 Region = Literal["inside", "behind", "ahead"]
 
@@ -113,9 +113,9 @@ class Changes:
     def excess(self, change: pd.Series) -> pd.Series:
         """Return D(p) minus its mean far from all windows, in the same snapshot."""
         change = change.dropna()
-        far = change[~change.index.isin(self.near)]
-        if far.empty:
-            raise Missing("no position far from all windows was probed")
+        far = reading.some(
+            change[~change.index.isin(self.near)], "no position far from all windows was probed"
+        )
         return change - far.mean()
 
     def contrasts(self, region: Region, changes: Mapping[int, pd.Series]) -> Iterator[Contrast]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing, facts_probed, first_exposures, questions, recall_by_loop
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -39,13 +38,13 @@ def anytime_accuracy(run: RunRecord) -> Value:
     too. Unit: fraction; range 0 to 1; higher is better. Visits are as many boundaries as they are: compare rows
     of one scenario and preset. None where no boundary was probed after a fact had been trained.
     """
-    recall = recall_by_loop(run)
-    loop_of = questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
-    began = first_exposures(run).groupby(loop_of).min().rename(index=int)
+    recall = reading.recall_by_loop(run)
+    loop_of = reading.questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
+    began = reading.first_exposures(run).groupby(loop_of).min().rename(index=int)
     first = began.reindex(recall.columns).to_numpy(dtype=float)
     trained = first <= recall.index.to_numpy(dtype=float)[:, None]  # (boundaries, loops)
     some = trained.any(axis=1)
     if not some.any():
         raise Missing("no boundary was probed after a fact had been trained")
     known = np.where(trained, recall.to_numpy(dtype=float), 0.0)[some]
-    return Value(float((known.sum(axis=1) / trained[some].sum(axis=1)).mean()), facts_probed(run))
+    return Value(float((known.sum(axis=1) / trained[some].sum(axis=1)).mean()), reading.facts_probed(run))

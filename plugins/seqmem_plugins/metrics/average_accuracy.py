@@ -6,8 +6,7 @@ how deep it fell meanwhile `worst_case_accuracy`.
 
 from __future__ import annotations
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import at_step, facts_probed, recall_by_loop, stream_end
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -29,5 +28,5 @@ def average_accuracy(run: RunRecord) -> Value:
     visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better. None without a
     boundary probe at the end of the stream.
     """
-    recall = recall_by_loop(run)
-    return Value(float(at_step(recall, stream_end(run)).mean()), facts_probed(run))
+    recall = reading.recall_by_loop(run)
+    return Value(float(reading.at_step(recall, reading.stream_end(run)).mean()), reading.facts_probed(run))

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    after_last_visits,
-    at_step,
-    earlier_loops,
-    facts_probed,
-    recall_by_loop,
-    stream_end,
-)
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -34,8 +26,8 @@ def backward_transfer(run: RunRecord) -> Value:
     whose last visit ends the stream do not count. Unit: fraction; range -1 to 1; higher is better, below zero
     is forgetting. None where a loop is never visited on its own, or none was followed by other training.
     """
-    recall = recall_by_loop(run)
-    final = at_step(recall, stream_end(run))
-    learned = after_last_visits(run, recall)
-    change = [final[loop] - learned[loop] for loop in earlier_loops(run, recall)]
-    return Value(float(np.mean(change)), facts_probed(run))
+    recall = reading.recall_by_loop(run)
+    final = reading.at_step(recall, reading.stream_end(run))
+    learned = reading.after_last_visits(run, recall)
+    change = [final[loop] - learned[loop] for loop in reading.earlier_loops(run, recall)]
+    return Value(float(np.mean(change)), reading.facts_probed(run))

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value
 
 seqmem_api = ">=1,<2"
 metric = Metric(

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing
+from seqmem import Metric, Missing, RunRecord, Value
 
 seqmem_api = ">=1,<2"
 metric = Metric("cost", version="1", summary="trained tokens, steps, passes and extra memory")

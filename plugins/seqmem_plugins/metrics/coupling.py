@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing, loops_end, stream_end
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 MIN_ROOM = 0.2
 """Accuracy that the full context must give above chance: below, there is nothing to hand over."""
@@ -82,9 +81,7 @@ def kappa(before: float, after: Sequence[float], chance: float) -> float:
 
 def _coupled(run: RunRecord, step: int, *, twins: bool = False) -> tuple[float, int]:
     """Return kappa at a step, of the trained facts or of their twins, and how many there are."""
-    rows = answers_in_context(run, twins=twins)
-    if rows.empty:
-        raise Missing("no twin was asked in context")
+    rows = reading.some(answers_in_context(run, twins=twins), "no twin was asked in context")
     table = accuracy(run, twins=twins)
     for needed, when in ((0, "before training"), (step, f"at step {step}")):
         if needed not in table.index:
@@ -110,13 +107,13 @@ def net(run: RunRecord) -> Value:
     fraction; range: about -1 to 1, 0 where training handed nothing over; higher is better. None where A_0(full) is
     less than .2 above chance: there is nothing to hand over.
     """
-    return _net(run, loops_end(run))
+    return _net(run, reading.loops_end(run))
 
 
 @metric.measure("coupling.end", "fraction", "higher", "the same at the end of the stream")
 def net_at_end(run: RunRecord) -> Value:
     """Return the same at the end of the stream."""
-    return _net(run, stream_end(run))
+    return _net(run, reading.stream_end(run))
 
 
 @metric.measure("coupling.facts", "fraction", "higher", "kappa of the trained facts alone")
@@ -125,7 +122,7 @@ def of_facts(run: RunRecord) -> Value:
 
     Unit: fraction; range: at most 1; higher is better.
     """
-    return Value(*_coupled(run, loops_end(run)))
+    return Value(*_coupled(run, reading.loops_end(run)))
 
 
 @metric.measure("coupling.twins", "fraction", "none", "kappa of the twins: what the context gives")
@@ -134,7 +131,7 @@ def of_twins(run: RunRecord) -> Value:
 
     Unit: fraction; range: at most 1.
     """
-    return Value(*_coupled(run, loops_end(run), twins=True))
+    return Value(*_coupled(run, reading.loops_end(run), twins=True))
 
 
 @metric.measure("coupling.own_kept", "fraction", "none", "share of contexts holding the asked sentence")

@@ -26,8 +26,8 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import Metric, Relation, RunRecord, Value
-from seqmem.reading import Array, Missing
+from seqmem import Metric, Missing, Relation, RunRecord, Value
+from seqmem.reading import Array
 from seqmem_plugins.metrics._retained import GROUPS, MAIN, facts_of, kept, retained
 
 seqmem_api = ">=1,<2"

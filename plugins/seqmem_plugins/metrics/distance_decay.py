@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing, first_exposures, loops_end, once_per_run
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -29,7 +28,7 @@ _ON_LADDER = ("step", "fact", "twin_of", "relation", "correct")
 MIN_RUNGS = 3
 
 
-@once_per_run
+@reading.once_per_run
 def on_ladder(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
     """Return the answers on every rung when training was done: the last ladder asked before the rest.
 
@@ -46,21 +45,22 @@ def on_ladder(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
         if twins:
             raise Missing("no twin was asked on the ladder: what is guessed cannot be told from memory")
         raise NotApplicable("no ladder of rungs is asked")
-    rows = with_age(run, rows[rows["step"] <= loops_end(run)])
-    rows = rows[(rows["step"] == rows["step"].max()) & (rows["age"] >= 0)]
-    if rows.empty:
-        raise Missing("the ladder was not asked after a fact was trained")
+    rows = with_age(run, rows[rows["step"] <= reading.loops_end(run)])
+    rows = reading.some(
+        rows[(rows["step"] == rows["step"].max()) & (rows["age"] >= 0)],
+        "the ladder was not asked after a fact was trained",
+    )
     return rows
 
 
 def with_age(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
     """Add `age`, steps since the fact was first trained (a twin's: since its fact was); negative before."""
-    first = first_exposures(run)
+    first = reading.first_exposures(run)
     trained = rows["twin_of"].fillna(rows["fact"])
     return rows.assign(age=rows["step"] - trained.map(first).astype(float))
 
 
-@once_per_run
+@reading.once_per_run
 def recall(run: RunRecord, *, twins: bool = False) -> pd.Series:
     """Return the share answered rightly by rung, in the order of the ladder."""
     found = on_ladder(run, twins=twins).groupby("relation")["correct"].mean()

@@ -32,15 +32,8 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import Metric, Relation, RunRecord, Value
-from seqmem.reading import (
-    Missing,
-    Watched,
-    answer_curves,
-    first_injection,
-    injection_windows,
-    injections_by_group,
-)
+from seqmem import Metric, Missing, Relation, RunRecord, Value, reading
+from seqmem.reading import Watched
 from seqmem_plugins.metrics._retained import GROUPS, MAIN, facts_of, kept, retained_at_end
 from seqmem_plugins.metrics._rises import pooled, rises
 
@@ -80,7 +73,11 @@ metric.measure("effectivity.on_question", NATS, "higher", "rise when asked as a 
 
 
 def _all_windows(run: RunRecord) -> list[Watched]:
-    return [seen for group in injections_by_group(run) for seen in injection_windows(run, MAIN, group)]
+    return [
+        seen
+        for group in reading.injections_by_group(run)
+        for seen in reading.injection_windows(run, MAIN, group)
+    ]
 
 
 @metric.measure("effectivity.published", NATS, "higher", "rise to each probe's own maximum, beyond chance")
@@ -102,7 +99,7 @@ def chance_rise(run: RunRecord) -> Value:
 
     Unit: nats per token; any number; neither way is better.
     """
-    windows, curves = _all_windows(run), answer_curves(run, MAIN)
+    windows, curves = _all_windows(run), reading.answer_curves(run, MAIN)
     highest = [float(seen.control.max(axis=1).mean()) for seen in windows]
     mean = np.average(highest, weights=[len(seen.facts) for seen in windows])
     return Value(float(mean), len(set(curves.fact[curves.control])))
@@ -114,7 +111,7 @@ def drift(run: RunRecord) -> Value:
 
     Unit: nats per token; any number; neither way is better.
     """
-    start, curves = first_injection(run), answer_curves(run, MAIN)
+    start, curves = reading.first_injection(run), reading.answer_curves(run, MAIN)
     change = (curves.value[:, -1] - curves.at(start))[curves.control]
     asked = ~np.isnan(change)
     if not asked.any():

@@ -13,8 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 from seqmem_plugins.metrics._trials import limit, restricted_mean, survival, trials
 
 NAME = "exposures_to_criterion"
@@ -94,9 +93,9 @@ def survived(run: RunRecord) -> Value:
     """
     learned = _learned(run)
     rows = run.asked(schedule="survival")
-    rows = rows[rows["fact"].isin(learned)]
-    if rows.empty:
-        raise Missing("no fact was asked after the background that follows")
+    rows = reading.some(
+        rows[rows["fact"].isin(learned)], "no fact was asked after the background that follows"
+    )
     return Value(float(rows["correct"].mean()), len(learned))
 
 
@@ -115,9 +114,10 @@ def spill(run: RunRecord) -> Value:
     """
     when = _learned(run)
     rows = run.asked(schedule="exposure", twins=True)
-    rows = rows[(rows["step"] == rows["twin_of"].map(when)) & rows["best_other"].notna()]
-    if rows.empty:
-        raise Missing("the fact's answer was not scored on its twin's question")
+    rows = reading.some(
+        rows[(rows["step"] == rows["twin_of"].map(when)) & rows["best_other"].notna()],
+        "the fact's answer was not scored on its twin's question",
+    )
     return Value(float(np.exp(rows["best_other"]).mean()), len(rows))
 
 

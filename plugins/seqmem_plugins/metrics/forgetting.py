@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing, at_step, earlier_loops, facts_probed, recall_by_loop, stream_end
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -31,11 +30,14 @@ def forgetting(run: RunRecord) -> Value:
     visit ended before that. Unit: fraction; range -1 to 1; lower is better. None where no loop was followed
     by other training.
     """
-    recall = recall_by_loop(run)
-    end = stream_end(run)
-    loops = earlier_loops(run, recall)
-    final = at_step(recall, end)
-    before = recall[(recall.index > 0) & (recall.index < end)]
-    if before.empty:
-        raise Missing("no boundary was probed before the end of the stream")
-    return Value(float(np.mean([before[loop].max() - final[loop] for loop in loops])), facts_probed(run))
+    recall = reading.recall_by_loop(run)
+    end = reading.stream_end(run)
+    loops = reading.earlier_loops(run, recall)
+    final = reading.at_step(recall, end)
+    before = reading.some(
+        recall[(recall.index > 0) & (recall.index < end)],
+        "no boundary was probed before the end of the stream",
+    )
+    return Value(
+        float(np.mean([before[loop].max() - final[loop] for loop in loops])), reading.facts_probed(run)
+    )

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    Missing,
-    all_visited,
-    at_step,
-    facts_probed,
-    loop_visits,
-    loops_of,
-    recall_by_loop,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -44,12 +35,12 @@ def forward_transfer(run: RunRecord) -> Value:
     better. None without a boundary probe at step 0, with one loop, and where a loop is never visited on its
     own, as under `joint`.
     """
-    recall = recall_by_loop(run)
-    starts = loop_visits(run).groupby("loop")["start"].min()
-    all_visited(recall, starts)
-    later = [loop for loop in loops_of(recall) if starts[loop] > starts.min()]
+    recall = reading.recall_by_loop(run)
+    starts = reading.loop_visits(run).groupby("loop")["start"].min()
+    reading.all_visited(recall, starts)
+    later = [loop for loop in reading.loops_of(recall) if starts[loop] > starts.min()]
     if not later:
         raise Missing("no loop came after another")
-    untrained = at_step(recall, 0)
-    change = [at_step(recall, int(starts[loop]))[loop] - untrained[loop] for loop in later]
-    return Value(float(np.mean(change)), facts_probed(run))
+    untrained = reading.at_step(recall, 0)
+    change = [reading.at_step(recall, int(starts[loop]))[loop] - untrained[loop] for loop in later]
+    return Value(float(np.mean(change)), reading.facts_probed(run))

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing, loops_end, once_per_run, stream_end
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric("general_ability", version="1", summary="change of loss on held-out background text")
 seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def _losses(run: RunRecord) -> pd.DataFrame:
     """Return the summed log p, the tokens and the number of held-out documents, by step."""
     columns = ("step", "fact", "task_label", "logprob", "tokens")
     rows = run.asked(schedule="general", relation="general", columns=columns)
-    rows = rows[rows["task_label"].isna()]
-    if rows.empty:
-        raise Missing("no held-out background document was probed")
+    rows = reading.some(rows[rows["task_label"].isna()], "no held-out background document was probed")
     return rows.groupby("step").agg(
         logprob=("logprob", "sum"), tokens=("tokens", "sum"), documents=("fact", "nunique")
     )
@@ -35,13 +32,13 @@ def at_end(run: RunRecord) -> Value:
     `general_ability.loops` reads it when the loops are done, before the rest. Unit: nats per token; range: any
     number; lower is better, above zero the model lost general ability. None where no held-out document was probed.
     """
-    return _change(run, stream_end(run))
+    return _change(run, reading.stream_end(run))
 
 
 @metric.measure("general_ability.loops", "nats/token", "lower", "the same at the end of the loops")
 def after_loops(run: RunRecord) -> Value:
     """Return the same at the end of the loops."""
-    return _change(run, loops_end(run))
+    return _change(run, reading.loops_end(run))
 
 
 def _change(run: RunRecord, step: int) -> Value:

@@ -17,8 +17,7 @@ from functools import partial
 
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, Relation, RunRecord, Value
-from seqmem.reading import Missing, first_exposures, once_per_run, own_statements, stream_answers
+from seqmem import Metric, Missing, NotApplicable, Relation, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -30,7 +29,7 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bool = False) -> pd.DataFrame:
     """Return the answers asked bare since a fact's first exposure, with `lag`, the steps between.
 
@@ -39,12 +38,11 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
     """
     if run.info["primary_relation"] == "general":
         raise NotApplicable("the probes are documents, not questions: recall is not defined")
-    rows = stream_answers(run, relation=relation, twins=twins).drop_duplicates(["probe", "step"])
-    if rows.empty:
-        raise Missing(
-            f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}"
-        )
-    first = rows["twin_of" if twins else "fact"].map(first_exposures(run))
+    rows = reading.some(
+        reading.stream_answers(run, relation=relation, twins=twins).drop_duplicates(["probe", "step"]),
+        f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}",
+    )
+    first = rows["twin_of" if twins else "fact"].map(reading.first_exposures(run))
     rows = rows.assign(first=first, lag=rows["step"] - first)
     rows = rows[rows["lag"] >= 0]
     branch = run.experiences["start_from"].notna().cumsum().to_numpy()
@@ -57,7 +55,7 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
     return found
 
 
-@once_per_run
+@reading.once_per_run
 def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFrame:
     """Return the first answer of every fact after its first exposure: share right and lag, by fact.
 
@@ -106,7 +104,7 @@ def exposures(run: RunRecord) -> Value:
     Mean over facts. Unit: exposures; range 1 up; neither way is better.
     """
     found = first_answers(run)
-    stated = own_statements(run)
+    stated = reading.own_statements(run)
     stated = stated.assign(asked=stated["fact"].map(found["step"]))
     counts = stated[stated["step"] <= stated["asked"]].groupby("fact")["count"].sum()
     return Value(float(counts.mean()), len(found))

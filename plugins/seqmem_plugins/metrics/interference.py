@@ -25,8 +25,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Curves, Missing, Rows, answer_curves, stream_exposures
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
+from seqmem.reading import Curves, Rows
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ class Groups:
         """Return task label and first exposure of every fact that is ever trained, by fact."""
         labels = self.run.items.drop_duplicates("fact").set_index("fact")["task_label"]
         # whatever it answers: where one visit states the questions of all groups, none of them arrives by itself
-        first = stream_exposures(self.run).groupby("fact")["step"].min()
+        first = reading.stream_exposures(self.run).groupby("fact")["step"].min()
         return pd.DataFrame({"label": labels, "first": first}).dropna()
 
     @cached_property
     def logprob(self) -> Curves:
         """Return the answer log-probability per token, by fact."""
-        return answer_curves(self.run).by_fact()
+        return reading.answer_curves(self.run).by_fact()
 
     @cached_property
     def correct(self) -> Curves:
         """Return right answers, by fact."""
-        return answer_curves(self.run, quantity="correct").by_fact()
+        return reading.answer_curves(self.run, quantity="correct").by_fact()
 
     def _arrivals(self) -> tuple[Arrival, ...]:
         table = self.run.experiences

@@ -33,8 +33,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing, questions, rest_steps, trained_in_rest
+from seqmem import Metric, Missing, RunRecord, Value, reading
 from seqmem_plugins.metrics._decaying_noise import (
     Array,
     BoolArray,
@@ -73,13 +72,14 @@ def margins(run: RunRecord) -> Array:
 
     Facts trained during the rest (by `replay` or `joint`) are left out.
     """
-    rest_steps(run)
-    rows = questions(run, "even")
-    rows = rows[rows["best_other"].notna()]
-    if rows.empty:
-        raise Missing("no competing answer was scored on the even schedule: there is no margin")
+    reading.rest_steps(run)
+    rows = reading.questions(run, "even")
+    rows = reading.some(
+        rows[rows["best_other"].notna()],
+        "no competing answer was scored on the even schedule: there is no margin",
+    )
     asked = rows["fact"].nunique()
-    rows = rows[~rows["fact"].isin(trained_in_rest(run))]
+    rows = rows[~rows["fact"].isin(reading.trained_in_rest(run))]
     left_out = asked - rows["fact"].nunique()
     if rows.empty:
         raise Missing("every fact is trained again during the rest: nothing returns without re-exposure")

@@ -5,8 +5,7 @@ It tells a strategy that keeps what it learned from one that never learned it.
 
 from __future__ import annotations
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import after_last_visits, facts_probed, recall_by_loop
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -27,5 +26,5 @@ def learning_accuracy(run: RunRecord) -> Value:
     Unit: fraction; range 0 to 1; higher is better. None where a loop is never visited on its own, as under
     `joint`.
     """
-    recall = recall_by_loop(run)
-    return Value(float(after_last_visits(run, recall).mean()), facts_probed(run))
+    recall = reading.recall_by_loop(run)
+    return Value(float(reading.after_last_visits(run, recall).mean()), reading.facts_probed(run))

@@ -12,16 +12,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    Missing,
-    loop_visits,
-    loops_end,
-    once_per_run,
-    questions,
-    rival_loops,
-    since_visit,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -30,11 +21,11 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def _inside(run: RunRecord) -> pd.DataFrame:
     """Return the facts asked inside visits, before the memory block, with the visited loop as `current`."""
-    visits = loop_visits(run)
-    rows = questions(run, "inside")
+    visits = reading.loop_visits(run)
+    rows = reading.questions(run, "inside")
     position = visits["start"].to_numpy().searchsorted(rows["step"].to_numpy(), side="right") - 1
     return rows.assign(
         current=visits["loop"].to_numpy()[position],
@@ -62,9 +53,9 @@ def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
     where it holds no fact of equal age.
     """
     other = shuffled()
-    own = since_visit(run, _inside(run))
+    own = reading.since_visit(run, _inside(run))
     own = own[own["current"] == own["task_label"]]
-    elsewhere = since_visit(other, _inside(other))
+    elsewhere = reading.since_visit(other, _inside(other))
     elsewhere = elsewhere[elsewhere["current"] != elsewhere["task_label"]]
     differences = []
     for seen, rows in own.groupby("seen"):
@@ -86,14 +77,14 @@ def cued(run: RunRecord, cue: str) -> Value:
     Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when
     the cue helps the memory itself and not just the format.
     """
-    end, gains, facts = loops_end(run), [], 0
+    end, gains, facts = reading.loops_end(run), [], 0
     for twins in (False, True):
         recall = []
         for asked in (cue, "none"):
-            rows = questions(run, "ladder", cue=asked, twins=twins)
-            rows = rows[rows["step"] == end]
-            if rows.empty:
-                raise Missing(f"cue {asked!r} was not asked at the end of the loops")
+            rows = reading.questions(run, "ladder", cue=asked, twins=twins)
+            rows = reading.some(
+                rows[rows["step"] == end], f"cue {asked!r} was not asked at the end of the loops"
+            )
             recall.append(float(rows["correct"].mean()))
             facts = facts or int(rows["fact"].nunique())
         gains.append(recall[0] - recall[1])
@@ -110,15 +101,16 @@ metric.measure("loop_contrast.cued_other", "fraction", "none", "gain of another 
 
 def _answered(run: RunRecord) -> pd.DataFrame:
     """Return inside rows from the second cycle on, with the loop whose answer was given, where loops compete."""
-    rows, loop_of = _inside(run), rival_loops(run)
+    rows, loop_of = _inside(run), reading.rival_loops(run)
     rows = rows[(rows["cycle"] >= 1) & rows["choice"].notna()]
     loops = [
         loop_of.get(names[int(choice)]) for names, choice in zip(rows["choices"], rows["choice"], strict=True)
     ]
     rows = rows.assign(given=pd.array(loops, dtype="Int64"))
-    rows = rows[rows["given"].notna()]
-    if rows.empty:
-        raise Missing("the choices of the probes are not the loops' answers: not the variant 'conflict'")
+    rows = reading.some(
+        rows[rows["given"].notna()],
+        "the choices of the probes are not the loops' answers: not the variant 'conflict'",
+    )
     return rows
 
 

@@ -24,8 +24,7 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import Metric, Value
-from seqmem.reading import Missing
+from seqmem import Metric, Missing, Value
 from seqmem_plugins.metrics._windows import Changes, Contrast, Region, changes_of
 
 seqmem_api = ">=1,<2"

@@ -16,18 +16,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    Missing,
-    at_step,
-    first_exposures,
-    first_run,
-    loop_visits,
-    loops_of,
-    own_statements,
-    questions,
-    recall_by_loop,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -42,7 +31,7 @@ CRITERION = 2
 
 
 def _added(run: RunRecord) -> list[int]:
-    visited = set(loop_visits(run)["loop"])
+    visited = set(reading.loop_visits(run)["loop"])
     loops = [loop for loop in run.design.added_loops if loop in visited]
     if not loops:
         raise Missing("no loop was added after the others had run")
@@ -51,14 +40,12 @@ def _added(run: RunRecord) -> list[int]:
 
 def _exposures_needed(run: RunRecord) -> pd.Series:
     """Return the exposures before the right answers that make up the criterion, by added fact; infinite without."""
-    rows = questions(run, None)
-    rows = rows[rows["task_label"].isin(_added(run))]
-    if rows.empty:
-        raise Missing("no fact of the added loop was probed")
-    rows = rows[rows["step"] >= rows["fact"].map(first_exposures(run))]
+    rows = reading.questions(run, None)
+    rows = reading.some(rows[rows["task_label"].isin(_added(run))], "no fact of the added loop was probed")
+    rows = rows[rows["step"] >= rows["fact"].map(reading.first_exposures(run))]
     # one answer a step: several schedules may ask the same question there
     right = rows.groupby(["fact", "step"])["correct"].all()
-    stated = own_statements(run)
+    stated = reading.own_statements(run)
     counts = {}
     for fact, asked in right.groupby("fact"):
         steps = asked.index.get_level_values("step")
@@ -67,7 +54,7 @@ def _exposures_needed(run: RunRecord) -> pd.Series:
                 f"after its first training the added fact {fact!r} was asked {len(steps)} time(s), {CRITERION} "
                 "are needed: give the stream a rest, or the added loop more visits"
             )
-        first = first_run(asked.to_numpy(dtype=bool), CRITERION)
+        first = reading.first_run(asked.to_numpy(dtype=bool), CRITERION)
         counts[fact] = np.inf
         if first is not None:
             before = (stated["fact"] == fact) & (stated["step"] <= steps[first])
@@ -112,14 +99,14 @@ def cost_to_others(run: RunRecord) -> Value:
     Unit: fraction; range -1 to 1; lower is better.
     """
     added = _added(run)
-    recall = recall_by_loop(run)
-    others = [loop for loop in loops_of(recall) if loop not in added]
+    recall = reading.recall_by_loop(run)
+    others = [loop for loop in reading.loops_of(recall) if loop not in added]
     if not others:
         raise Missing("no fact of the other loops was probed")
-    visits = loop_visits(run)
+    visits = reading.loop_visits(run)
     drops = [
-        float((at_step(recall, int(start)) - at_step(recall, int(end)))[others].mean())
+        float((reading.at_step(recall, int(start)) - reading.at_step(recall, int(end)))[others].mean())
         for start, end in visits.loc[visits["loop"].isin(added), ["start", "end"]].to_numpy()
     ]
-    rows = questions(run)
+    rows = reading.questions(run)
     return Value(float(np.mean(drops)), int(rows.loc[rows["task_label"].isin(others), "fact"].nunique()))

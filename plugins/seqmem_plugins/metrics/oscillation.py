@@ -33,16 +33,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    Missing,
-    loops_end,
-    once_per_run,
-    questions,
-    rest_steps,
-    stream_exposures,
-    trained_in_rest,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 from seqmem_plugins.metrics._spectrum import Fits, Spectrum, null
 
 seqmem_api = ">=1,<2"
@@ -58,26 +49,28 @@ _FLAT = 1e-9
 """A curve whose residual is smaller than this, in nats, has no noise to compare with."""
 
 
-@once_per_run
+@reading.once_per_run
 def _left_alone(run: RunRecord) -> pd.DataFrame:
     """Return the even answers of the facts that are trained, but not during the rest."""
-    rows = questions(run, "even")
-    rows = rows[rows["fact"].isin(stream_exposures(run)["fact"].unique())]
-    kept: pd.DataFrame = rows[~rows["fact"].isin(trained_in_rest(run))]
-    if kept.empty:
-        raise Missing("every fact is trained again during the rest: none is left to itself")
+    rows = reading.questions(run, "even")
+    rows = rows[rows["fact"].isin(reading.stream_exposures(run)["fact"].unique())]
+    kept = reading.some(
+        rows[~rows["fact"].isin(reading.trained_in_rest(run))],
+        "every fact is trained again during the rest: none is left to itself",
+    )
     return kept
 
 
-@once_per_run
+@reading.once_per_run
 def curves(run: RunRecord) -> pd.DataFrame:
     """Return mean log p(answer) / tokens of facts and of twins over the rest; index: steps since it began."""
-    rest_steps(run)
-    start, kept = loops_end(run), _left_alone(run)
-    twins = questions(run, "even", twins=True)
-    twins = twins[twins["twin_of"].isin(kept["fact"].unique())]
-    if twins.empty:
-        raise Missing("no twin was asked on the even schedule: there is nothing to compare with")
+    reading.rest_steps(run)
+    start, kept = reading.loops_end(run), _left_alone(run)
+    twins = reading.questions(run, "even", twins=True)
+    twins = reading.some(
+        twins[twins["twin_of"].isin(kept["fact"].unique())],
+        "no twin was asked on the even schedule: there is nothing to compare with",
+    )
     table = pd.DataFrame(
         {name: -rows.groupby("step")["loss"].mean() for name, rows in (("facts", kept), ("twins", twins))}
     ).dropna()

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Array, Missing, answers, first_exposures, loop_visits, once_per_run
+from seqmem import Metric, Missing, RunRecord, Value, reading
+from seqmem.reading import Array
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -51,8 +51,8 @@ class _Gap:
 
 def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]:
     """Return aligned loss curves by visit number; `widths` cuts them to the columns another run has."""
-    visits = loop_visits(run)
-    rows = answers(run, "boundary")
+    visits = reading.loop_visits(run)
+    rows = reading.answers(run, "boundary")
     rows = rows[rows["task_label"].notna()]
     losses = rows.pivot_table(index="step", columns="fact", values="loss", aggfunc="mean")
     curves = losses.to_numpy(dtype=float).T
@@ -61,7 +61,7 @@ def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]
     loops = rows.groupby("fact")["task_label"].first().loc[losses.columns].to_numpy(dtype=int)
     known = np.zeros(len(curves))
     if run.info["primary_relation"] != "general":
-        known = losses.columns.to_series().map(first_exposures(run)).to_numpy(dtype=float)
+        known = losses.columns.to_series().map(reading.first_exposures(run)).to_numpy(dtype=float)
     boundaries = losses.index.to_numpy()
     gaps = []
     for number in range(int(visits["visit"].max())):
@@ -146,7 +146,7 @@ def _peak_rises(losses: Array) -> Array:
     return np.asarray(rises[~np.isnan(rises)])
 
 
-@once_per_run
+@reading.once_per_run
 def _late(run: RunRecord) -> list[_Gap]:
     """Return the later half of the gaps: anticipation needs to have seen the order before."""
     gaps = _gaps(run)
@@ -175,7 +175,7 @@ def recovery(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
 
 
 @metric.measure("recovery.cyclic", "fraction", "none", "share recovered in the order as trained")
-@once_per_run
+@reading.once_per_run
 def in_cyclic_order(run: RunRecord) -> Value:
     """Return the recovered share in the order as trained.
 

@@ -22,8 +22,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing, stream_experiences
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 CRITERION = 0.5
 """Share of the facts that must be answered for a memory to count as learned."""
@@ -41,7 +40,7 @@ def _learning(run: RunRecord) -> pd.DataFrame:
     rows = run.asked(schedule="learning")
     if rows.empty:
         raise NotApplicable("no memory is trained again on a branch after the rest")
-    in_stream = rows["experience"].isin(stream_experiences(run)["experience"]).to_numpy()
+    in_stream = rows["experience"].isin(reading.stream_experiences(run)["experience"]).to_numpy()
     known = rows["fact"].isin(rows.loc[in_stream, "fact"]).to_numpy()
     time = np.where(in_stream, "first", np.where(known, "again", "new"))
     done = rows["after"] - rows.groupby("experience")["after"].transform("min")
@@ -67,9 +66,7 @@ seqmem_metric = metric.hook
 def curve(run: RunRecord, time: Time) -> pd.Series:
     """Return recall after every memory step, 0 included, mean over the loops trained then; index: steps."""
     rows = _learning(run)
-    rows = rows[rows["time"] == time]
-    if rows.empty:
-        raise Missing(f"{_SAID[time]} was not probed step by step")
+    rows = reading.some(rows[rows["time"] == time], f"{_SAID[time]} was not probed step by step")
     by_loop = rows.pivot_table(index="done", columns="task_label", values="correct", aggfunc="mean")
     return by_loop.dropna().mean(axis=1)
 

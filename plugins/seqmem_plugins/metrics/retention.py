@@ -25,16 +25,8 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    Array,
-    Missing,
-    loops_end,
-    questions,
-    rest_steps,
-    scheduled,
-    stream_end,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
+from seqmem.reading import Array
 from seqmem_plugins.metrics._half_life import fit_half_lives
 
 _MIN_POINTS = 6
@@ -53,7 +45,7 @@ class Rest:
     @cached_property
     def length(self) -> int:
         """Count the steps of the rest."""
-        return rest_steps(self.run)
+        return reading.rest_steps(self.run)
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -61,14 +53,15 @@ class Rest:
 
         NaN where a fact was not asked. From the schedules ``boundary`` (both ends of the rest) and ``log``.
         """
-        start, end = loops_end(self.run), loops_end(self.run) + self.length
-        rows = questions(self.run, None)
+        start, end = reading.loops_end(self.run), reading.loops_end(self.run) + self.length
+        rows = reading.questions(self.run, None)
         trained = self.run.exposures["fact"].unique()  # some facts are asked and never injected
         rows = rows[(rows["step"] >= start) & (rows["step"] <= end) & rows["fact"].isin(trained)]
-        edge = scheduled(rows, "boundary") & rows["step"].isin([start, end])
-        rows = rows[scheduled(rows, "log") | edge].drop_duplicates(["step", "probe"])
-        if rows.empty:
-            raise Missing("no fact that was trained is asked in the rest")
+        edge = reading.scheduled(rows, "boundary") & rows["step"].isin([start, end])
+        rows = reading.some(
+            rows[reading.scheduled(rows, "log") | edge].drop_duplicates(["step", "probe"]),
+            "no fact that was trained is asked in the rest",
+        )
         table = rows.groupby(["fact", "step"])["correct"].mean().unstack()
         return table.set_axis(table.columns.to_numpy() - start, axis=1)
 
@@ -130,7 +123,7 @@ def retention(rest: Rest) -> Value:
     Unit: fraction; range 0 to 1; higher is better.
     """
     if rest.length not in rest.curve.index:
-        raise Missing(f"no boundary probe at step {stream_end(rest.run)}")
+        raise Missing(f"no boundary probe at step {reading.stream_end(rest.run)}")
     return Value(float(rest.curve[rest.length]), rest.facts)
 
 
@@ -167,8 +160,8 @@ def half_life(rest: Rest) -> Value:
 def half_life_bound(rest: Rest, share: float) -> Value:
     """Return an end of the 95 % bootstrap interval of the run's half-life.
 
-    Percentiles over resampled facts (Efron & Tibshirani 1993). Over the facts asked at every step; None with fewer than two. It says how well this run's facts tell this run's
-    half-life; how seeds differ is what the table's interval says.
+    Percentiles over resamples of the facts asked at every step (Efron & Tibshirani 1993); None with fewer than two.
+    It says how well this run's facts tell this run's half-life; how seeds differ is what the table's interval says.
     Unit: log10 steps, cut at the rest as the half-life is.
     """
     return Value(float(np.quantile(rest.resampled, share)), len(rest.throughout))

@@ -11,8 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing, loops_end
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 
 def _sampled(run: RunRecord) -> RunRecord:
@@ -40,11 +39,12 @@ def sampled_recall(run: RunRecord, n: int | None = None, *, twins: bool = False)
     samples = run.design.samples if n is None else n
     if samples is None:
         raise Missing("the scenario states no number of samples")
-    step = loops_end(run)
+    step = reading.loops_end(run)
     rows = run.asked(schedule="boundary", twins=twins)
-    rows = rows[(rows["step"] == step) & rows["sampled"].notna()]
-    if rows.empty:
-        raise Missing(f"no {'twin' if twins else 'fact'} was asked with sampling at step {step}")
+    rows = reading.some(
+        rows[(rows["step"] == step) & rows["sampled"].notna()],
+        f"no {'twin' if twins else 'fact'} was asked with sampling at step {step}",
+    )
     p = rows["sampled"].to_numpy(dtype=float)
     # for p near 0, 1 - p loses digits that log1p keeps
     with np.errstate(divide="ignore"):

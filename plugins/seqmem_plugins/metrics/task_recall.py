@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import ANSWER, Missing, at_step, loops_end, once_per_run
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 
 def told_tasks(run: RunRecord) -> RunRecord:
@@ -33,7 +32,7 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def recall_by_task(run: RunRecord, *, known: bool) -> pd.DataFrame:
     """Return the share of each task's trained facts answered rightly; rows are steps of boundaries, columns tasks."""
     rows = boundaries(run, known)
@@ -41,10 +40,10 @@ def recall_by_task(run: RunRecord, *, known: bool) -> pd.DataFrame:
     return table.rename(columns=int)
 
 
-@once_per_run
+@reading.once_per_run
 def boundaries(run: RunRecord, known: bool) -> pd.DataFrame:
     """Return the answers about facts of tasks at boundaries, with the task known or inferred."""
-    rows = run.asked(schedule="boundary", task_known=known, columns=ANSWER)
+    rows = run.asked(schedule="boundary", task_known=known, columns=reading.ANSWER)
     rows = rows[rows["task_label"].notna()]
     if rows.empty:
         how = "known" if known else "inferred"
@@ -59,9 +58,10 @@ def _facts(run: RunRecord) -> int:
 def task_ends(run: RunRecord) -> dict[int, int]:
     """Return the steps done when each task's own training ended, by task."""
     table = run.experiences
-    own = table[(table["phase"] == "task") & table["task_label"].notna()]
-    if own.empty:
-        raise Missing("no task is trained on its own in this stream")
+    own = reading.some(
+        table[(table["phase"] == "task") & table["task_label"].notna()],
+        "no task is trained on its own in this stream",
+    )
     ends = (own["first_step"] + own["steps"]).groupby(own["task_label"].astype(int)).max()
     return {int(task): int(end) for task, end in zip(ends.index, ends, strict=True)}
 
@@ -82,7 +82,9 @@ def at_end(run: RunRecord, *, known: bool = False) -> Value:
 
     Unit: fraction; range 0 to 1; higher is better.
     """
-    return Value(float(at_step(recall_by_task(run, known=known), loops_end(run)).mean()), _facts(run))
+    return Value(
+        float(reading.at_step(recall_by_task(run, known=known), reading.loops_end(run)).mean()), _facts(run)
+    )
 
 
 metric.measure("task_recall.known", "fraction", "higher", "the same with the task known", margin=0.05)(
@@ -110,7 +112,7 @@ def learned(run: RunRecord, *, known: bool = False) -> Value:
     Unit: fraction; range 0 to 1; higher is better.
     """
     recall = recall_by_task(run, known=known)
-    own = [at_step(recall, end)[task] for task, end in task_ends(run).items()]
+    own = [reading.at_step(recall, end)[task] for task, end in task_ends(run).items()]
     return Value(float(np.mean(own)), _facts(run))
 
 

@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Missing, loops_end
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -40,17 +39,19 @@ def at_end(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
     if not (run.items["group"] == "turn").any():
         raise NotApplicable("no turn of a conversation is asked for")
     table = run.experiences
-    blocks = table[(table["phase"] == "inject") & table["task_label"].notna()]
-    if blocks.empty:
-        raise Missing("no conversation is trained on its own in this stream")
+    blocks = reading.some(
+        table[(table["phase"] == "inject") & table["task_label"].notna()],
+        "no conversation is trained on its own in this stream",
+    )
     end_of = (blocks["first_step"] + blocks["steps"]).groupby(blocks["task_label"].astype(int)).max()
     rows = run.asked(schedule="boundary", twins=twins)
     rows = rows[rows["group"] == "turn"]
     rows = rows.assign(score=rows["logprob"] / rows["tokens"], end=rows["task_label"].map(end_of))
     before = rows[rows["step"] == 0].set_index("probe")["score"]
-    rows = rows[rows["step"] == rows["end"]].drop_duplicates("probe")
-    if rows.empty:
-        raise Missing("no conversation was asked about when it ended")
+    rows = reading.some(
+        rows[rows["step"] == rows["end"]].drop_duplicates("probe"),
+        "no conversation was asked about when it ended",
+    )
     return rows.assign(gain=rows["score"] - rows["probe"].map(before))
 
 
@@ -61,14 +62,13 @@ def by_turn(run: RunRecord, column: str, *, twins: bool = False) -> pd.Series:
 
 def gain_by_turn(run: RunRecord) -> pd.Series:
     """Return the gain of trained facts minus that of their never-trained twins by turns back, nats per token."""
-    twins = at_end(run, twins=True)
-    if twins.empty:
-        raise Missing("no twin was asked when its conversation ended")
+    twins = reading.some(at_end(run, twins=True), "no twin was asked when its conversation ended")
     facts = at_end(run)
     over_twin = facts["gain"] - facts["fact"].map(twins.set_index("twin_of")["gain"])
-    by_turn = over_twin.groupby(facts["position"]).mean().dropna().rename(index=int)
-    if by_turn.empty:
-        raise Missing("turns were not asked before training")
+    by_turn = reading.some(
+        over_twin.groupby(facts["position"]).mean().dropna().rename(index=int),
+        "turns were not asked before training",
+    )
     return by_turn
 
 
@@ -124,9 +124,10 @@ def read(run: RunRecord, *, twins: bool = False) -> Value:
     Unit: fraction; range 0 to 1. The twins' is reading alone.
     """
     rows = run.asked(schedule="ladder", twins=twins, context=None)
-    rows = rows[(rows["group"] == "turn") & (rows["context"] > 0) & (rows["step"] == loops_end(run))]
-    if rows.empty:
-        raise Missing("no turn was asked for with the dialogue in front when the conversations were done")
+    rows = reading.some(
+        rows[(rows["group"] == "turn") & (rows["context"] > 0) & (rows["step"] == reading.loops_end(run))],
+        "no turn was asked for with the dialogue in front when the conversations were done",
+    )
     return Value(float(rows["correct"].mean()), int(rows["fact"].nunique()))
 
 

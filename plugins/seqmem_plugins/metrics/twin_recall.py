@@ -6,8 +6,7 @@ facts is no evidence of memory.
 
 from __future__ import annotations
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import Missing, loops_end, questions
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric("twin_recall", version="1", summary="recall of never-trained twins: the leak control")
@@ -20,8 +19,8 @@ def twin_recall(run: RunRecord) -> Value:
 
     Unit: fraction; range 0 to 1; lower is better. None where twins were not asked.
     """
-    rows = questions(run, twins=True)
-    rows = rows[rows["step"] == loops_end(run)]
-    if rows.empty:
-        raise Missing("twins were not asked at the end of the loops")
+    rows = reading.questions(run, twins=True)
+    rows = reading.some(
+        rows[rows["step"] == reading.loops_end(run)], "twins were not asked at the end of the loops"
+    )
     return Value(float(rows["correct"].mean()), int(rows["fact"].nunique()))

@@ -18,8 +18,8 @@ from functools import partial
 
 import numpy as np
 
-from seqmem import LOOP_PHASES, Metric, NotApplicable, RunRecord, Value
-from seqmem.reading import Array, Missing
+from seqmem import LOOP_PHASES, Metric, Missing, NotApplicable, RunRecord, Value, reading
+from seqmem.reading import Array
 
 STRATEGY = "cosine_steer"
 
@@ -47,9 +47,10 @@ def values(run: RunRecord, name: str) -> Array:
     Raises:
         Missing: no step has it.
     """
-    rows = run.measured[run.measured["name"] == f"{STRATEGY}.{name}"]
-    if rows.empty:
-        raise Missing("no step of a loop was trained when another loop had a mean to be held against")
+    rows = reading.some(
+        run.measured[run.measured["name"] == f"{STRATEGY}.{name}"],
+        "no step of a loop was trained when another loop had a mean to be held against",
+    )
     return rows["value"].to_numpy(dtype=float)
 
 

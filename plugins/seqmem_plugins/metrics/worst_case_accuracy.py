@@ -14,20 +14,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seqmem import Metric, RunRecord, Value
-from seqmem.reading import (
-    after_last_visits,
-    all_visited,
-    at_step,
-    earlier_loops,
-    facts_probed,
-    loop_visits,
-    loops_of,
-    once_per_run,
-    questions,
-    recall_by_loop,
-    stream_end,
-)
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
@@ -41,19 +28,19 @@ seqmem_metric = metric.hook
 
 def recall_by_probe(run: RunRecord) -> pd.DataFrame:
     """Return recall by step and loop at every probe that asks all of the loop's facts; NaN where it does not."""
-    rows = questions(run, None).drop_duplicates(["fact", "step"])
+    rows = reading.questions(run, None).drop_duplicates(["fact", "step"])
     asked = rows.groupby(["step", "task_label"])["correct"].agg(["mean", "size"])
     whole = asked["size"] == asked.groupby("task_label")["size"].transform("max")
     return asked.loc[whole, "mean"].unstack("task_label").rename(columns=int)
 
 
-@once_per_run
+@reading.once_per_run
 def lowest(run: RunRecord) -> pd.Series:
     """Return the lowest recall of each loop that was followed by other training, from its last visit's end on."""
     recall = recall_by_probe(run)
-    ends = loop_visits(run).groupby("loop")["end"].max()
-    loops = earlier_loops(run, recall)
-    all_visited(recall, ends)
+    ends = reading.loop_visits(run).groupby("loop")["end"].max()
+    loops = reading.earlier_loops(run, recall)
+    reading.all_visited(recall, ends)
     return pd.Series({loop: recall.loc[recall.index >= ends[loop], loop].min() for loop in loops})
 
 
@@ -72,11 +59,11 @@ def worst_case_accuracy(run: RunRecord) -> Value:
     higher is better. None as `worst_case_accuracy.minimum`.
     """
     low = lowest(run)
-    recall = recall_by_loop(run)
-    after_last_visits(run, recall)  # every loop is visited
-    current = [loop for loop in loops_of(recall) if loop not in low.index]
-    final = at_step(recall, stream_end(run))
-    return Value(float(np.mean([*low, *(final[loop] for loop in current)])), facts_probed(run))
+    recall = reading.recall_by_loop(run)
+    reading.after_last_visits(run, recall)  # every loop is visited
+    current = [loop for loop in reading.loops_of(recall) if loop not in low.index]
+    final = reading.at_step(recall, reading.stream_end(run))
+    return Value(float(np.mean([*low, *(final[loop] for loop in current)])), reading.facts_probed(run))
 
 
 @metric.measure(
@@ -92,4 +79,4 @@ def minimum_accuracy(run: RunRecord) -> Value:
     t_j is the end of loop j's last visit, n every probe from then on. Unit: fraction; range 0 to 1; higher is
     better. None where no loop is visited on its own or none was followed by other training.
     """
-    return Value(float(lowest(run).mean()), facts_probed(run))
+    return Value(float(lowest(run).mean()), reading.facts_probed(run))

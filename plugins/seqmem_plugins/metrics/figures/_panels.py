@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqmem import Row, RunRecord, clean, mean_band
-from seqmem.reading import by_seed
+from seqmem import Row, RunRecord, clean, mean_band, reading
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,7 +24,7 @@ _LETTERS_PER_INCH = 12
 
 def complete(rows: Sequence[Row], read: Callable[[RunRecord], object]) -> list[Row]:
     """Return the rows of whose runs each can be read."""
-    return [row for row in rows if len(by_seed(row.runs, read)) == len(row.runs)]
+    return [row for row in rows if len(reading.by_seed(row.runs, read)) == len(row.runs)]
 
 
 def line(

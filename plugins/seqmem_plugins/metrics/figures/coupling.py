@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Row, clean
-from seqmem.reading import loops_end, stream_end
+from seqmem import COLOURS, Row, clean, reading
 from seqmem_plugins.metrics.coupling import accuracy, answers_in_context
 from seqmem_plugins.metrics.figures._panels import GRID, MAX_ROWS, complete, finish, line
 
@@ -22,8 +21,12 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axis, row in zip(axes, shown, strict=True):
         runs = list(row.runs.values())
-        times = [(0, "before training"), (loops_end(runs[0]), "when training was done")]
-        times += [(stream_end(runs[0]), "at the end")] if stream_end(runs[0]) > times[-1][0] else []
+        times = [(0, "before training"), (reading.loops_end(runs[0]), "when training was done")]
+        times += (
+            [(reading.stream_end(runs[0]), "at the end")]
+            if reading.stream_end(runs[0]) > times[-1][0]
+            else []
+        )
         for colour, (step, when) in zip(COLOURS, times, strict=False):
             for twins, style in ((False, "-"), (True, "--")):
                 tables = {run.seed: accuracy(run, twins=twins) for run in runs}

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Row, RunRecord, clean
-from seqmem.reading import Missing, by_seed, injections
+from seqmem import COLOURS, Missing, Row, RunRecord, clean, reading
 from seqmem_plugins.metrics._retained import MAIN, kept, retained
 from seqmem_plugins.metrics.decay import fit, until_lost
 from seqmem_plugins.metrics.figures._panels import MAX_ROWS, finish, line, log_steps
@@ -39,9 +38,10 @@ def _drawn(run: RunRecord, group: str) -> _Drawn:
 
 def _by_group(row: Row) -> dict[str, Mapping[int, _Drawn]]:
     """Return what each seed has, by group."""
-    groups = {one.group for found in by_seed(row.runs, injections).values() for one in found}
+    groups = {one.group for found in reading.by_seed(row.runs, reading.injections).values() for one in found}
     drawn = {
-        group: by_seed(row.runs, lambda run, group=group: _drawn(run, group)) for group in sorted(groups)
+        group: reading.by_seed(row.runs, lambda run, group=group: _drawn(run, group))
+        for group in sorted(groups)
     }
     return {group: found for group, found in drawn.items() if found}
 

@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Row, RunRecord, clean
-from seqmem.reading import loops_end, stream_answers, stream_end
+from seqmem import COLOURS, Row, RunRecord, clean, reading
 from seqmem_plugins.metrics.distance_decay import RUNGS, on_ladder, recall, with_age
 from seqmem_plugins.metrics.figures._panels import CONTROL, GRID, MAX_ROWS, complete, finish, line
 
@@ -27,7 +26,7 @@ def curve(run: RunRecord, relation: str, by: str, *, twins: bool) -> pd.Series:
     bins of fewer than `MIN_FACTS` facts are left out.
     """
     rows = with_age(
-        run, stream_answers(run, relation=relation, twins=twins).drop_duplicates(["step", "probe"])
+        run, reading.stream_answers(run, relation=relation, twins=twins).drop_duplicates(["step", "probe"])
     )
     rows = rows[rows["age"].notna()]
     bins = np.where(rows["age"] > 0, np.floor(np.log2(np.maximum(rows["age"], 1))) + 1, np.sign(rows["age"]))
@@ -79,7 +78,12 @@ def _draw_curves(axis: Axes, runs: Sequence[RunRecord], by: str) -> None:
     if by == "step":
         axis.set_xlabel("optimizer steps (facts trained by then)")
         axis.axvspan(
-            loops_end(runs[0]), stream_end(runs[0]), color="#999999", alpha=0.15, linewidth=0, label="rest"
+            reading.loops_end(runs[0]),
+            reading.stream_end(runs[0]),
+            color="#999999",
+            alpha=0.15,
+            linewidth=0,
+            label="rest",
         )
         return
     last = int(max((np.max(plot.get_xdata()) for plot in axis.lines), default=0))

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Relation, Row, RunRecord, clean
-from seqmem.reading import answer_curves, by_seed, first_injection, injections, injections_by_group
+from seqmem import COLOURS, Relation, Row, RunRecord, clean, reading
 from seqmem_plugins.metrics._retained import MAIN
 from seqmem_plugins.metrics.figures._panels import CONTROL, MAX_ROWS, finish, line
 
@@ -18,19 +17,19 @@ NEVER = "never trained"
 
 def course(run: RunRecord, relation: Relation) -> Mapping[str, pd.Series]:
     """Return mean l(t) - l(t_1) per group of injected facts and of never-trained items, by step (nats per token)."""
-    curves = answer_curves(run, relation)
+    curves = reading.answer_curves(run, relation)
     found = {
         group: curves.mean(curves.of({one.fact for one in own}), since=min(one.start for one in own))
-        for group, own in injections_by_group(run).items()
+        for group, own in reading.injections_by_group(run).items()
     }
-    found[NEVER] = curves.mean(curves.control, since=first_injection(run))
+    found[NEVER] = curves.mean(curves.control, since=reading.first_injection(run))
     return {group: change for group, change in found.items() if not change.empty}
 
 
 def draw(rows: Sequence[Row]) -> Figure | None:
     """Draw a line per group and a panel per rung: one row of panels per table row."""
     courses = {
-        (row.label, rung): by_seed(row.runs, lambda run, rung=rung: course(run, rung))
+        (row.label, rung): reading.by_seed(row.runs, lambda run, rung=rung: course(run, rung))
         for row in rows
         for rung in RUNGS
     }
@@ -42,7 +41,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     figure = Figure(figsize=(2.4 + 3.2 * len(rungs), 1.3 + 2.4 * height), layout="constrained")
     panels = figure.subplots(height, len(rungs), sharex=True, sharey=True, squeeze=False)
     for row, axes in zip(shown, panels, strict=False):
-        starts = {one.start for one in injections(row.runs[min(courses[row.label, MAIN])])}
+        starts = {one.start for one in reading.injections(row.runs[min(courses[row.label, MAIN])])}
         for rung, axis in zip(rungs, axes, strict=True):
             by_group: dict[str, dict[int, pd.Series]] = {}
             for seed, found in courses[row.label, rung].items():

@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqmem import Row, RunRecord, clean
-from seqmem.reading import by_seed
+from seqmem import Row, RunRecord, clean, reading
 from seqmem_plugins.metrics._trials import limit, restricted_mean, trials
 from seqmem_plugins.metrics.exposures_to_criterion import asked_after_exposures
 from seqmem_plugins.metrics.figures._panels import facts, seeds, settings
@@ -52,7 +51,7 @@ class Cell:
 
 def cell_of(row: Row) -> Cell | None:
     """Return the row's cell; None where it has no run that measures exposures."""
-    runs = by_seed(row.runs, asked_after_exposures)
+    runs = reading.by_seed(row.runs, asked_after_exposures)
     if not runs:
         return None
     found = {seed: trials(run) for seed, run in runs.items()}

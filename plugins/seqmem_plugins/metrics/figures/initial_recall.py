@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Relation, Row, RunRecord
-from seqmem.reading import by_seed
+from seqmem import COLOURS, Relation, Row, RunRecord, reading
 from seqmem_plugins.metrics.figures._panels import MAX_ROWS, finish, line, log_steps
 from seqmem_plugins.metrics.initial_recall import answers_since
 
@@ -23,7 +22,7 @@ def by_doubling(run: RunRecord, relation: Relation | None, *, twins: bool) -> pd
 
 
 def _recall(row: Row, relation: Relation | None, *, twins: bool) -> Mapping[int, pd.Series]:
-    return by_seed(row.runs, lambda run: by_doubling(run, relation, twins=twins))
+    return reading.by_seed(row.runs, lambda run: by_doubling(run, relation, twins=twins))
 
 
 def draw(rows: Sequence[Row]) -> Figure | None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Row, RunRecord, clean
-from seqmem.reading import by_seed
+from seqmem import COLOURS, Row, RunRecord, clean, reading
 from seqmem_plugins.metrics.figures._panels import CONTROL, MAX_ROWS, finish, line
 from seqmem_plugins.metrics.interference import Groups
 
@@ -33,7 +32,7 @@ def _read(run: RunRecord) -> tuple[Groups, Mapping[str, pd.Series]]:
 
 def draw(rows: Sequence[Row]) -> Figure | None:
     """Draw the answer loss of each group, with the arrivals of the later groups marked."""
-    found = {row.label: by_seed(row.runs, _read) for row in rows}
+    found = {row.label: reading.by_seed(row.runs, _read) for row in rows}
     shown = [row for row in rows if found[row.label]]
     if not shown:
         return None

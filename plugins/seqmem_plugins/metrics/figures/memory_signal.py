@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from seqmem import COLOURS, Row, clean, mean_band
-from seqmem.reading import Array, by_seed
+from seqmem import COLOURS, Row, clean, mean_band, reading
+from seqmem.reading import Array
 from seqmem_plugins.metrics._windows import LEVEL, Changes, changes_of
 from seqmem_plugins.metrics.figures._panels import facts, seeds, title
 
@@ -58,7 +58,7 @@ def _drawable(rows: Sequence[Row]) -> dict[str, list[Changes]]:
     drawn: dict[str, list[Changes]] = {}
     shown: tuple[Any, ...] | None = None
     for row in rows:
-        runs = list(by_seed(row.runs, changes_of).values())
+        runs = list(reading.by_seed(row.runs, changes_of).values())
         if len(runs) < len(row.runs) or not runs:
             continue
         layout = (runs[0].windows, runs[0].scored, runs[0].zone)

@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqmem import COLOURS, Row, RunRecord, clean, mean_band
-from seqmem.reading import Missing, by_seed, loops_end, questions, stream_end
+from seqmem import COLOURS, Missing, Row, RunRecord, clean, mean_band, reading
 from seqmem_plugins.metrics.figures._panels import CONTROL, GRID, finish, line, settings
 from seqmem_plugins.metrics.update_cosine import STRATEGY, target
 
@@ -24,8 +23,8 @@ def outcomes(run: RunRecord) -> pd.DataFrame:
     Raises:
         Missing: facts are not asked there.
     """
-    asked = questions(run)
-    steps = dict.fromkeys((loops_end(run), stream_end(run)))
+    asked = reading.questions(run)
+    steps = dict.fromkeys((reading.loops_end(run), reading.stream_end(run)))
     table = asked[asked["step"].isin(steps)].groupby("step")[list(PANELS)].mean()
     if len(table) < len(steps):
         raise Missing("facts are not asked at the end of the loops and of the stream")
@@ -78,7 +77,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
 
 def _outcomes(row: Row) -> dict[int, pd.DataFrame]:
     """Return the outcomes of a row's runs, by seed; empty where one was not asked."""
-    found = by_seed(row.runs, outcomes)
+    found = reading.by_seed(row.runs, outcomes)
     return found if len(found) == len(row.runs) else {}
 
 
