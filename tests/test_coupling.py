@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from seqmem import NotApplicable, Row, RunRecord, Value
+from seqmem.reading import Missing as CannotBeHad
 from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
-from seqmem_plugins.metrics.coupling import LEAST_ROOM, OWN_KEPT, kappa, seqmem_metric
-from seqmem_plugins.metrics.coupling import Missing as CannotBeHad
+from seqmem_plugins.metrics.coupling import MIN_ROOM, OWN_KEPT, kappa, seqmem_metric
 from seqmem_scenarios import sequential_sentences
 
 (SPEC,) = seqmem_metric()
@@ -109,7 +109,7 @@ def test_kappa_by_hand() -> None:
 
 
 def test_too_little_room_gives_no_number_with_the_reason() -> None:
-    assert kappa(0.05 + LEAST_ROOM, [0.0], 0.05) < 0.1
+    assert kappa(0.05 + MIN_ROOM, [0.0], 0.05) < 0.1
     with pytest.raises(CannotBeHad, match=r"accuracy is 0\.24 before training, under 0\.2 above chance"):
         kappa(0.24, [0.2], 0.05)
 

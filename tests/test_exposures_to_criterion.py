@@ -14,17 +14,11 @@ from helpers_records import Answer, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
 from seqmem.figures import draw_metric
+from seqmem.reading import first_run
 from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
-from seqmem_plugins.metrics.exposures_to_criterion import (
-    Trial,
-    cell_of,
-    draw,
-    first_run,
-    restricted_mean,
-    seqmem_metric,
-    survival,
-    trials,
-)
+from seqmem_plugins.metrics._trials import Trial, restricted_mean, survival, trials
+from seqmem_plugins.metrics.exposures_to_criterion import seqmem_metric
+from seqmem_plugins.metrics.figures.exposures_to_criterion import cell_of, draw
 
 (SPEC,) = seqmem_metric()
 NAME = "exposures_to_criterion"

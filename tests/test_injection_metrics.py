@@ -17,7 +17,8 @@ from helpers_records import Answer, Ask, Layout, write_record
 
 from seqmem import BuildContext, MetricSpec, NotApplicable, RunRecord, TextSource, Value
 from seqmem.leaderboard import Row
-from seqmem_plugins.metrics._injections import Injected, kept, retained
+from seqmem.reading import injections
+from seqmem_plugins.metrics._retained import kept, retained
 from seqmem_scenarios.fact_injection import FactInjectionOptions, build
 from seqmem_scenarios.world import background
 
@@ -293,10 +294,10 @@ def test_rehearsed_facts_are_not_injected_ones() -> None:
     assert {group: number(score("effectivity", run)[f"effectivity.{group}"]) for group in TRAINED} == (
         pytest.approx(RISE)
     )
-    injections = Injected(run).injections
-    assert [one.start for one in injections if one.fact == "duplicate-0"] == [0, 10, 20]
-    assert [one.start for one in injections if one.fact == "once-0"] == [0]
-    assert {one.until - one.start for one in injections} == {5}
+    seen = injections(run)
+    assert [one.start for one in seen if one.fact == "duplicate-0"] == [0, 10, 20]
+    assert [one.start for one in seen if one.fact == "once-0"] == [0]
+    assert {one.until - one.start for one in seen} == {5}
 
 
 def test_twins_are_controls_where_they_were_asked_beside_the_facts() -> None:
@@ -355,7 +356,7 @@ def test_exposures_in_a_row_have_windows_of_one_step() -> None:
     vars(run)["exposures"] = pd.DataFrame(
         {"step": [1, 2, 3, 4], "fact": "once-0", "count": 1, "rehearsed": 0}
     )
-    windows = [(one.start, one.until) for one in Injected(run).injections]
+    windows = [(one.start, one.until) for one in injections(run)]
     assert windows == [(0, 1), (1, 2), (2, 3), (3, 8)]
 
 
@@ -379,12 +380,12 @@ def test_facts_that_only_a_strategy_states_are_not_injected_whatever_the_schedul
         (31, "once-0", 1, 0),  # in the rest
     ]
     vars(run)["exposures"] = pd.DataFrame(rows, columns=["step", "fact", "count", "rehearsed"])
-    found = [(one.fact, one.start) for one in Injected(run).injections]
+    found = [(one.fact, one.start) for one in injections(run)]
     assert found == [("duplicate-0", 0), ("once-0", 20), ("once-0", 29), ("paraphrase-0", 10)]
 
 
 def test_retainability_has_a_point_for_every_doubling() -> None:
-    log_t, share = retained(kept(Injected(record(planted(RISE, a=0.2))), "verbatim", "duplicate"))
+    log_t, share = retained(kept(record(planted(RISE, a=0.2)), "verbatim", "duplicate"))
     # the last maximum is at step 22; asked are t = 1 to 8, 9 (boundary), 10, 12, 16, 24, 40, 72 and 136
     expected = [[1], [2, 3], [4, 5, 6, 7], [8, 9, 10, 12], [16, 24], [40], [72], [136]]
     assert log_t == pytest.approx([np.log10(times).mean() for times in expected])

@@ -15,7 +15,8 @@ from scipy import stats
 from seqmem import MetricSpec, NotApplicable, Row, RunRecord, Value
 from seqmem.figures import draw_metric
 from seqmem.record import FORMAT, ITEMS, TABLES, RecordWriter, write_json, write_table
-from seqmem_plugins.metrics.memory_signal import Changes, changes_of, seqmem_metric, signal, smallest
+from seqmem_plugins.metrics._windows import Changes, changes_of
+from seqmem_plugins.metrics.memory_signal import seqmem_metric, signal, smallest
 
 POSITIONS = 100
 WINDOWS = [(20, 30), (50, 60)]
@@ -306,8 +307,8 @@ def test_without_a_memory_the_signal_seldom_exceeds_the_smallest_one_and_its_int
         ("behind", ["behind", "ahead"]),
         ("ahead", ["behind", "ahead"]),
     ):
-        values = np.array([signal(run, region).value for run in runs])
-        least = np.array([smallest(run, *near).value for run in runs])
+        values = np.array([signal(run, (region,)).value for run in runs])
+        least = np.array([smallest(run, near).value for run in runs])
         assert stats.ttest_1samp(values, 0).pvalue > 0.01, region
         assert np.mean(np.abs(values) > least) <= 0.1
 
@@ -335,7 +336,7 @@ def test_one_window_beyond_its_smallest_signal_is_as_rare_as_stated() -> None:
 def test_a_signal_beyond_the_smallest_one_is_found_in_noise() -> None:
     for seed in range(20):
         changes = made(noisy(planted(0.4), seed))
-        found, least = signal(changes, "inside").value, smallest(changes, "inside").value
+        found, least = signal(changes).value, smallest(changes).value
         assert found is not None and least is not None
         assert found == pytest.approx(0.4, abs=0.15) and found > least
 

@@ -14,9 +14,10 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import MetricSpec, NotApplicable, RunRecord, Value
-from seqmem_plugins.metrics._curves import Missing, first_exposures, questions
-from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
-from seqmem_plugins.metrics.retention import Fits, fit_half_lives
+from seqmem.reading import Missing, first_exposures, questions
+from seqmem_plugins.metrics._decaying_noise import largest_rise
+from seqmem_plugins.metrics._half_life import Fits, fit_half_lives
+from seqmem_plugins.metrics.latent_revival import excess_rise
 
 NAMES = (
     "average_accuracy backward_transfer cost forgetting general_ability latent_revival learning_accuracy "

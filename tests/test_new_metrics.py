@@ -14,15 +14,15 @@ import pytest
 from scipy.signal import lfilter
 
 from seqmem import NotApplicable, RunRecord, Value
-from seqmem.record import FORMAT, ITEMS, TABLES, RecordWriter, write_json, write_table
-from seqmem_plugins.metrics._curves import (
+from seqmem.reading import (
     loop_visits,
     loops_end,
     stream_answers,
     stream_end,
     stream_exposures,
 )
-from seqmem_plugins.metrics.oscillation import Spectrum, null
+from seqmem.record import FORMAT, ITEMS, TABLES, RecordWriter, write_json, write_table
+from seqmem_plugins.metrics._spectrum import Spectrum, null
 from seqmem_plugins.metrics.relearning_savings import curve
 from seqmem_plugins.metrics.worst_case_accuracy import recall_by_probe
 

@@ -12,7 +12,8 @@ from helpers_records import Answer, write_record
 from seqmem import NotApplicable, Row, RunRecord, Value
 from seqmem.figures import draw_metric
 from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
-from seqmem_plugins.metrics.task_recall import draw, recall_by_task, routes, seqmem_metric, task_ends
+from seqmem_plugins.metrics.figures.task_recall import draw
+from seqmem_plugins.metrics.task_recall import recall_by_task, routes, seqmem_metric, task_ends
 
 (SPEC,) = seqmem_metric()
 

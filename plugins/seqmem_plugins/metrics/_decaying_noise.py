@@ -44,8 +44,7 @@ def decay(curves: Array) -> Array:
 def _roughness(curves: Array) -> Array:
     """Return (...), the noise scale per curve up to a factor: RMS of its smaller first differences.
 
-    A return and its end are the largest few differences of a curve, so they hardly touch it. A dozen
-    differences say little about one curve: each is drawn towards the median curve of its set.
+    A return and its end are the largest few differences of a curve, so they hardly touch it.
     """
     steps = np.diff(curves, axis=-1)
     steps = np.sort(np.abs(steps - np.median(steps, axis=-1, keepdims=True)), axis=-1)

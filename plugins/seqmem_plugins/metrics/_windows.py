@@ -146,8 +146,7 @@ class Changes:
         """Return controls with the window's own share of the shape that they have in common.
 
         The shape g(p) is the mean of the controls; the share of a snapshot is the least-squares slope of its far
-        positions on g. A control becomes c(p) + (share of the window - share of c) g(p). With noise in g shares
-        are a little too small, that is, the correction errs towards none.
+        positions on g. A control becomes c(p) + (share of the window - share of c) g(p).
         """
         shape = controls.mean(axis=0)
         size = float(np.nansum(shape[far] ** 2))

@@ -54,9 +54,9 @@ NATS = "nats/token"
 def effectivity(run: RunRecord, relation: Relation = MAIN, group: str | None = None) -> Value:
     """Return E = l(LAM) - l(t_i), mean over probes and injections, minus that of never-trained items.
 
-    Equation 2 of Chang et al. 2024. l is the log-probability of the answer, mean over its tokens; LAM is the step
-    of (t_i, t_i + local_window], counted from t_i, at which the mean over other facts of the same group, minus
-    other never-trained items, is highest. Unit: nats per token; any number, 0 without learning; higher is better.
+    Equation 2 of Chang et al. 2024. LAM is the step, counted from t_i, at which the mean over other facts of the same
+    group, minus other never-trained items, is highest. Unit: nats per token; any number, 0 without learning; higher
+    is better.
     """
     parts = rises(run, relation, group)
     return pooled(parts, [part.crossed() for part in parts])

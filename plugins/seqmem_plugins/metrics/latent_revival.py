@@ -100,13 +100,8 @@ def margins(run: RunRecord) -> Array:
 def excess_rise(curves: Array, random: np.random.Generator) -> Array:
     """Return the largest rise of each curve beyond the usual one, where it is remarkable; about 0 under the null.
 
-    Curves that rise must not set the noise they are measured against. The noise is read first off the curves
-    that rise least for their roughness, then off all that rise no more than such noise would make them.
-
-    Only rises above 98 % of a curve's own surrogates count, and what surrogates themselves have above that is taken
-    off. All rises together would be as wrong as the mean rise of the null is, and that is known to a few per cent
-    of itself only, which is as much as runs differ by. What a curve would have risen by without its return is what
-    the others rise by: its own never-rising fit is bent by the return.
+    What a curve would have risen by without its return is what the others rise by: its own never-rising fit is bent
+    by the return.
     """
     base = decay(curves)
 
@@ -139,11 +134,8 @@ def excess_rise(curves: Array, random: np.random.Generator) -> Array:
 def latent_revival(run: RunRecord) -> Value:
     """Return the mean over facts of the largest rise of the margin in the rest, beyond decay plus noise.
 
-    margin = log p(answer) - log p(best other choice). rise = max_{s<t} (y_t - y_s). Null per fact: the
-    isotonic (never rising) fit of its curve plus AR(1) noise, its phi and size read off the facts that do
-    not rise remarkably. A fact counts where its rise is above 98 % of a null with a third more noise, and with its
-    rise minus the mean rise of the facts that do not; what a null with a fifth more noise has there is taken off.
-    Facts trained during the rest do not count. Unit: nats; range: any number; zero or a little below without revival.
+    rise = max_{s<t} (y_t - y_s), y being log p(answer) - log p(best other choice). Facts trained during the rest do
+    not count. Unit: nats; range: any number; zero or a little below without revival.
     """
     curves = margins(run)
     return Value(float(excess_rise(curves, np.random.default_rng(0)).mean()), len(curves))

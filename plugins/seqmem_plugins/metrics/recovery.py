@@ -120,9 +120,7 @@ def _readings(gaps: list[_Gap]) -> tuple[float, float]:
 def _score(gaps: list[_Gap]) -> float:
     """Return the recovered share of one order.
 
-    A share of nothing is undefined, and a share of what may be nothing has no mean over seeds (its
-    denominator comes arbitrarily close to zero): such runs give no number, and the reason says what that
-    makes of the mean over the others.
+    A share of what may be nothing has no mean over seeds: its denominator comes arbitrarily close to zero.
     """
     if any(len(gap.losses) < _MIN_ITEMS for gap in gaps):
         raise Missing(f"fewer than {_MIN_ITEMS} items between two visits")
@@ -162,12 +160,9 @@ def recovery(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
     """Return R = share(cyclic) - share(shuffled), share = (max - pre) / (max - post) of the mean loss curve.
 
     Between two visits to an item's loop, `post` is its loss right after the first, `pre` right before the
-    second, `max` the loss where it is highest: the place found on a random half of the items, the loss
-    read on the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents,
-    -log p / tokens. Age counts visits, which are equally long. The later half of the visits counts. In
-    shuffled order items leave the curve at their next visit, and `pre` is read at the same age as in cyclic
-    order. None where either order shows no forgetting beyond three standard errors, so a mean over seeds is
-    one over seeds that forgot. Unit: fraction; at most 1 plus noise, 0 without anticipation.
+    second, `max` the loss where it is highest. Age counts visits, which are equally long. In shuffled order items
+    leave the curve at their next visit, and `pre` is read at the same age as in cyclic order. Unit: fraction; at most
+    1 plus noise, 0 without anticipation.
     """
     cyclic, control = in_cyclic_order(run), in_shuffled_order(run, shuffled)
     assert cyclic.value is not None and control.value is not None
