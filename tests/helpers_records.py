@@ -214,7 +214,7 @@ def write_record(
             "step": step,
             "experience": experience,
             "after": after,
-            "schedule": schedule,
+            "schedule": (schedule,),
             "tokens": tokens,
         }
         unknown = {"closed": [None] * n, "sampled": [None] * n, "said": [None] * n}
@@ -284,6 +284,10 @@ def write_record(
         "recipe": {"seed": seed},
         "status": "finished",
         "primary_relation": primary,
+        "design": {
+            "added_loops": [layout.loops] * layout.added_loop,
+            "choice_labels": {f"loop {k}": k for k in range(loops)} if layout.conflict else {},
+        },
         "extra_state_bytes": 300,
         "parameter_bytes": 100,
     }
