@@ -7,11 +7,14 @@ off by the twins, whose contexts hold never-trained sentences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
 from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
+
+Step = Callable[[RunRecord], int]
 
 MIN_ROOM = 0.2
 """Accuracy that the full context must give above chance: below, there is nothing to hand over."""
@@ -79,8 +82,12 @@ def kappa(before: float, after: Sequence[float], chance: float) -> float:
     return 1 - sum(max(0.0, before - a) for a in after) / len(after) / room
 
 
-def _coupled(run: RunRecord, step: int, *, twins: bool = False) -> tuple[float, int]:
-    """Return kappa at a step, of the trained facts or of their twins, and how many there are."""
+def coupled(run: RunRecord, at: Step = reading.loops_end, *, twins: bool = False) -> Value:
+    """Return kappa at a step, of the trained facts or of their twins.
+
+    Unit: fraction; range: at most 1; higher is better.
+    """
+    step = at(run)
     rows = reading.some(answers_in_context(run, twins=twins), "no twin was asked in context")
     table = accuracy(run, twins=twins)
     for needed, when in ((0, "before training"), (step, f"at step {step}")):
@@ -88,18 +95,13 @@ def _coupled(run: RunRecord, step: int, *, twins: bool = False) -> tuple[float, 
             raise Missing(f"contexts were not asked {when}")
     before, after = (table.loc[[at]].to_numpy(dtype=float)[0].tolist() for at in (0, step))
     value = kappa(before[-1], after, rows["chance"].to_numpy(dtype=float).mean())
-    return value, int(rows["fact"].nunique())
-
-
-def _net(run: RunRecord, step: int) -> Value:
-    value, facts = _coupled(run, step)
-    return Value(value - _coupled(run, step, twins=True)[0], facts)
+    return Value(value, int(rows["fact"].nunique()))
 
 
 @metric.measure(
     "coupling", "fraction", "higher", "kappa minus the twins' kappa when training was done", margin=0.05
 )
-def net(run: RunRecord) -> Value:
+def net(run: RunRecord, at: Step = reading.loops_end) -> Value:
     """Return kappa of the trained facts minus that of their twins, whose answers only the context can give.
 
     kappa_t = 1 - mean_c max(0, A_0(full) - A_t(c)) / (A_0(full) - chance), A being accuracy, c the context from full
@@ -107,31 +109,18 @@ def net(run: RunRecord) -> Value:
     fraction; range: about -1 to 1, 0 where training handed nothing over; higher is better. None where A_0(full) is
     less than .2 above chance: there is nothing to hand over.
     """
-    return _net(run, reading.loops_end(run))
+    facts, twins = coupled(run, at), coupled(run, at, twins=True)
+    assert facts.value is not None and twins.value is not None
+    return Value(facts.value - twins.value, facts.n_items)
 
 
-@metric.measure("coupling.end", "fraction", "higher", "the same at the end of the stream")
-def net_at_end(run: RunRecord) -> Value:
-    """Return the same at the end of the stream."""
-    return _net(run, reading.stream_end(run))
-
-
-@metric.measure("coupling.facts", "fraction", "higher", "kappa of the trained facts alone")
-def of_facts(run: RunRecord) -> Value:
-    """Return kappa of the trained facts when training was done.
-
-    Unit: fraction; range: at most 1; higher is better.
-    """
-    return Value(*_coupled(run, reading.loops_end(run)))
-
-
-@metric.measure("coupling.twins", "fraction", "none", "kappa of the twins: what the context gives")
-def of_twins(run: RunRecord) -> Value:
-    """Return kappa of the twins when training was done.
-
-    Unit: fraction; range: at most 1.
-    """
-    return Value(*_coupled(run, reading.loops_end(run), twins=True))
+metric.measure("coupling.end", "fraction", "higher", "the same at the end of the stream")(
+    partial(net, at=reading.stream_end)
+)
+metric.measure("coupling.facts", "fraction", "higher", "kappa of the trained facts alone")(coupled)
+metric.measure("coupling.twins", "fraction", "none", "kappa of the twins: what the context gives")(
+    partial(coupled, twins=True)
+)
 
 
 @metric.measure("coupling.own_kept", "fraction", "none", "share of contexts holding the asked sentence")

@@ -5,6 +5,9 @@ Loss on held-out background text, before and after. Above zero ability was lost;
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pandas as pd
 
 from seqmem import Metric, Missing, RunRecord, Value, reading
@@ -26,25 +29,20 @@ def _losses(run: RunRecord) -> pd.DataFrame:
 
 
 @metric.measure("general_ability", "nats/token", "lower", "held-out loss at the end minus at the start")
-def at_end(run: RunRecord) -> Value:
-    """Return L(T) - L(0), L = -sum log p / sum tokens over the same held-out documents.
+def change(run: RunRecord, at: Callable[[RunRecord], int] = reading.stream_end) -> Value:
+    """Return L(t) - L(0), L = -sum log p / sum tokens over the same held-out documents, t the end of the stream.
 
     `general_ability.loops` reads it when the loops are done, before the rest. Unit: nats per token; range: any
     number; lower is better, above zero the model lost general ability. None where no held-out document was probed.
     """
-    return _change(run, reading.stream_end(run))
-
-
-@metric.measure("general_ability.loops", "nats/token", "lower", "the same at the end of the loops")
-def after_loops(run: RunRecord) -> Value:
-    """Return the same at the end of the loops."""
-    return _change(run, reading.loops_end(run))
-
-
-def _change(run: RunRecord, step: int) -> Value:
-    table = _losses(run)
+    table, step = _losses(run), at(run)
     for needed in (0, step):
         if needed not in table.index:
             raise Missing(f"held-out documents were not probed at step {needed}")
     loss = -table["logprob"] / table["tokens"]
     return Value(float(loss.loc[step] - loss.loc[0]), int(table["documents"].loc[step]))
+
+
+metric.measure("general_ability.loops", "nats/token", "lower", "the same at the end of the loops")(
+    partial(change, at=reading.loops_end)
+)

@@ -136,7 +136,8 @@ def effect(changes: Changes) -> Value:
 def smallest(changes: Changes, regions: Sequence[Region] = ("inside",)) -> Value:
     """Return the mean over scored windows of the smallest signal that one window would have shown.
 
-    A signal below it may still be told from zero by the interval over seeds. Unit: nats per token; above 0; lower is better.
+    A signal below it may still be told from zero by the interval over seeds. Unit: nats per token; above 0; lower is
+    better.
     """
     found = _contrasts(changes, *regions)
     return _mean(found, [contrast.smallest for contrast in found])

@@ -8,6 +8,7 @@ much of that needs no memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -76,45 +77,46 @@ def _facts(run: RunRecord) -> int:
     return int(at_end(run)["fact"].nunique())
 
 
+def recall_by_turn(run: RunRecord) -> pd.Series:
+    """Return recall by turns back."""
+    return by_turn(run, "correct")
+
+
+Curve = Callable[[RunRecord], pd.Series]
+
+
 @metric.measure(
     "turn_recall", "fraction", "higher", "recall of turns when their conversation ended", margin=0.05
 )
-def mean(run: RunRecord) -> Value:
+def mean(run: RunRecord, curve: Curve = recall_by_turn) -> Value:
     """Return the mean over turns back, each counting alike: of recall, or of the gain over twins.
 
     Gain is log p(answer) / tokens when the conversation ended minus the same before training, minus that of the
     twins. Unit: fraction, 0 to 1, or nats per token, any number; higher is better. None where no conversation is
     trained on its own.
     """
-    return Value(float(by_turn(run, "correct").mean()), _facts(run))
+    return Value(float(curve(run).mean()), _facts(run))
 
 
 @metric.measure("turn_recall.slope", "fraction/turn", "none", "its slope over turns back")
-def slope(run: RunRecord) -> Value:
+def slope(run: RunRecord, curve: Curve = recall_by_turn) -> Value:
     """Return the least-squares slope over turns back, per turn; below zero the last turns are known best.
 
     Unit: fraction or nats per token, per turn back; range: any number; no direction is better. None under three turns
     back.
     """
-    return Value(_slope(by_turn(run, "correct")), _facts(run))
+    turns = curve(run)
+    if len(turns) < MIN_TURNS:
+        raise Missing(f"{len(turns)} turns back were asked, {MIN_TURNS} are needed")
+    return Value(float(np.polyfit(turns.index.to_numpy(float), turns.to_numpy(float), 1)[0]), _facts(run))
 
 
-def _slope(curve: pd.Series) -> float:
-    if len(curve) < MIN_TURNS:
-        raise Missing(f"{len(curve)} turns back were asked, {MIN_TURNS} are needed")
-    return float(np.polyfit(curve.index.to_numpy(float), curve.to_numpy(float), 1)[0])
-
-
-@metric.measure("turn_recall.gain", "nats/token", "higher", "gain of answer log p over twins by then")
-def mean_gain(run: RunRecord) -> Value:
-    """Return the mean over turns back of the gain over twins, in nats per token."""
-    return Value(float(gain_by_turn(run).mean()), _facts(run))
-
-
-@metric.measure("turn_recall.gain_slope", "nats/token/turn", "none", "its slope over turns back")
-def gain_slope(run: RunRecord) -> Value:
-    """Return the slope over turns back of the gain over twins, in nats per token and turn."""
-    return Value(_slope(gain_by_turn(run)), _facts(run))
+metric.measure("turn_recall.gain", "nats/token", "higher", "gain of answer log p over twins by then")(
+    partial(mean, curve=gain_by_turn)
+)
+metric.measure("turn_recall.gain_slope", "nats/token/turn", "none", "its slope over turns back")(
+    partial(slope, curve=gain_by_turn)
+)
 
 
 @metric.measure("turn_recall.read", "fraction", "higher", "recall with the dialogue in front")
