@@ -14,7 +14,6 @@ from seqmem.reading.answers import first_run as first_run
 from seqmem.reading.answers import loops_of as loops_of
 from seqmem.reading.answers import questions as questions
 from seqmem.reading.answers import recall_by_loop as recall_by_loop
-from seqmem.reading.answers import scheduled as scheduled
 from seqmem.reading.answers import stream_answers as stream_answers
 from seqmem.reading.controls import SPLITS as SPLITS
 from seqmem.reading.controls import items_in as items_in
@@ -50,3 +49,4 @@ from seqmem.reading.stream import loops_end as loops_end
 from seqmem.reading.stream import rest_steps as rest_steps
 from seqmem.reading.stream import stream_end as stream_end
 from seqmem.reading.stream import stream_experiences as stream_experiences
+from seqmem.record.reader import scheduled as scheduled

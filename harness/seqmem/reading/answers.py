@@ -9,7 +9,7 @@ import pandas as pd
 from seqmem.reading.memory import once_per_run
 from seqmem.reading.missing import Missing, some
 from seqmem.reading.stream import loop_visits, stream_end, stream_experiences
-from seqmem.record import RunRecord
+from seqmem.record.reader import RunRecord
 
 ANSWER = (
     *("step", "experience", "schedule", "probe", "fact", "twin_of", "task_label"),
@@ -34,13 +34,6 @@ def stream_answers(
     if len(experiences) == len(run.experiences):
         return rows
     return rows[rows["experience"].isin(experiences["experience"])]
-
-
-def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
-    """Mark the rows that were asked on a schedule."""
-    due = rows["schedule"].cat
-    named = np.array([schedule in names for names in due.categories], dtype=bool)
-    return np.asarray(named[due.codes.to_numpy()])
 
 
 @once_per_run

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmem.core.data import Relation
 from seqmem.reading.memory import once_per_run
 from seqmem.reading.missing import Missing, some
-from seqmem.record import RunRecord
-from seqmem.types import Relation
+from seqmem.record.reader import RunRecord
 
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]

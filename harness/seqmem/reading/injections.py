@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from seqmem.errors import NotApplicable
+from seqmem.core.data import Relation
+from seqmem.core.errors import NotApplicable
 from seqmem.reading.curves import Watched, answer_curves, watch
 from seqmem.reading.memory import once_per_run
 from seqmem.reading.missing import Missing
-from seqmem.record import RunRecord
-from seqmem.types import Relation
+from seqmem.record.reader import RunRecord
 
 _NEVER_AGAIN = 2**62
 

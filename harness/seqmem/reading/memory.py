@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import pandas as pd
 
 from seqmem.reading.missing import Missing
-from seqmem.record import RunRecord
+from seqmem.record.reader import RunRecord
 
 Asked = ParamSpec("Asked")
 Found = TypeVar("Found")

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import pandas as pd
 
-from seqmem.errors import NotApplicable
-from seqmem.record import RunRecord
-from seqmem.types import Value
+from seqmem.core.errors import NotApplicable
+from seqmem.core.measures import Value
+from seqmem.record.reader import RunRecord
 
 Found = TypeVar("Found")
 Table = TypeVar("Table", pd.DataFrame, pd.Series)

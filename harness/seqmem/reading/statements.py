@@ -10,7 +10,7 @@ import pandas as pd
 from seqmem.reading.memory import once_per_run
 from seqmem.reading.missing import some
 from seqmem.reading.stream import loop_visits, loops_end, stream_end, stream_experiences
-from seqmem.record import RunRecord
+from seqmem.record.reader import RunRecord
 
 
 @once_per_run

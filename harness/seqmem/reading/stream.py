@@ -6,7 +6,7 @@ import pandas as pd
 
 from seqmem.reading.memory import once_per_run
 from seqmem.reading.missing import Missing, some
-from seqmem.record import RunRecord
+from seqmem.record.reader import RunRecord
 
 
 @once_per_run
