@@ -72,7 +72,7 @@ def record(
             step=[step] * n,
             experience=[0] * n,
             after=[step] * n,
-            schedule=["general+context"] * n,
+            schedule=[("general", "context")] * n,
             probe=[probe for probe, *_ in probes],
             logprob=[-1.0] * n,
             tokens=[1] * n,

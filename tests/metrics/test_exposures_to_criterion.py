@@ -98,7 +98,7 @@ def record(
             **{
                 **{"step": [step] * n, "experience": [index] * n, "after": [0] * n, "tokens": [1] * n},
                 **{
-                    "schedule": [schedule] * n,
+                    "schedule": [(schedule,)] * n,
                     "closed": [None] * n,
                     "sampled": [None] * n,
                     "said": [None] * n,
@@ -154,7 +154,8 @@ def record(
     info = {
         "format": FORMAT,
         "id": f"r{seed}",
-        "recipe": {"seed": seed, "optimizer": {"lr": lr}, "scenario": {"options": options}},
+        "recipe": {"seed": seed, "optimizer": {"lr": lr}},
+        "design": options,
         "status": "finished",
         "primary_relation": "question",
     }

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_records import Answer, Ask, Layout, on_schedules, write_record
 
 from seqmem import BuildContext, MetricSpec, NotApplicable, RunRecord, TextSource, Value
 from seqmem.reading import injections
 from seqmem.record.row import Row
+from seqmem.record.schema import FORMAT
 from seqmem_plugins.metrics._retained import kept, retained
 from seqmem_scenarios.fact_injection import FactInjectionOptions, build
 from seqmem_scenarios.world import background
@@ -132,11 +133,18 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
             "id": "x",
             "status": "finished",
             "primary_relation": "question",
-            "recipe": {"seed": seed, "scenario": {"options": {"local_window": s.window, **options}}},
+            "format": FORMAT,
+            "recipe": {"seed": seed},
+            "design": {"local_window": s.window, **options},
         },
     )
-    asked_rows = pd.concat(probes).assign(
-        tokens=3, schedule="boundary+inject", experience=0, best_other=np.nan, choice=np.nan
+    asked_rows = pd.concat(probes)
+    asked_rows = asked_rows.assign(
+        tokens=3,
+        schedule=on_schedules([("boundary", "inject")] * len(asked_rows)),
+        experience=0,
+        best_other=np.nan,
+        choice=np.nan,
     )
     vars(run)["items"] = table
     vars(run)["probes"] = asked_rows.assign(correct=asked_rows["logprob"] > -3).merge(table, on="probe")
@@ -425,10 +433,13 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     items = pd.DataFrame([{"probe": i, **{f: getattr(p, f) for f in fields}} for i, p in every.items()])
     items = items.assign(choices=None)
     names = ["step", "experience", "schedule", "probe", "logprob", "tokens", "correct"]
-    recipe = {"seed": 0, "scenario": {"options": options.model_dump()}}
-    run = RunRecord(Path("in memory"), {"primary_relation": options.primary_relation, "recipe": recipe})
+    stated = {"recipe": {"seed": 0}, "design": stream.design.stated()}
+    run = RunRecord(
+        Path("in memory"), {"format": FORMAT, "primary_relation": options.primary_relation, **stated}
+    )
     vars(run)["items"] = items
     answers = pd.DataFrame(probes, columns=names).assign(best_other=np.nan, choice=np.nan)
+    answers = answers.assign(schedule=on_schedules(answers["schedule"]))
     vars(run)["probes"] = answers.merge(items, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     columns = ["phase", "task_label", "first_step", "steps", "start_from", "save_as"]
@@ -548,7 +559,8 @@ def test_interference_is_compared_with_background() -> None:
     probes = run.items.query("relation == 'question'").merge(pd.DataFrame({"step": starts}), how="cross")
     trained = probes["task_label"].notna()
     probes["logprob"] = -np.where(trained, loss[probes["step"]], 0.005 * probes["step"]) * 3
-    vars(run)["probes"] = probes.assign(tokens=3, schedule="boundary", experience=0, correct=True)
+    schedule = on_schedules([("boundary",)] * len(probes))
+    vars(run)["probes"] = probes.assign(tokens=3, schedule=schedule, experience=0, correct=True)
     vars(run)["experiences"] = pd.DataFrame(
         {
             "phase": phases,

@@ -87,7 +87,7 @@ def write(
             "step": experience * 10 + after,
             "experience": experience,
             "after": after,
-            "schedule": schedule,
+            "schedule": (schedule,),
             "tokens": TOKENS,
             "correct": False,
         }
@@ -118,17 +118,14 @@ def write(
             for after in rest:
                 ask(experience, after, "log", seen(memory, last, after))
     writer.flush()
-    options = {
-        "windows": WINDOWS if windows is None else windows,
-        "control_windows": CONTROLS,
-        "zone": ZONE,
-    }
+    scored = WINDOWS if windows is None else windows
     info = {
         "format": FORMAT,
         "id": f"r{seed}",
         "status": "finished",
         "primary_relation": "general",
-        "recipe": {"seed": seed, "scenario": {"name": "rolling_window", "options": options}},
+        "recipe": {"seed": seed},
+        "design": {"windows": [*scored, *CONTROLS], "scored": len(scored), "zone": ZONE},
     }
     write_json(folder / "run.json", info)
     return RunRecord.open(folder)
@@ -394,7 +391,7 @@ def test_changes_are_read_as_they_were_made(tmp_path: Path) -> None:
 
 def test_other_scenarios_have_nothing_for_it(tmp_path: Path) -> None:
     run = write(tmp_path / "run", planted())
-    other = RunRecord(run.folder, {**run.info, "recipe": {"seed": 0}})
+    other = RunRecord(run.folder, {**run.info, "design": {}})
     with pytest.raises(NotApplicable, match="no window of a stream is trained again"):
         spec().compute(other, {})
 
@@ -448,7 +445,7 @@ def test_the_figure_shows_the_window_the_band_and_the_rest(tmp_path: Path) -> No
 def test_rows_with_other_windows_or_nothing_to_show_are_left_out_and_counted(tmp_path: Path) -> None:
     one = [write(tmp_path / "one", planted(0.4))]
     two = [write(tmp_path / "two", planted(0.4), windows=[(20, 30), (48, 60)])]
-    stranger = [RunRecord(one[0].folder, {**one[0].info, "recipe": {"seed": 0}})]
+    stranger = [RunRecord(one[0].folder, {**one[0].info, "design": {}})]
     figure = drawn([row("stranger", stranger), row("naive", one), row("wider", two)])
     assert set(lines(figure.axes[0])) == {"naive"}
     assert "1 seed, 1 of 3 rows" in figure.get_suptitle()

@@ -93,7 +93,7 @@ def record(
             step=[step] * count,
             experience=[experience] * count,
             after=[step - starts[experience]] * count,
-            schedule=["boundary"] * count,
+            schedule=[("boundary",)] * count,
             probe=names,
             logprob=[-loss(step, told) for *_, told in asked],
             tokens=[1] * count,

@@ -1,10 +1,12 @@
 """A metric as its module writes it down: each measure is declared beside its formula.
 
-retention = Metric("retention", version="2", summary="recall over the rest phase")
-seqmem_metric = retention.hook
+For instance::
 
-@retention.measure("retention.auc", "fraction", "higher", "mean recall over the rest", margin=0.05)
-def area(run: RunRecord) -> Value: ...
+    metric = Metric("retention", version="2", summary="recall over the rest phase")
+    seqmem_metric = metric.hook
+
+    @metric.measure("retention", "fraction", "higher", "recall at the end of the rest", margin=0.05)
+    def retention(run: RunRecord) -> Value: ...
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from seqmem.core.measures import Direction, Measure, Value
 from seqmem.plugin.hookspecs import hookimpl
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 Controls = Mapping[str, RunRecord]
 Role = Literal["", "tokens", "state"]
-Formula = Callable[[Read], Value]
+Further = ParamSpec("Further")
+"""Arguments that a formula has beside what it reads, each with a default."""
+Formula = Callable[Concatenate[Read, Further], Value]
 Paired = Callable[[Read, Callable[[], Read]], Value]
 
 
@@ -38,7 +42,7 @@ class Declared(Generic[Read]):
     """A measure with its formula.
 
     Attributes:
-        formula: the function as written; where it is a `partial`, of the function as written.
+        formula: the function as written, or a `partial` of it.
         compute: what was read, and the controls, to the value.
     """
 
@@ -111,12 +115,13 @@ class Metric(Generic[Read]):
         *,
         margin: float | None = None,
         role: Role = "",
-    ) -> Callable[[Formula[Read]], Formula[Read]]:
+    ) -> Callable[[Formula[Read, Further]], Formula[Read, Further]]:
         """Declare a measure of the formula that follows; the arguments are those of `Measure`."""
 
-        def declare(formula: Formula[Read]) -> Formula[Read]:
+        def declare(formula: Formula[Read, Further]) -> Formula[Read, Further]:
             declared = Measure(name, unit, direction, summary, margin, role)
-            self.declared.append(Declared(declared, formula, lambda read, controls: formula(read)))
+            plain = cast("Callable[[Read], Value]", formula)
+            self.declared.append(Declared(declared, formula, lambda read, controls: plain(read)))
             return formula
 
         return declare

@@ -159,7 +159,8 @@ class RunRecord:
         vars(self)["_places"] = places  # found here, where it costs least
         asked = self.items.drop(columns="probe").take(places)
         told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
-        told.insert(answers.schema.get_field_index("schedule"), "schedule", _categorical(answers["schedule"]))
+        place = answers.schema.get_field_index("schedule")
+        told.insert(place, "schedule", pd.Series(_categorical(answers["schedule"])))
         return pd.concat([told, asked.set_axis(told.index)], axis="columns")
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -39,10 +40,7 @@ def _drawn(run: RunRecord, group: str) -> _Drawn:
 def _by_group(row: Row) -> dict[str, Mapping[int, _Drawn]]:
     """Return what each seed has, by group."""
     groups = {one.group for found in reading.by_seed(row.runs, reading.injections).values() for one in found}
-    drawn = {
-        group: reading.by_seed(row.runs, lambda run, group=group: _drawn(run, group))
-        for group in sorted(groups)
-    }
+    drawn = {group: reading.by_seed(row.runs, partial(_drawn, group=group)) for group in sorted(groups)}
     return {group: found for group, found in drawn.items() if found}
 
 

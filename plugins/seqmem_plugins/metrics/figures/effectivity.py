@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ def course(run: RunRecord, relation: Relation) -> Mapping[str, pd.Series]:
 def draw(rows: Sequence[Row]) -> Figure | None:
     """Draw a line per group and a panel per rung: one row of panels per table row."""
     courses = {
-        (row.label, rung): reading.by_seed(row.runs, lambda run, rung=rung: course(run, rung))
+        (row.label, rung): reading.by_seed(row.runs, partial(course, relation=rung))
         for row in rows
         for rung in RUNGS
     }
