@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from seqmem.digits import significant
 from seqmem.types import NEVER, Example, Probe
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def contaminated(run: RunRecord) -> str:
         return ""
     return (
         f"contaminated: {right} of {count} never-trained facts are answered rightly when last asked, guessing gives "
-        f"{expected:.3g} of them"
+        f"{significant(expected)} of them"
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from seqmem import __version__
 from seqmem.api import BenchResult, Board
+from seqmem.digits import ten_digits
 from seqmem.figures import arm_of, draw_retention, draw_size_trend, short_count
 from seqmem.leaderboard import Board as Comparison
 from seqmem.leaderboard import Cell, Row, format_interval, format_p, sound
@@ -28,7 +29,7 @@ from seqmem.stats import (
     false_discovery,
     size_trend,
 )
-from seqmem.tables import SEED_NOTE, escape_markdown, ten_digits, to_records
+from seqmem.tables import SEED_NOTE, escape_markdown, to_records
 from seqmem.types import Measure, SuitePart
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from seqmem.digits import ten_digits
 from seqmem.leaderboard import Row
 from seqmem.record import RunRecord
 from seqmem.stats import LEVEL
@@ -184,7 +185,7 @@ def _short(counts: Any) -> int | list[int]:
 
 def _whole(values: Any) -> list[int | None]:
     """Thousandths; what is not finite is None."""
-    return [round(float(value) * MILLI) if np.isfinite(value) else None for value in values]
+    return [round(ten_digits(float(value)) * MILLI) if np.isfinite(value) else None for value in values]
 
 
 def phases(runs: Sequence[RunRecord]) -> list[list[Any]]:

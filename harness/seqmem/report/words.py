@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from seqmem.digits import ten_digits
 from seqmem.leaderboard import Board, Row, Table, format_interval, format_margin, format_number
 from seqmem.record import RunRecord
 from seqmem.stats import ALPHA, Difference, Interval, t_interval
@@ -164,7 +165,7 @@ def in_order(board: Board) -> list[Row]:
 
     def place(row: Row) -> tuple[bool, float]:
         interval = board.cells[row.label, board.primary.name].interval
-        return (True, 0.0) if interval is None else (False, sign * interval.mean)
+        return (True, 0.0) if interval is None else (False, sign * ten_digits(interval.mean))
 
     return sorted(board.rows, key=place)
 
