@@ -22,14 +22,15 @@ from seqmem.cost_ratio import LEAST_EXPERIENCES, measure, measure_board
 from seqmem.plan import Plan, Request, plan
 from seqmem.store import read_cost
 
-SLEEP = 0.05
-
 
 class Slow(Strategy):
-    """Sleeps at the end of every experience."""
+    """Waits at the end of every experience for twice the time that it took."""
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        self.started = time.perf_counter()
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
-        time.sleep(SLEEP)
+        time.sleep(2 * (time.perf_counter() - self.started))
 
 
 class Refusing(Strategy):
@@ -100,6 +101,7 @@ def timed(planned: Plan, strategy: str, seconds: float) -> dict[str, Any]:
     return measure(runs[strategy], runs["naive"], REGISTRY, seconds)
 
 
+@pytest.mark.slow
 def test_naive_costs_what_naive_costs_and_a_slow_strategy_more(planned: Callable[..., Plan]) -> None:
     plans = planned("naive", "slow")
     same = timed(plans, "naive", 2.0)
