@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seqmem.core.data import NEVER
+from seqmem.core.digits import significant
 
 if TYPE_CHECKING:
     from seqmem.record.reader import RunRecord
@@ -46,7 +47,7 @@ def contaminated(run: RunRecord) -> str:
         return ""
     return (
         f"contaminated: {right} of {count} never-trained facts are answered rightly when last asked, guessing gives "
-        f"{expected:.3g} of them"
+        f"{significant(expected)} of them"
     )
 
 
