@@ -20,7 +20,7 @@ the same: neighbours of a window that gain for their content alone gain there to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -30,24 +30,24 @@ from seqmem import (
     Batch,
     BuildContext,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     document_probe,
     hookimpl,
 )
+from seqmem.streams import Place, Schedule, Segment, Size, When, ask, begin, end, log_spaced, rest
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
+    background_batches,
     background_row,
     background_text,
     check_lengths,
     general_probes,
+    general_size,
     joined,
-    log_spaced,
 )
 from seqmem_scenarios.world import Draw
 
@@ -153,19 +153,47 @@ class RollingWindowOptions(Options):
         return self.passes * -(-(window[1] - window[0]) // self.batch_size)
 
 
+def schedule(options: RollingWindowOptions) -> Schedule:
+    """State the stream: the base pass, control windows, then each scored window with its rest.
+
+    Control windows come first, so that the stream ends with a scored window and its rest.
+    """
+    o, scored = options, len(options.windows)
+    blocks = [Segment("base", "general", -(-o.positions // o.batch_size), name="base pass", save_as="base")]
+    for label in (*range(scored, len(o.all_windows)), *range(scored)):
+        start, end_ = o.all_windows[label]
+        name = f"{'control ' if label >= scored else ''}window {start}-{end_}"
+        blocks.append(
+            Segment(
+                "window",
+                "inject",
+                o.steps((start, end_)),
+                name=name,
+                label=lambda number, own=label: own,  # type: ignore[misc]
+                start_from="base",
+            )
+        )
+        if label < scored:
+            blocks.append(rest(o.rest_steps, name=f"rest after {name}"))
+    # step 0 of a rest is the end of its window, where all positions have just been asked
+    rested = When(lambda place: log_spaced(place.steps)[1:], ("rest",))
+    return Schedule(
+        blocks,
+        [
+            ask("positions", "positions", end("base", "window")),
+            ask("rest", "log", rested),
+            ask("general", "general", begin(), end()),
+        ],
+    )
+
+
 class _Windows:
-    """The stream of one seed: the base pass, control windows, then each scored window with its rest."""
+    """The stream of one seed."""
 
     def __init__(self, options: RollingWindowOptions, context: BuildContext) -> None:
         self.options = options
         self.context = context
-        self.labels = _labels(options)
         self.first = Draw("stream start", context.seed).below(options.positions)
-
-    @property
-    def length(self) -> int:
-        """Experiences of the stream."""
-        return 1 + len(self.labels)
 
     def _source(self, position: int) -> int:
         """Background row at a position: the stream starts at a row of the seed's and runs round the source once.
@@ -176,77 +204,35 @@ class _Windows:
 
     # -- what is trained ------------------------------------------------------------------------------
 
-    def experience(self, index: int) -> Experience:
-        """One experience, made without those before it."""
+    def base(self, place: Place) -> Iterator[Batch]:
+        """Make the pass over all positions, in the order of the stream or a random one."""
+        order: Sequence[int] = range(self.options.positions)
+        if self.options.order == "shuffled":
+            order = Draw("base order", self.context.seed).shuffled(order)
+        return self._batches(order)
+
+    def window(self, place: Place) -> Iterator[Batch]:
+        """Make the passes over a window."""
+        assert place.label is not None
+        for _ in range(self.options.passes):
+            yield from self._batches(range(*self.options.all_windows[place.label]))
+
+    def rest(self, place: Place) -> Iterator[Batch]:
+        """Make rows that lie behind the stream in the source; no window's rest has rows of its own."""
         o = self.options
-        if index == 0:
-            order = list(range(o.positions))
-            if o.order == "shuffled":
-                order = Draw("base order", self.context.seed).shuffled(order)
-            return Experience(
-                index=0,
-                name="base pass",
-                phase="general",
-                task_label=None,
-                batches=self._batches(order),
-                save_as="base",
-            )
-        label = self.labels[index - 1]
-        if label is None:
-            return Experience(
-                index=index,
-                name=f"rest after {self._name(index - 1)}",
-                phase="rest",
-                task_label=None,
-                batches=tuple(self._rest_batch(step) for step in range(o.rest_steps)),
-                moments="fresh",
-            )
-        return Experience(
-            index=index,
-            name=self._name(index),
-            phase="inject",
-            task_label=label,
-            batches=o.passes * self._batches(list(range(*o.all_windows[label]))),
-            start_from="base",
-        )
+        return background_batches(self.context, o.positions, place.steps, o.batch_size, o.row_tokens)
 
-    def _name(self, index: int) -> str:
-        """Name of a window's experience."""
-        label = self.labels[index - 1]
-        assert label is not None
-        start, end = self.options.all_windows[label]
-        return f"{'control ' if label >= len(self.options.windows) else ''}window {start}-{end}"
-
-    def _batches(self, positions: list[int]) -> tuple[Batch, ...]:
+    def _batches(self, positions: Sequence[int]) -> Iterator[Batch]:
         size = self.options.batch_size
-        rows = [self._row(position) for position in positions]
-        return tuple(tuple(rows[start : start + size]) for start in range(0, len(rows), size))
+        for start in range(0, len(positions), size):
+            yield tuple(self._row(position) for position in positions[start : start + size])
 
     def _row(self, position: int) -> Example:
         """A position's row; it names the position, so that its exposures are counted."""
         row = background_row(self.context, self._source(position), self.options.row_tokens)
         return replace(row, facts=(_fact(position),))
 
-    def _rest_batch(self, step: int) -> Batch:
-        """Rows that lie behind the stream in the source; no window's rest has rows of its own."""
-        o = self.options
-        first = o.positions + step * o.batch_size
-        return tuple(background_row(self.context, first + i, o.row_tokens) for i in range(o.batch_size))
-
     # -- what is asked --------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When what is asked; see the top of this file."""
-        o = self.options
-        if index == 0:
-            end = -(-o.positions // o.batch_size)
-            return (ProbePoint(0, "general", "general"), *_after(end))
-        label = self.labels[index - 1]
-        if label is not None:
-            return _after(o.steps(o.all_windows[label]))
-        # step 0 of a rest is the end of its window, where all positions have just been asked
-        rest = [ProbePoint(after, "rest", "log") for after in log_spaced(o.rest_steps) if after]
-        return (*rest, ProbePoint(o.rest_steps, "general", "general"))
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set."""
@@ -271,57 +257,35 @@ class _Windows:
         )
 
 
-def _labels(options: RollingWindowOptions) -> list[int | None]:
-    """Task label of each experience after the base pass; None for a rest.
-
-    Control windows come first, so that the stream ends with a scored window and its rest.
-    """
-    scored = len(options.windows)
-    labels: list[int | None] = list(range(scored, len(options.all_windows)))
-    for label in range(scored):
-        labels += [label, None] if options.rest_steps else [label]
-    return labels
-
-
 def _fact(position: int) -> str:
     return f"position-{position}"
 
 
-def _after(step: int) -> tuple[ProbePoint, ...]:
-    """All positions and held-out text after `step` steps."""
-    return ProbePoint(step, "positions", "positions"), ProbePoint(step, "general", "general")
-
-
 def build(options: RollingWindowOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     windows = _Windows(options, context)
-    return Stream(windows.length, windows.experience, windows.probe_points, windows.probe_sets())
+    make = {"base": windows.base, "window": windows.window, "rest": windows.rest}
+    return schedule(options).stream(make, windows.probe_sets())
 
 
 def outline(options: RollingWindowOptions) -> Outline:
-    """Steps, tokens and probes, counted without making a document."""
+    """Return steps, tokens and probes, counted without making a document."""
     o = options
-    rests = len(o.windows) if o.rest_steps else 0
-    base, rested = -(-o.positions // o.batch_size), rests * o.rest_steps
-    rows = o.positions + rested * o.batch_size
+    rested = o.rest_steps * o.batch_size
+    rows = o.positions + len(o.windows) * rested
     rows += o.passes * sum(end - start for start, end in o.all_windows)
-    sweeps = 1 + len(o.all_windows)
-    probe_rows = sweeps * len(o.probed(0, o.positions))
-    probe_rows += rests * (len(log_spaced(o.rest_steps)) - 1) * len(o.rest_probed)
-    probe_rows += (1 + sweeps + rests) * GENERAL_DOCUMENTS
-    documents = o.positions + (o.rest_steps * o.batch_size if rests else 0)
-    return Outline(
-        steps=base + sum(map(o.steps, o.all_windows)) + rested,
+    positions, rest_probed = len(o.probed(0, o.positions)), len(o.rest_probed)
+    return schedule(o).outline(
+        {
+            "positions": Size(positions, positions * o.row_tokens),
+            "rest": Size(rest_probed, rest_probed * o.row_tokens),
+            "general": general_size(o.row_tokens),
+        },
         train_tokens=rows * o.row_tokens,
-        probe_rows=probe_rows,
-        probe_tokens=probe_rows * o.row_tokens,
-        loops=len(o.all_windows),
-        experiences=1 + len(o.all_windows) + rests,
         longest_row=o.row_tokens,
-        documents=(documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=((o.positions + rested) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="memory_signal",
         primary_relation="general",
-        branches=True,
     )
 
 

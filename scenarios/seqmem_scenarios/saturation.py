@@ -104,8 +104,8 @@ class SaturationOptions(Options):
 
 def schedule(options: SaturationOptions) -> Schedule:
     """State the stream: what is trained, and what is asked when; see the top of this file."""
-    o = options
-    before = When(lambda place: (0,) if place.number in o.asked_before else ())
+    o, epochs = options, options.asked_before
+    before = When(lambda place: (0,) if place.number in epochs else ())
     return Schedule(
         [Segment("epoch", "inject", o.epoch_steps, count=o.exposures, name="epoch {}".format)],
         [ask("facts", "boundary", before, finish())],

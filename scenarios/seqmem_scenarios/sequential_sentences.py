@@ -17,7 +17,7 @@ than a short one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -30,11 +30,9 @@ from seqmem import (
     BuildContext,
     Decoding,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     Relation,
     ScenarioSpec,
     Stream,
@@ -43,17 +41,20 @@ from seqmem import (
     hookimpl,
     text_example,
 )
+from seqmem.streams import Place, Schedule, Segment, Size, ask, begin, finish, log, rest, start
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_TOKENS,
     RUNGS,
     apart,
+    background_batches,
     background_row,
+    bare_size,
     check_lengths,
     fact_probe,
     general_probes,
+    general_size,
     joined,
-    log_spaced,
     rung_texts,
     trained_wordings,
 )
@@ -174,6 +175,26 @@ class SequentialSentencesOptions(Options):
         return arrival * self.cycle_rows // CYCLE
 
 
+def schedule(options: SequentialSentencesOptions) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o = options
+    edges = (begin(), begin("rest"), finish())
+    return Schedule(
+        [
+            Segment(
+                "arrival", "inject", 1, count=o.arrivals, name="arrival {}".format, repeats=o.repeats
+            ),
+            rest(o.rest_steps),
+        ],
+        [
+            ask("near", "boundary", start("arrival", each=o.probe_every), *edges),
+            ask("near", "log", log("rest")),
+            *(ask(name, name, *edges) for name in ("ladder", "general", *(["context"] if o.kept else []))),
+        ],
+        covers={"ladder": ["near"]},
+    )
+
+
 @dataclass(frozen=True)
 class _Sentence:
     """Sentence n of the stream and its never-trained twin, both in one wording."""
@@ -206,13 +227,7 @@ class _Sentences:
     def __init__(self, options: SequentialSentencesOptions, context: BuildContext) -> None:
         self.options = options
         self.context = context
-        self.experience = lru_cache(maxsize=4)(self._experience)
         self.sentence = lru_cache(maxsize=256)(lambda number: make_sentence(context.seed, number))
-
-    @property
-    def length(self) -> int:
-        """Experiences of the stream."""
-        return self.options.arrivals + (1 if self.options.rest_steps else 0)
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -245,36 +260,18 @@ class _Sentences:
         ids = np.asarray(parted.input_ids, dtype=np.int32)
         return Example(ids, np.arange(len(ids)) >= parted.answer_start, (identity,))
 
-    def _batch(self, arrival: int) -> Batch:
-        o = self.options
+    def arrival(self, place: Place) -> Iterator[Batch]:
+        """Make the one batch of an arrival: the window's sentences, and background rows."""
+        o, arrival = self.options, place.number
         sentences = [self.row(n, arrival) for n in range(arrival - o.window + 1, arrival + 1)]
         rows = range(o.background_before(arrival), o.background_before(arrival + 1))
-        return (*sentences, *(background_row(self.context, index, o.row_tokens) for index in rows))
+        yield (*sentences, *(background_row(self.context, index, o.row_tokens) for index in rows))
 
-    def _rest_batch(self, step: int) -> Batch:
+    def rest(self, place: Place) -> Iterator[Batch]:
+        """Make the rest's background."""
         o = self.options
-        first = o.background_before(o.arrivals) + step * o.rest_rows
-        return tuple(background_row(self.context, first + i, o.row_tokens) for i in range(o.rest_rows))
-
-    def _experience(self, index: int) -> Experience:
-        o = self.options
-        if index < o.arrivals:
-            return Experience(
-                index=index,
-                name=f"arrival {index}",
-                phase="inject",
-                task_label=None,
-                batches=(self._batch(index),),
-                repeats=o.repeats,
-            )
-        return Experience(
-            index=index,
-            name="rest unrelated",
-            phase="rest",
-            task_label=None,
-            batches=tuple(self._rest_batch(step) for step in range(o.rest_steps)),
-            moments="fresh",
-        )
+        first = o.background_before(o.arrivals)
+        return background_batches(self.context, first, place.steps, o.rest_rows, o.row_tokens)
 
     def check_rows(self) -> None:
         """Refuse sentences that do not fit the model together with what stands before them in training.
@@ -302,24 +299,6 @@ class _Sentences:
             )
 
     # -- probes ---------------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When what is asked; see the top of this file."""
-        o = self.options
-        rest, last = index == o.arrivals, index == self.length - 1
-        steps = o.rest_steps if rest else o.repeats
-        points: list[ProbePoint] = []
-        for after in log_spaced(steps) if rest else (0, steps):
-            edge = (after == 0 and index in (0, o.arrivals)) or (last and after == steps)
-            due = edge or (after == 0 and not rest and index % o.probe_every == 0)
-            names = [name for name, asks in (("boundary", due), ("log", rest), ("ladder", edge)) if asks]
-            if names:
-                points.append(ProbePoint(after, "ladder" if edge else "near", "+".join(names)))
-            if edge:
-                points.append(ProbePoint(after, "general", "general"))
-            if edge and o.kept:
-                points.append(ProbePoint(after, "context", "context"))
-        return tuple(points)
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set.
@@ -396,39 +375,33 @@ class _Sentences:
 
 
 def build(options: SequentialSentencesOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     sentences = _Sentences(options, context)
     sets = sentences.probe_sets()
     sentences.check_rows()
     decoding = Decoding(options.temperature, options.top_k)
-    return Stream(sentences.length, sentences.experience, sentences.probe_points, sets, decoding)
+    return schedule(options).stream({"arrival": sentences.arrival, "rest": sentences.rest}, sets, decoding)
 
 
 def outline(options: SequentialSentencesOptions) -> Outline:
-    """Steps, tokens and probes, counted without making a sentence."""
+    """Return steps, tokens and probes, counted without making a sentence."""
     o = options
-    background, rest = o.background_before(o.arrivals), o.rest_steps * o.rest_rows
+    background, rested = o.background_before(o.arrivals), o.rest_steps * o.rest_rows
     sentence = SENTENCE_TOKENS + o.shown * CONTEXT_TOKENS
     asked = 2 * min(o.probed, o.arrivals)  # facts and twins
-    edges = 3 if o.rest_steps else 2  # the start, the last arrival, the end
-    sweeps = -(-o.arrivals // o.probe_every) - 1  # the start is an edge
-    sweeps += len(log_spaced(o.rest_steps)) - 2 if o.rest_steps else 0
-    bare = asked * (len(NEAR) * sweeps + (len(RUNGS) + (1 if o.kept else 0)) * edges)
-    in_context = asked * edges * o.kept
-    general = edges * GENERAL_DOCUMENTS
-    full = PROBE_TOKENS + o.kept * CONTEXT_TOKENS
-    return Outline(
-        steps=o.arrivals * o.repeats + o.rest_steps,
+    # contexts of every length, down to none
+    in_context = asked * (o.kept + 1), asked * (o.kept + 1) * (PROBE_TOKENS + o.kept * CONTEXT_TOKENS // 2)
+    return schedule(o).outline(
+        {
+            "near": bare_size(asked * len(NEAR)),
+            "ladder": bare_size(asked * len(RUNGS)),
+            "context": Size(*in_context),
+            "general": general_size(o.row_tokens),
+        },
         train_tokens=o.repeats * (o.arrivals * o.window * sentence + background * o.row_tokens)
-        + rest * o.row_tokens,
-        probe_rows=bare + in_context + general,
-        probe_tokens=bare * PROBE_TOKENS
-        + in_context * (PROBE_TOKENS + (o.kept + 1) * CONTEXT_TOKENS // 2)
-        + general * o.row_tokens,
-        loops=0,
-        experiences=o.arrivals + (1 if o.rest_steps else 0),
-        longest_row=max(o.row_tokens, sentence, full),
-        documents=((background + rest) * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        + rested * o.row_tokens,
+        longest_row=max(o.row_tokens, sentence, PROBE_TOKENS + o.kept * CONTEXT_TOKENS),
+        documents=((background + rested) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="retention",
         primary_relation=PRIMARY,
     )
