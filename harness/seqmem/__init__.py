@@ -17,6 +17,7 @@ _HOME = {
     "BenchResult": "api",
     "BuildContext": "types",
     "COLOURS": "figures",
+    "Cue": "types",
     "Decoding": "types",
     "Example": "types",
     "Experience": "types",
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from seqmem.types import TOKEN_BYTES as TOKEN_BYTES
     from seqmem.types import Batch as Batch
     from seqmem.types import BuildContext as BuildContext
+    from seqmem.types import Cue as Cue
     from seqmem.types import Decoding as Decoding
     from seqmem.types import Example as Example
     from seqmem.types import Experience as Experience

@@ -1,0 +1,1 @@
+"""Nouns without torch: data, and the schedules that streams are made of."""

@@ -366,9 +366,7 @@ class _Blocks:
         """Make the epochs of an experience of the benchmark."""
         o, index = self.options, place.number
         for epoch in range(o.epochs):
-            rows = [
-                Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)
-            ]
+            rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
             if o.shuffle:
                 key = f"{self.context.seed} {index} {epoch}"
                 places = sorted(
