@@ -25,16 +25,11 @@ from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.packing import unpack
 from seqmem.plan import Request, plan
-from seqmem_scenarios.conversation_recall import (
-    CUES,
-    MOST_READ,
-    PRESETS,
-    SAYINGS,
-    ConversationRecallOptions,
-    build,
-    longest_document,
-    outline,
-)
+from seqmem_scenarios.conversation_recall import PRESETS, build, outline
+from seqmem_scenarios.conversation_recall.bound import longest_document
+from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
+from seqmem_scenarios.conversation_recall.rows import MOST_READ
+from seqmem_scenarios.conversation_recall.turns import CUES, SAYINGS
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
 
 BASE: dict[str, Any] = {

@@ -25,14 +25,8 @@ from seqmem import BuildContext, Example, Experience, Probe, Stream, TextSource,
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
-from seqmem_scenarios.fact_injection import (
-    OPTIMIZER,
-    PRESETS,
-    FactInjectionOptions,
-    build,
-    outline,
-    seqmem_scenario,
-)
+from seqmem_scenarios.fact_injection import OPTIMIZER, PRESETS, build, outline, seqmem_scenario
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.world import World, background, population
 
 BASE: dict[str, Any] = {

@@ -18,7 +18,8 @@ from helpers_records import Answer, Ask, Layout, write_record
 from seqmem import BuildContext, MetricSpec, NotApplicable, RunRecord, TextSource, Value
 from seqmem.leaderboard import Row
 from seqmem_plugins.metrics._injections import Injected, kept, retained
-from seqmem_scenarios.fact_injection import FactInjectionOptions, build
+from seqmem_scenarios.fact_injection import build
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.world import background
 
 Array = npt.NDArray[np.float64]

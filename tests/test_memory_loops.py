@@ -17,7 +17,8 @@ from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem_plugins.strategies.joint import shuffle_stream
-from seqmem_scenarios.memory_loops import PRESETS, MemoryLoopsOptions, build, outline
+from seqmem_scenarios.memory_loops import PRESETS, build, outline
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
 
 BASE: dict[str, Any] = {

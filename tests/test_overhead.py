@@ -19,7 +19,8 @@ from seqmem.loop import Place, Run, train
 from seqmem.recipe import OptimizerSettings
 from seqmem.record import RecordWriter
 from seqmem.scoring import ProbeSet
-from seqmem_scenarios.memory_loops import OPTIMIZER, MemoryLoopsOptions
+from seqmem_scenarios.memory_loops import OPTIMIZER
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import background
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from seqmem import ScenarioSpec, UsageError
 from seqmem.checkpoint import digest
 from seqmem.plan import Plan, Request, plan
 from seqmem.runner import build_run
-from seqmem_scenarios.memory_loops import MemoryLoopsOptions
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 
 
 class Changed:

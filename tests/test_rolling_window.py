@@ -27,7 +27,8 @@ from seqmem import (
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
-from seqmem_scenarios.rolling_window import NOTES_WINDOWS, PRESETS, RollingWindowOptions, build, outline
+from seqmem_scenarios.rolling_window import NOTES_WINDOWS, PRESETS, build, outline
+from seqmem_scenarios.rolling_window.options import RollingWindowOptions
 from seqmem_scenarios.world import background
 
 BASE: dict[str, Any] = {

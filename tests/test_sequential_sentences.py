@@ -20,15 +20,9 @@ from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
 from seqmem.loop import chain
 from seqmem.options import validate
 from seqmem.plan import Request, plan
-from seqmem_scenarios.sequential_sentences import (
-    OWN_KEPT,
-    PEOPLE,
-    PRESETS,
-    SequentialSentencesOptions,
-    build,
-    make_sentence,
-    outline,
-)
+from seqmem_scenarios.sequential_sentences import PRESETS, build, outline
+from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
+from seqmem_scenarios.sequential_sentences.rows import OWN_KEPT, make_sentence
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World
 
 BASE: dict[str, Any] = {

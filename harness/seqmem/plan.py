@@ -16,6 +16,7 @@ from seqmem.composition import owners, place, strategy_options
 from seqmem.errors import PluginError, UsageError, unknown
 from seqmem.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoice, resolve
 from seqmem.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
+from seqmem.primary import check_primary
 from seqmem.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
 from seqmem.registry import Registry
 from seqmem.search import Search, check_plan, check_recipe, read_search
@@ -231,7 +232,7 @@ def plan(request: Request, registry: Registry, trials: Sequence[Mapping[str, Any
             _refuse_sweeps(request, scenario, sweeps, trials)
         tuned = _tuned(request, scenario, searches)
         arms = _arms(request, scenario, given, sweeps, trials, tuned, registry, left_out)
-        rows = []
+        rows, primary = [], ""
         for located, arm in itertools.product(models, arms):
             row_runs: dict[str | None, dict[int, str]] = {}
             controls = scenario.controls if request.controls else {}
@@ -254,7 +255,9 @@ def plan(request: Request, registry: Registry, trials: Sequence[Mapping[str, Any
                     if arm.tuned is not None and control is None:
                         check_recipe(arm.tuned.search, arm.tuned.path, run.recipe)
                     runs.setdefault(run.recipe.id, run)
-                    primary = run.outline.primary
+                    if run.outline.primary != primary:
+                        primary = run.outline.primary
+                        check_primary(scenario.name, primary, registry)
                     row_runs.setdefault(control, {})[seed] = run.recipe.id
             suffix = f" @ {located.model.name}" if len(models) > 1 else ""
             rows.append(

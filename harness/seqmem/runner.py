@@ -22,6 +22,7 @@ from seqmem import __version__
 from seqmem.checkpoint import digest, load_last
 from seqmem.composition import strategy_options
 from seqmem.contamination import Watch
+from seqmem.core.validate import checked
 from seqmem.errors import SeqmemError, UsageError
 from seqmem.learner import Learner
 from seqmem.loop import Place, Run, Stopped, checkpoint, restore, train
@@ -129,6 +130,7 @@ def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBas
 
     Raises:
         UsageError: the scenario or the text refuses.
+        PluginError: the stream is not what it declares.
     """
     recipe = job.recipe
     scenario = registry.load("scenario", recipe.scenario.name)
@@ -146,7 +148,7 @@ def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBas
         decode=decoder(tokenizer),
         vocabulary=vocabulary(Path(job.model_folder)),
     )
-    return scenario.build(options, context), outline
+    return checked(scenario.build(options, context), outline, scenario.name), outline
 
 
 def _model_choice(recipe: Recipe) -> ModelChoice:
