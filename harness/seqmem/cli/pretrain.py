@@ -14,7 +14,7 @@ import typer
 
 from seqmem.cli.app import INTERRUPTED, OK, app, registry
 from seqmem.cli.terminal import print_json, resume_command, say, warn
-from seqmem.errors import UsageError
+from seqmem.core.errors import UsageError
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Nouns without torch: data, and the schedules that streams are made of."""
+"""Nouns without torch: examples, experiences, streams and their schedules, probes, options, recipes, errors."""

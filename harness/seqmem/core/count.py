@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from seqmem.types import Outline, Probe, Stream
+from seqmem.core.data import Outline, Probe, Stream
 
 
 def counted(outline: Outline, stream: Stream) -> Outline:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from seqmem.types import (
+from seqmem.core.data import (
     Batch,
     Decoding,
     Experience,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
-from seqmem.errors import PluginError, unknown
-from seqmem.types import Cue, Experience, Outline, Phase, Probe, Relation, Stream, Trains
+from seqmem.core.data import Cue, Experience, Outline, Phase, Probe, Relation, Stream, Trains
+from seqmem.core.errors import PluginError, unknown
 
 SCHEDULES = (
     "boundary",
