@@ -17,6 +17,7 @@ _HOME = {
     "BenchResult": "verbs.bench",
     "BuildContext": "core.data",
     "COLOURS": "reporting.figures",
+    "Cue": "core.data",
     "Decoding": "core.data",
     "Design": "core.design",
     "Example": "core.data",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from seqmem.core.data import TOKEN_BYTES as TOKEN_BYTES
     from seqmem.core.data import Batch as Batch
     from seqmem.core.data import BuildContext as BuildContext
+    from seqmem.core.data import Cue as Cue
     from seqmem.core.data import Decoding as Decoding
     from seqmem.core.data import Example as Example
     from seqmem.core.data import Experience as Experience

@@ -20,7 +20,8 @@ from seqmem.reading import injections
 from seqmem.record.row import Row
 from seqmem.record.schema import FORMAT
 from seqmem_plugins.metrics._retained import kept, retained
-from seqmem_scenarios.fact_injection import FactInjectionOptions, build
+from seqmem_scenarios.fact_injection import build
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.world import background
 
 Array = npt.NDArray[np.float64]

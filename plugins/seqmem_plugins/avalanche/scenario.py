@@ -34,11 +34,9 @@ from seqmem import (
     Batch,
     BuildContext,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     UsageError,
@@ -46,6 +44,7 @@ from seqmem import (
     hookimpl,
     text_example,
 )
+from seqmem.streams import Place, Schedule, Segment, Size, ask, begin, finish, log, rest, start
 from seqmem_plugins.avalanche.targets import NO_TARGET
 
 seqmem_api = ">=1,<2"
@@ -322,6 +321,31 @@ def _survey(name: str, seed: int) -> _Survey:
 # -- the stream -------------------------------------------------------------------------------------------
 
 
+def schedule(options: AvalancheOptions, survey: _Survey) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o, edges = options, (begin(), begin("rest"), finish())
+    return Schedule(
+        [
+            *(
+                Segment(
+                    "task",
+                    "task",
+                    o.epochs * -(-blocks // o.batch_size),
+                    name="experience {}".format,
+                    label=survey.labels.__getitem__,
+                )
+                for blocks in survey.train
+            ),
+            rest(o.rest_steps, rows=o.rest_steps * o.batch_size),
+        ],
+        [
+            ask("blocks", "boundary", start(), finish()),
+            ask("blocks", "log", log("rest")),
+            ask("general", "general", *edges),
+        ],
+    )
+
+
 class _Blocks:
     """The stream of one seed."""
 
@@ -330,76 +354,38 @@ class _Blocks:
         self.context = context
         self.survey = _checked(options, context)
         self.rows = lru_cache(maxsize=4)(_opened(options.benchmark, context.seed).rows)
-        self.experience = lru_cache(maxsize=2)(self._experience)
 
     @property
     def _tasks(self) -> int:
         """Train experiences of the benchmark."""
         return len(self.survey.train)
 
-    @property
-    def length(self) -> int:
-        """Experiences of the stream."""
-        return self._tasks + (1 if self.options.rest_steps else 0)
-
     # -- training rows --------------------------------------------------------------------------------
 
-    def _experience(self, index: int) -> Experience:
-        if index == self._tasks:
-            return Experience(
-                index=index,
-                name="rest unrelated",
-                phase="rest",
-                task_label=None,
-                batches=tuple(self._rest_batch(step) for step in range(self.options.rest_steps)),
-                moments="fresh",
-            )
-        return Experience(
-            index=index,
-            name=f"experience {index}",
-            phase="task",
-            task_label=self.survey.labels[index],
-            batches=tuple(
-                batch for epoch in range(self.options.epochs) for batch in self._epoch(index, epoch)
-            ),
-        )
+    def task(self, place: Place) -> Iterator[Batch]:
+        """Make the epochs of an experience of the benchmark."""
+        o, index = self.options, place.number
+        for epoch in range(o.epochs):
+            rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
+            if o.shuffle:
+                key = f"{self.context.seed} {index} {epoch}"
+                places = sorted(
+                    range(len(rows)), key=lambda i: hashlib.sha256(f"{key} {i}".encode()).digest()
+                )
+                rows = [rows[place] for place in places]
+            yield from (tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size))
 
-    def _epoch(self, index: int, epoch: int) -> Iterator[Batch]:
-        o = self.options
-        rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
-        if o.shuffle:
-            key = f"{self.context.seed} {index} {epoch}"
-            places = sorted(range(len(rows)), key=lambda i: hashlib.sha256(f"{key} {i}".encode()).digest())
-            rows = [rows[place] for place in places]
-        for first in range(0, len(rows), o.batch_size):
-            yield tuple(rows[first : first + o.batch_size])
+    def rest(self, place: Place) -> Iterator[Batch]:
+        """Make the rest's background."""
+        size = self.options.batch_size
+        for first in range(0, place.steps * size, size):
+            yield tuple(self._background(index) for index in range(first, first + size))
 
-    def _rest_batch(self, step: int) -> Batch:
-        o, context = self.options, self.context
-        documents = range(step * o.batch_size, (step + 1) * o.batch_size)
-        return tuple(
-            text_example(context.encode, context.text.train(index), length=o.row_tokens)
-            for index in documents
-        )
+    def _background(self, index: int) -> Example:
+        encode, text = self.context.encode, self.context.text.train(index)
+        return text_example(encode, text, length=self.options.row_tokens)
 
     # -- probes ---------------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When blocks are asked for; see the top of this file."""
-        o, rest = self.options, index == self._tasks
-        if rest:
-            points = [ProbePoint(after, "blocks", "log") for after in _log_spaced(o.rest_steps)]
-            points[0] = ProbePoint(0, "blocks", "boundary+log")
-            points[-1] = ProbePoint(o.rest_steps, "blocks", "boundary+log")
-        else:
-            points = [ProbePoint(0, "blocks", "boundary")]
-        if rest or index == 0:
-            points.append(ProbePoint(0, "general", "general"))
-        if index == self.length - 1:
-            end = o.rest_steps if rest else _steps(o, self.survey.train[index])
-            points += [] if rest else [ProbePoint(end, "blocks", "boundary")]
-            points.append(ProbePoint(end, "general", "general"))
-        return tuple(points)
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """Blocks of every experience with their twins, and held-out background documents."""
@@ -468,16 +454,6 @@ def _fact(row: Example) -> str:
     return hashlib.sha256(row.input_ids.tobytes()).hexdigest()[:12]
 
 
-def _steps(options: AvalancheOptions, blocks: int) -> int:
-    """Optimizer steps of an experience."""
-    return options.epochs * -(-blocks // options.batch_size)
-
-
-def _log_spaced(steps: int) -> list[int]:
-    """0, the powers of two below `steps`, and `steps`."""
-    return sorted({0, steps, *(2**power for power in range(steps.bit_length()) if 2**power < steps)})
-
-
 def _checked(options: AvalancheOptions, context: BuildContext) -> _Survey:
     """What the benchmark holds with this seed.
 
@@ -514,31 +490,29 @@ def _check_answers(options: AvalancheOptions, survey: _Survey) -> None:
 
 
 def build(options: AvalancheOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     made = _Blocks(options, context)
-    return Stream(made.length, made.experience, made.probe_points, made.probe_sets())
+    make = {"task": made.task, "rest": made.rest}
+    return schedule(options, made.survey).stream(make, made.probe_sets())
 
 
 def outline(options: AvalancheOptions) -> Outline:
-    """Steps, tokens and probes, counted in the benchmark as it is with seed 0."""
+    """Return steps, tokens and probes, counted in the benchmark as it is with seed 0."""
     o, survey = options, _survey(options.benchmark, 0)
     _check_answers(o, survey)
+    plan = schedule(o, survey)
     tasks = len(survey.train)
     held = [*survey.test, *[0] * tasks][:tasks]
     asked = [min(o.probed, count) for count in survey.train]
     probes = sum(asked) + sum(min(own, count) for own, count in zip(asked, held, strict=True))
-    sweeps = tasks + (len(_log_spaced(o.rest_steps)) if o.rest_steps else 1)
-    general = GENERAL_DOCUMENTS * (3 if o.rest_steps else 2)
-    return Outline(
-        steps=sum(_steps(o, count) for count in survey.train) + o.rest_steps,
-        train_tokens=o.epochs * sum(survey.train) * survey.longest
-        + o.rest_steps * o.batch_size * o.row_tokens,
-        probe_rows=sweeps * probes + general,
-        probe_tokens=sweeps * probes * survey.longest + general * o.row_tokens,
-        loops=len(set(survey.labels)),
-        experiences=tasks + (1 if o.rest_steps else 0),
+    return plan.outline(
+        {
+            "blocks": Size(probes, probes * survey.longest),
+            "general": Size(GENERAL_DOCUMENTS, GENERAL_DOCUMENTS * o.row_tokens),
+        },
+        train_tokens=o.epochs * sum(survey.train) * survey.longest + plan.rows * o.row_tokens,
         longest_row=max(survey.longest, o.row_tokens),
-        documents=(o.rest_steps * o.batch_size, GENERAL_DOCUMENTS),
+        documents=(plan.rows, GENERAL_DOCUMENTS),
         primary="average_accuracy",
         primary_relation="verbatim",
     )
