@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -535,7 +534,6 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
 
 def test_a_stream_of_a_hundred_thousand_blocks_is_made_one_by_one() -> None:
     tracemalloc.start()
-    started = time.perf_counter()
     built = made(blocks=100_000, conversations=1, probed_blocks=2, turns=4, text=lambda index: "A document.")
     last = built.stream.experience(99_999)
     assert last.name == "block 99999"
@@ -544,7 +542,6 @@ def test_a_stream_of_a_hundred_thousand_blocks_is_made_one_by_one() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8e6
-    assert time.perf_counter() - started < 20
     names = {built.text(row, ~row.loss_mask)[-30:] for row in last.batches[0] if row.facts}
     assert names, "the last block has people, too"
 
