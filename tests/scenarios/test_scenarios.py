@@ -106,7 +106,7 @@ def test_an_experience_is_the_same_whatever_was_made_before_it(name: str) -> Non
 
 
 PINNED = {
-    "avalanche": ("b8f8a0caf119282f", "63896e2cb365ea50"),
+    "avalanche": ("b8f8a0caf119282f", "3b24b151972167c9"),
     "conversation_recall": ("26e71faefded9df6", "4bfbaddbdda8d6ea"),
     "fact_injection": ("f20d64b5273e1d35", "75f72dffaa745fec"),
     "freeze_loops": ("cc946c95dce3db8c", "e038d3c316fca157"),
