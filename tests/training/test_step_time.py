@@ -266,6 +266,9 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_the_flag_nothing_here_imports_torch() -> None:
-    code = "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli;"
+        " assert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
