@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -544,6 +546,19 @@ def test_a_stream_of_a_hundred_thousand_blocks_is_made_one_by_one() -> None:
     assert peak < 8e6
     names = {built.text(row, ~row.loss_mask)[-30:] for row in last.batches[0] if row.facts}
     assert names, "the last block has people, too"
+
+
+@pytest.mark.slow
+def test_the_last_of_a_hundred_thousand_blocks_takes_no_longer_than_the_first() -> None:
+    def seconds(index: int) -> float:
+        stream = made(blocks=100_000, conversations=1, turns=4, text=lambda index: "A document.").stream
+        started = time.perf_counter()
+        stream.experience(index)
+        return time.perf_counter() - started
+
+    ratios = [seconds(99_999) / seconds(0) for _ in range(7)]
+    print(f"\nthe last block takes {statistics.median(ratios):.2f} times the first")
+    assert statistics.median(ratios) < 3
 
 
 def content(built: Built) -> str:
