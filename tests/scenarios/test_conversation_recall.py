@@ -453,7 +453,7 @@ def test_every_boundary_is_asked_and_the_rest_at_powers_of_two(options: dict[str
         points = built.stream.probe_points(e.index)
         assert all(0 <= p.after <= e.steps for p in points)
         for point in points:
-            names = point.schedule.split("+")
+            names = point.schedule
             boundaries += [(e.index, point.after)] if "boundary" in names else []
             log += [point.after] if "log" in names else []
             whole += [(e.index, point.after)] if "ladder" in names else []

@@ -438,7 +438,7 @@ def asked_at(built: Built) -> dict[int, set[str]]:
         assert [point.after for point in points] == sorted(point.after for point in points)
         for point in points:
             assert 0 <= point.after <= e.steps
-            names = set(point.schedule.split("+"))
+            names = set(point.schedule)
             assert point.probe_set == (
                 "general"
                 if "general" in names

@@ -195,7 +195,7 @@ def test_both_are_asked_before_every_experience_and_after_the_last(options: dict
             (e.index, point.after)
             for e in built.experiences
             for point in built.stream.probe_points(e.index)
-            if point.probe_set == name and "boundary" in point.schedule.split("+")
+            if point.probe_set == name and "boundary" in point.schedule
         ]
         last = built.experiences[-1]
         assert asked == [*((e.index, 0) for e in built.experiences), (last.index, last.steps)]
@@ -206,13 +206,13 @@ def test_the_rest_is_asked_at_powers_of_two_and_the_ladder_three_times() -> None
     rest = built.experiences[-1].index
     points = built.stream.probe_points(rest)
     assert [point.after for point in points] == sorted(point.after for point in points)
-    assert [p.after for p in points if "log" in p.schedule.split("+")] == [0, 1, 2, 4, 8, 13]
+    assert [p.after for p in points if "log" in p.schedule] == [0, 1, 2, 4, 8, 13]
     for name in ("ladder", "general"):
         asked = [
             (e.index, point.after)
             for e in built.experiences
             for point in built.stream.probe_points(e.index)
-            if point.schedule == name
+            if point.schedule == (name,)
         ]
         assert asked == [(0, 0), (rest, 0), (rest, 13)]
     rungs = Counter((probe.relation, probe.twin_of is None) for probe in built.stream.probe_sets["ladder"])

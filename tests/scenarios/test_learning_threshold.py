@@ -180,14 +180,14 @@ def test_a_fact_is_asked_before_the_first_and_after_every_exposure_and_after_the
     for e in built.experiences:
         points = [(p.after, p.probe_set, p.schedule) for p in built.stream.probe_points(e.index)]
         number = (e.index - 1) // 2
-        general = (e.steps, "general", "general")
+        general = (e.steps, "general", ("general",))
         if e.phase == "inject":
-            assert points == [*((after, f"fact {number}", "exposure") for after in range(6)), general]
+            assert points == [*((after, f"fact {number}", ("exposure",)) for after in range(6)), general]
         elif e.index:
-            asked = (2, f"fact {number}", "survival")
+            asked = (2, f"fact {number}", ("survival",))
             assert points == [asked, *([general] if e.index == 6 else [])]
         else:
-            assert points == [(0, "general", "general"), general]
+            assert points == [(0, "general", ("general",)), general]
     assert built.stream.probe_points(0)[1].after == 3
     assert len(made(base_steps=0).stream.probe_points(0)) == 1
 
@@ -294,6 +294,7 @@ def answers(folder: Path, stream: Stream) -> Any:
     train(run)
     write_table(folder / "items.parquet", {name: [] for name in ITEMS.names}, ITEMS)
     rows = read_table(RunRecord(folder, {}), "probes").to_pandas()
+    rows = rows.assign(schedule=rows["schedule"].map(" ".join))
     rows = rows[rows["schedule"] != "general"]
     return rows.set_index(["probe", "schedule", "after"])["logprob"]
 

@@ -231,7 +231,7 @@ def test_every_stride_th_position_is_asked_as_it_is_trained(stride: int) -> None
 
 def test_all_positions_are_asked_after_the_base_and_after_every_window() -> None:
     built = made()
-    asked = [(i, p.after, p.probe_set) for i, p in built.points if p.schedule == "positions"]
+    asked = [(i, p.after, p.probe_set) for i, p in built.points if p.schedule == ("positions",)]
     steps = {e.index: e.steps for e in built.experiences if e.phase != "rest"}
     assert asked == [(index, end, "positions") for index, end in steps.items()]
 
@@ -241,7 +241,7 @@ def test_a_rest_is_asked_at_powers_of_two_about_positions_near_scored_windows_an
 ):
     built = made(rest_steps=13, rest_stride=3)
     for e in built.of("rest"):
-        asked = [(p.after, p.probe_set) for p in built.stream.probe_points(e.index) if p.schedule == "log"]
+        asked = [(p.after, p.probe_set) for p in built.stream.probe_points(e.index) if p.schedule == ("log",)]
         assert asked == [(after, "rest") for after in (1, 2, 4, 8, 13)]
     spans = [*range(6, 16), *range(28, 35)]
     others = [position for position in range(40) if position not in spans]
@@ -252,7 +252,7 @@ def test_a_rest_is_asked_at_powers_of_two_about_positions_near_scored_windows_an
 
 def test_held_out_text_is_asked_at_the_start_and_at_every_end() -> None:
     built = made()
-    asked = [(i, p.after) for i, p in built.points if p.schedule == "general"]
+    asked = [(i, p.after) for i, p in built.points if p.schedule == ("general",)]
     assert asked == [(0, 0), *((e.index, e.steps) for e in built.experiences)]
     assert built.heldout == set(range(8))
     assert all(probe.position is None for probe in built.stream.probe_sets["general"])

@@ -327,7 +327,7 @@ def schedule(built: Built) -> dict[str, list[tuple[int, int]]]:
     for e in built.experiences:
         for point in built.stream.probe_points(e.index):
             assert 0 <= point.after <= e.steps and point.probe_set in built.stream.probe_sets
-            for name in point.schedule.split("+"):
+            for name in point.schedule:
                 found.setdefault(name, []).append((e.index, point.after))
     return found
 

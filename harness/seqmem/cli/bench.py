@@ -291,8 +291,12 @@ def show_plan(planned: Plan) -> None:
         f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
         f"about {whole} with {workers} at a time."
     )
-    say("Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the")
-    say("strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the")
+    say(
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
+    )
+    say(
+        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+    )
     say("device and a typical cost per step, for one run alone.")
 
 
