@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -21,7 +20,6 @@ import torch
 from seqmem.core.data import Experience, Outline, ProbePoint, Relation, Stream
 from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
-from seqmem.core.version import __version__
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
 from seqmem.planning.tokenizer import decoder
@@ -29,6 +27,7 @@ from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
 from seqmem.record.schema import FORMAT, ITEMS, MODEL, write_json, write_table
+from seqmem.record.versions import installed_version
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import digest, load_last
 from seqmem.training.leaks import Watch
@@ -209,7 +208,8 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "primary_relation": outline.primary_relation,
         "steps": outline.steps,
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: installed_version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "plugins": {
             "scenario": registry.package("scenario", job.recipe.scenario.name),
             "strategy": registry.package("strategy", job.recipe.strategy.name),
@@ -233,13 +233,6 @@ def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
         return []
     kept = ("versions", "plugins", "code", "hardware", "seconds")
     return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return __version__ if package == "seqmem" else "not installed"
 
 
 def _code_revision() -> dict[str, Any] | None:
