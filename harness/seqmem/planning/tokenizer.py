@@ -50,26 +50,29 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
         UsageError: the tokenizer rewrites the text itself when it adds its tokens.
     """
 
-    def plain(text: str, special: bool) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
-
+    plain = bare_encoder(tokenizer)
     sample = "a b"
-    bare, dressed = plain(sample, False), plain(sample, True)
+    bare, dressed = plain(sample), list(tokenizer(sample, verbose=False)["input_ids"])
     starts = [i for i in range(len(dressed) - len(bare) + 1) if dressed[i : i + len(bare)] == bare]
     if not bare or not starts:
         raise UsageError("the model's tokenizer does not encode plain text with its own tokens around it")
     front = dressed[: starts[0]]
 
     def encode(text: str) -> list[int]:
-        return front + plain(text, False)
+        return front + plain(text)
 
     return encode
 
 
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
-    """Token ids to text as it stands, special tokens left out."""
+def bare_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Return a function from text to its own token ids, without any that the tokenizer adds."""
+    return lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase, *, keep_special: bool = False) -> Callable[[list[int]], str]:
+    """Return a function from token ids to text as it stands, special tokens left out unless they are kept."""
     return lambda ids: str(
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        tokenizer.decode(ids, skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False)
     )
 
 

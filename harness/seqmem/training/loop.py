@@ -19,7 +19,7 @@ from seqmem.core.recipe import Probing
 from seqmem.plugin.strategy import Strategy, overrides
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import Checkpoint, digest, save
-from seqmem.training.leaks import Watch
+from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import MAIN, Learner
 from seqmem.training.probing import Answers, Forward, ProbeSet
 
@@ -63,7 +63,7 @@ class Run:
     on_answers: Callable[[ProbePoint, Answers, ProbeSet], None] = lambda point, answers, probes: None
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
-    watch: Watch | None = None
+    detector: ContaminationDetector | None = None
     decode: Callable[[list[int]], str] = str
 
     def __post_init__(self) -> None:
@@ -191,7 +191,7 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
             count=list(counts.values()),
             rehearsed=[again[fact] for fact in counts],
         )
-    for control in run.watch.look([*batch, *rehearsed]) if run.watch is not None else ():
+    for control in run.detector.scan([*batch, *rehearsed]) if run.detector is not None else ():
         run.place.leaks.setdefault(control, experience.name)
     return nats
 

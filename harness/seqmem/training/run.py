@@ -22,7 +22,7 @@ from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
-from seqmem.planning.tokenizer import decoder
+from seqmem.planning.tokenizer import bare_encoder, decoder
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
@@ -30,7 +30,7 @@ from seqmem.record.schema import FORMAT, ITEMS, MODEL, write_json, write_table
 from seqmem.record.versions import installed_version
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import digest, load_last
-from seqmem.training.leaks import Watch
+from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
 from seqmem.training.loop import Place, Run, Stopped, checkpoint, restore, train
 from seqmem.training.model import check_saved, load_model, save_model
@@ -130,9 +130,10 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
         place=Place(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
-        watch=Watch(
+        detector=ContaminationDetector(
             (p for probes in stream.probe_sets.values() for p in probes),
-            decoder(tokenizer),
+            bare_encoder(tokenizer),
+            decoder(tokenizer, keep_special=True),
         ),
         decode=decoder(tokenizer),
     )
