@@ -32,7 +32,7 @@ class _Component:
     def enter(self) -> None:
         """Begin an experience: nothing is kept."""
         self.strategy.before_experience(self.learner, self.part)
-        self.learner.train_only(self.strategy.trainable(self.learner, self.part))
+        self.learner.set_trainable(self.strategy.trainable(self.learner, self.part))
 
     def step(self, rows: Batch) -> float:
         """The loop's step, without records."""

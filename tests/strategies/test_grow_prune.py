@@ -71,7 +71,7 @@ def stepped(learner: Learner, strategy: GrowPrune, experience: Experience) -> It
     """Train an experience as the loop does; stops before the first step (0) and after each (1, 2, ...)."""
     strategy.before_experience(learner, experience)
     yield 0
-    learner.train_only(strategy.trainable(learner, experience))
+    learner.set_trainable(strategy.trainable(learner, experience))
     for position in range(experience.steps):
         loss, _, _ = learner.loss(experience.batch(position))
         loss.backward()

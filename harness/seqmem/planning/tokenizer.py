@@ -49,7 +49,6 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     Raises:
         UsageError: the tokenizer rewrites the text itself when it adds its tokens.
     """
-
     plain = bare_encoder(tokenizer)
     sample = "a b"
     bare, dressed = plain(sample), list(tokenizer(sample, verbose=False)["input_ids"])

@@ -32,9 +32,10 @@ from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import digest, load_last
 from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
-from seqmem.training.loop import Place, Run, Stopped, checkpoint, restore, train
+from seqmem.training.loop import Stopped, train
 from seqmem.training.model import check_saved, load_model, save_model
 from seqmem.training.probing import Answers, ProbeSet
+from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
 if TYPE_CHECKING:
     pass
@@ -127,7 +128,7 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
         strategy=strategy.build(own_options),
         stream=stream,
         record=RecordWriter(Path(job.folder)),
-        place=Place(),
+        progress=Progress(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
         detector=ContaminationDetector(
@@ -147,8 +148,8 @@ def _results(run: Run) -> dict[str, Any]:
     """What is known when the run has finished; the digests tell two runs of one recipe apart."""
     on_gpu = run.learner.device.type == "cuda"
     return {
-        "content": run.place.content,
-        "contamination": dict(sorted(run.place.leaks.items())),
+        "content": run.progress.content,
+        "contamination": dict(sorted(run.progress.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
         "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
@@ -286,7 +287,7 @@ def _reporters(
 
     def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
         recall: dict[str, list[bool]] = {}
-        for probe, correct in zip(probes.probes, answers.correct, strict=True):
+        for probe, correct in zip(probes.probes, answers.exact_match, strict=True):
             if probe.relation == relation != "general" and probe.cue == "none":
                 own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
                 label = "twins" if probe.twin_of else own
