@@ -109,7 +109,20 @@ class Texts(Options):
 
 @pytest.mark.parametrize(
     "text",
-    ["1.10", "1e3", "2.", "+3", ".5", "-0", "12345678901234567890123", "true", "null", "[1,2]", '{"a":  1}', "007"],
+    [
+        "1.10",
+        "1e3",
+        "2.",
+        "+3",
+        ".5",
+        "-0",
+        "12345678901234567890123",
+        "true",
+        "null",
+        "[1,2]",
+        '{"a":  1}',
+        "007",
+    ],
 )
 def test_an_option_that_is_text_is_what_was_typed(text: str) -> None:
     (typed,) = parse_assignments([f"text.plain={text}"])["text"].values()

@@ -14,12 +14,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from model_folders import make_model_folder
 from small_runs import SMALL, InlineWorkers, carry_out, finish, planned, results, small_model
 
 import seqmem
 from seqmem import PluginError, RunRecord, UsageError
 from seqmem.cli.app import run as command_line
+from seqmem.planning.store import Store
 from seqmem.reporting.board_files import rebuild
 from seqmem.verbs.bench import BenchResult
 
@@ -87,8 +89,8 @@ def records(out: Path) -> dict[str, RunRecord]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Content and time of every file."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    """Content and time of every file but the lock, which stays."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
@@ -522,6 +524,27 @@ def test_two_benches_cannot_work_in_one_folder_at_a_time(bench: Bench, tmp_path:
             bench("naive")
         other.stdin.close()
     assert bench("naive", controls=False).failed == {}
+
+
+def test_nobody_else_gets_the_folder_before_it_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, release = Store(tmp_path), FileLock.release
+    refused: list[str] = []
+
+    def slow_release(lock: FileLock) -> None:
+        monkeypatch.setattr(FileLock, "release", release)
+        with pytest.raises(UsageError) as said, Store(tmp_path).locked():
+            pass
+        refused.append(str(said.value))
+        release(lock)
+
+    with store.locked():
+        (tmp_path / "records").mkdir()
+        monkeypatch.setattr(FileLock, "release", slow_release)
+    assert "another bench is at work" in refused[0]
+    with store.locked():
+        pass
 
 
 # -- the command line -------------------------------------------------------------------------------------

@@ -250,7 +250,9 @@ def _refuse_constant(name: str) -> float:
 
 def _kind(value: Any) -> type:
     """Return the type of a value, whether or not it remembers how it was typed."""
-    return next((kind for kind, remembering in _REMEMBERING.items() if type(value) is remembering), type(value))
+    return next(
+        (kind for kind, remembering in _REMEMBERING.items() if type(value) is remembering), type(value)
+    )
 
 
 def _as_text(options_class: type[BaseModel], name: str, value: Any) -> Any:
@@ -259,7 +261,9 @@ def _as_text(options_class: type[BaseModel], name: str, value: Any) -> Any:
     choices = set(typing.get_args(annotation) or (annotation,))
     kind = _kind(value)
     number = kind in (int, float) and not choices & {int, float}
-    other = kind in (bool, list, dict, type(None)) and kind not in choices and choices <= {str, Path, type(None)}
+    other = (
+        kind in (bool, list, dict, type(None)) and kind not in choices and choices <= {str, Path, type(None)}
+    )
     if not choices & {str, Path} or not (number or other):
         return value
     return value.typed if isinstance(value, Typed) else _typed(value)

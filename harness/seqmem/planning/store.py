@@ -100,10 +100,11 @@ class Store:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is still ours
-            lock.release()
-            if made and not any(self.folder.iterdir()):
+            # the file stays: whoever had opened it before it was deleted would hold a lock nobody else sees
+            if made and list(self.folder.iterdir()) == [path]:
+                path.unlink()
                 self.folder.rmdir()
+            lock.release()
 
     def todo(
         self,
