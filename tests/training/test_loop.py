@@ -642,16 +642,16 @@ def test_a_loss_that_is_no_number_fails_its_run_with_the_step_and_the_exit_code_
     assert statuses == ["failed", "finished"]
 
 
-def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_before_any_other_has_begun(
+def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_where_all_are(
     strange: Registry, model: Path, tmp_path: Path
 ) -> None:
     # the tokenizer needs more tokens for a fact than these rows have: only the worker can know
     refused = planned(model, options={"scenario.row_tokens": 8})
     why = r"^the document stating '.+' has \d+ tokens, more than the row's 8; raise the row length"
     runs: list[PlannedRun] = [
+        refused,
         planned(model, "dies", registry=strange),
         planned(model, "naive", seed=1),
-        refused,
         planned(model, "raises", registry=strange),
     ]
     jobs = {run.recipe.id: job_of(run, tmp_path / run.folder) for run in runs}
@@ -660,14 +660,14 @@ def test_a_worker_that_dies_is_replaced_and_a_refused_run_is_an_error_only_befor
             pool.run([jobs[refused.recipe.id]], lambda run, event: None, bool)
         assert not (tmp_path / refused.folder).exists()
         outcome = pool.run(list(jobs.values()), lambda run, event: None, bool)
-    dies, naive, refusal, raises = (outcome[run.recipe.id] for run in runs)
+    refusal, dies, naive, raises = (outcome[run.recipe.id] for run in runs)
     assert dies == {"event": "failed", "reason": "the worker process ended with code 7: going down"}
     assert naive == {"event": "finished"}
     assert refusal["event"] == "failed"
     assert re.match(why, refusal["reason"])
     assert raises == {"event": "failed", "reason": "ZeroDivisionError: three is too many"}
-    reference = finish(runs[1], tmp_path / "reference")
-    assert RunRecord.open(tmp_path / runs[1].folder).info["final"] == reference.info["final"]
+    reference = finish(runs[2], tmp_path / "reference")
+    assert RunRecord.open(tmp_path / runs[2].folder).info["final"] == reference.info["final"]
 
 
 # -- what is left of a run --------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def carry_out(
         The last event of each run that was started, by its id, and whether Ctrl-C left some undone.
 
     Raises:
-        UsageError: what `Store.todo` refuses, or what the first worker refuses; nothing was written.
+        UsageError: what `Store.todo` refuses, or the workers refuse every run; nothing was written.
     """
     if checkpoint_every < 1 or (workers is not None and workers < 1):
         raise UsageError("--checkpoint-every and --workers must be at least 1")
