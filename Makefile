@@ -23,6 +23,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
 docs: $(INSTALLED)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmem import Row, RunRecord
-from seqmem.leaderboard import failures, score_rows, tabulate
-from seqmem.record import FORMAT, ITEMS, RecordWriter, write_json, write_table
+from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.writer import RecordWriter
+from seqmem.scoring.comparison import tabulate
+from seqmem.scoring.scores import failures, score_rows
 
 if TYPE_CHECKING:
     from benchmarks.strategies.bar import Bar
@@ -177,8 +179,8 @@ def table(folder: Path) -> dict[str, Any]:
         `seconds` of it and the processor's among them (`busy`), `gigabytes` at its peak, imports and the record's
         reading included, and the `failures`.
     """
-    from seqmem.api import load_metrics
-    from seqmem.registry import Registry
+    from seqmem.plugin.registry import Registry
+    from seqmem.scoring.tables import load_metrics
 
     started, busy = time.perf_counter(), time.process_time()
     run = RunRecord.open(folder)

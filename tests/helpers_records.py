@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from seqmem.record import FORMAT, ITEMS, RecordWriter, RunRecord, write_json, write_table
+from seqmem.record.reader import RunRecord
+from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.writer import RecordWriter
 
 RELATIONS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
 PRIMARY = "question"

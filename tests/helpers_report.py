@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import Measure, MetricSpec, RunRecord, Value
-from seqmem.leaderboard import Row, tabulate
-from seqmem.record import ITEMS, TABLES, write_table
-from seqmem.report import Part
+from seqmem.record.row import Row
+from seqmem.record.schema import ITEMS, TABLES, write_table
+from seqmem.reporting import Part
+from seqmem.scoring.comparison import tabulate
 
 SMALL = Layout(loops=3, cycles=2, facts=2, rest=20, even=4)
 RETENTION = Measure("retention", "fraction", "higher", "memory of loop facts at the end of the rest")

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from helpers_records import Answer, Ask, Layout, write_record
 
-from seqmem.api import load_metrics
-from seqmem.plan import Plan, Request, plan
-from seqmem.record import RunRecord, write_json
-from seqmem.registry import Registry
-from seqmem.standing_submit import submit
-from seqmem.standing_tables import build
-from seqmem.store import Store
+from seqmem.board.build import build
+from seqmem.board.submit import submit
+from seqmem.planning.grid import Plan
+from seqmem.planning.plan import plan
+from seqmem.planning.request import Request
+from seqmem.planning.store import Store
+from seqmem.plugin.registry import Registry
+from seqmem.record.reader import RunRecord
+from seqmem.record.schema import write_json
+from seqmem.scoring.tables import load_metrics
 
 METRICS = ("retention", "cost", "distance_decay")
 SEEDS = (0, 1)

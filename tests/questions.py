@@ -11,7 +11,9 @@ import torch
 from model_folders import Kind
 
 from seqmem import Probe, answer_probe
-from seqmem.models import ModelChoice, encoder, load_model, load_tokenizer
+from seqmem.planning.models import ModelChoice
+from seqmem.planning.tokenizer import encoder, load_tokenizer
+from seqmem.training.model import load_model
 from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.world import (
     ATTRIBUTE_BY_NAME,

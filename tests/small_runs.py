@@ -10,11 +10,13 @@ from typing import Any
 
 from model_folders import VOCABULARY, Kind, make_model_folder
 
-from seqmem.errors import UsageError
-from seqmem.plan import PlannedRun, Request, plan
-from seqmem.recipe import Job
-from seqmem.record import RunRecord
-from seqmem.registry import Registry
+from seqmem.core.errors import UsageError
+from seqmem.planning.grid import PlannedRun
+from seqmem.planning.job import Job
+from seqmem.planning.plan import plan
+from seqmem.planning.request import Request
+from seqmem.plugin.registry import Registry
+from seqmem.record.reader import RunRecord
 
 Events = list[dict[str, Any]]
 
@@ -119,7 +121,7 @@ def carry_out(
     **changes: Any,
 ) -> Events:
     """Carry out a run in this process; all its events, the outcome last."""
-    from seqmem.runner import execute
+    from seqmem.training.run import execute
 
     events: Events = []
     execute(job_of(run, folder, **changes), events.append, should_stop, registry or installed())
@@ -154,7 +156,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 
 class InlineWorkers:
-    """Stands in for `seqmem.launch.Workers` where a process of their own is not the point: same calls, no start."""
+    """Stands in for `seqmem.launch.local.Workers` without processes of their own: same calls, no start."""
 
     def __init__(self, count: int, threads: int = 1) -> None:
         self.count = count
@@ -171,7 +173,7 @@ class InlineWorkers:
         on_event: Callable[[str, dict[str, Any]], None],
         should_stop: Callable[[], bool],
     ) -> Mapping[str, dict[str, Any]]:
-        from seqmem.runner import execute
+        from seqmem.training.run import execute
 
         outcome: dict[str, dict[str, Any]] = {}
         for job in jobs:

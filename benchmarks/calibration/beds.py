@@ -21,7 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmem import BuildContext, RunRecord, ScenarioSpec, Stream, TextSource
-from seqmem.record import FORMAT, ITEMS, TABLES, RecordWriter, write_json, write_table
+from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.writer import RecordWriter
 from seqmem_scenarios.world import background
 
 Array = npt.NDArray[np.float64]

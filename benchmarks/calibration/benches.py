@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.calibration.beds import Array
 from benchmarks.calibration.cases import CASES, Claim, spec_of
-from seqmem.stats import t_interval
+from seqmem.scoring.statistics import t_interval
 
 SEEDS = (3, 8)
 BLOCKS = 10

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqmem import Batch, Example, Learner
-from seqmem.models import ModelChoice, load_model, resolve
-from seqmem.recipe import OptimizerSettings
-from seqmem.registry import Registry
+from seqmem import Batch, Example
+from seqmem.core.recipe import OptimizerSettings
+from seqmem.planning.models import ModelChoice, resolve
+from seqmem.plugin.registry import Registry
+from seqmem.training.learner import Learner
+from seqmem.training.model import load_model
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, medium, naive_step, tiny
-from seqmem import Batch, Experience, Learner
+from seqmem import Batch, Experience
+from seqmem.training.learner import Learner
 from seqmem_plugins.strategies.cosine_steer import SPACES, CosineSteer, CosineSteerOptions
 
 TARGETS = (-1, -0.9, -0.5, 0, 0.5, 0.9, 1)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from statistics import median
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, medium, naive_step, tiny
-from seqmem import Experience, Learner
+from seqmem import Experience
+from seqmem.training.learner import Learner
 from seqmem_plugins.strategies.ewc import EWC, EWCOptions
 
 

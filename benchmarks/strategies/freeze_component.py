@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, naive_step, random_neox
-from seqmem import Batch, Experience, Learner
+from seqmem import Batch, Experience
+from seqmem.training.learner import Learner
 from seqmem_plugins.strategies.freeze_component import FreezeComponent, FreezeComponentOptions
 
 LAYERS, HIDDEN = 12, 256

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, medium, naive_step, tiny
-from seqmem import Experience, Learner
+from seqmem import Experience
+from seqmem.training.learner import Learner
 from seqmem_plugins.strategies._growth import add_blocks, widen
 from seqmem_plugins.strategies.grow_prune import MASK, GrowPrune, GrowPruneOptions
 

@@ -7,7 +7,8 @@ from statistics import median
 from typing import Any, Literal
 
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, medium, naive_step, tiny
-from seqmem import Experience, Learner
+from seqmem import Experience
+from seqmem.training.learner import Learner
 from seqmem_plugins.strategies.multi_lr import MultiLr, MultiLrOptions
 
 OPTIMIZERS: dict[Literal["adam", "adamw", "sgd"], dict[str, Any]] = {

@@ -9,56 +9,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from seqmem.core.version import __version__ as __version__
 
 _HOME = {
-    "API_VERSION": "types",
-    "Batch": "types",
-    "BenchResult": "api",
-    "BuildContext": "types",
-    "COLOURS": "figures",
-    "Decoding": "types",
-    "Example": "types",
-    "Experience": "types",
-    "Footprint": "types",
-    "LOOP_PHASES": "types",
-    "Learner": "learner",
-    "Measure": "types",
-    "MetricSpec": "types",
-    "ModelSpec": "types",
-    "NEVER": "types",
-    "NotApplicable": "errors",
-    "Options": "types",
-    "Outline": "types",
-    "PluginError": "errors",
-    "Probe": "types",
-    "ProbePoint": "types",
-    "Relation": "types",
-    "Row": "leaderboard",
-    "RunFailed": "errors",
-    "RunRecord": "record",
-    "ScenarioSpec": "types",
-    "SeqmemError": "errors",
-    "Strategy": "strategy",
-    "StrategySpec": "types",
-    "Stream": "types",
-    "SuitePart": "types",
-    "SuiteSpec": "types",
-    "TOKEN_BYTES": "types",
-    "TextSource": "types",
-    "TextSpec": "types",
-    "UsageError": "errors",
-    "Value": "types",
-    "answer_probe": "probes",
-    "bench": "api",
-    "clean": "text",
-    "document_probe": "probes",
-    "hookimpl": "hookspecs",
-    "mean_band": "figures",
-    "pack": "packing",
-    "stream": "api",
-    "text_example": "probes",
-    "unpack": "packing",
+    "API_VERSION": "plugin.specs",
+    "Batch": "core.data",
+    "BenchResult": "verbs.bench",
+    "BuildContext": "core.data",
+    "COLOURS": "reporting.figures",
+    "Decoding": "core.data",
+    "Example": "core.data",
+    "Experience": "core.data",
+    "Footprint": "plugin.specs",
+    "LOOP_PHASES": "core.data",
+    "Learner": "plugin.learner",
+    "Measure": "core.measures",
+    "MetricSpec": "plugin.specs",
+    "ModelSpec": "plugin.specs",
+    "NEVER": "core.data",
+    "NotApplicable": "core.errors",
+    "Options": "core.data",
+    "Outline": "core.data",
+    "PluginError": "core.errors",
+    "Probe": "core.data",
+    "ProbePoint": "core.data",
+    "Relation": "core.data",
+    "Row": "record.row",
+    "RunFailed": "core.errors",
+    "RunRecord": "record.reader",
+    "ScenarioSpec": "plugin.specs",
+    "SeqmemError": "core.errors",
+    "Strategy": "plugin.strategy",
+    "StrategySpec": "plugin.specs",
+    "Stream": "core.data",
+    "SuitePart": "plugin.specs",
+    "SuiteSpec": "plugin.specs",
+    "TOKEN_BYTES": "core.data",
+    "TextSource": "core.data",
+    "TextSpec": "plugin.specs",
+    "UsageError": "core.errors",
+    "Value": "core.measures",
+    "answer_probe": "core.probes",
+    "bench": "verbs.bench",
+    "clean": "core.sanitize",
+    "document_probe": "core.probes",
+    "hookimpl": "plugin.hookspecs",
+    "mean_band": "reporting.figures",
+    "pack": "core.packing",
+    "stream": "verbs.bench",
+    "text_example": "core.probes",
+    "unpack": "core.packing",
 }
 
 __all__ = sorted(_HOME)
@@ -90,50 +90,50 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from seqmem.api import BenchResult as BenchResult
-    from seqmem.api import bench as bench
-    from seqmem.api import stream as stream
-    from seqmem.errors import NotApplicable as NotApplicable
-    from seqmem.errors import PluginError as PluginError
-    from seqmem.errors import RunFailed as RunFailed
-    from seqmem.errors import SeqmemError as SeqmemError
-    from seqmem.errors import UsageError as UsageError
-    from seqmem.figures import COLOURS as COLOURS
-    from seqmem.figures import mean_band as mean_band
-    from seqmem.hookspecs import hookimpl as hookimpl
-    from seqmem.leaderboard import Row as Row
-    from seqmem.learner import Learner as Learner
-    from seqmem.packing import pack as pack
-    from seqmem.packing import unpack as unpack
-    from seqmem.probes import answer_probe as answer_probe
-    from seqmem.probes import document_probe as document_probe
-    from seqmem.probes import text_example as text_example
-    from seqmem.record import RunRecord as RunRecord
-    from seqmem.strategy import Strategy as Strategy
-    from seqmem.text import clean as clean
-    from seqmem.types import API_VERSION as API_VERSION
-    from seqmem.types import LOOP_PHASES as LOOP_PHASES
-    from seqmem.types import NEVER as NEVER
-    from seqmem.types import TOKEN_BYTES as TOKEN_BYTES
-    from seqmem.types import Batch as Batch
-    from seqmem.types import BuildContext as BuildContext
-    from seqmem.types import Decoding as Decoding
-    from seqmem.types import Example as Example
-    from seqmem.types import Experience as Experience
-    from seqmem.types import Footprint as Footprint
-    from seqmem.types import Measure as Measure
-    from seqmem.types import MetricSpec as MetricSpec
-    from seqmem.types import ModelSpec as ModelSpec
-    from seqmem.types import Options as Options
-    from seqmem.types import Outline as Outline
-    from seqmem.types import Probe as Probe
-    from seqmem.types import ProbePoint as ProbePoint
-    from seqmem.types import Relation as Relation
-    from seqmem.types import ScenarioSpec as ScenarioSpec
-    from seqmem.types import StrategySpec as StrategySpec
-    from seqmem.types import Stream as Stream
-    from seqmem.types import SuitePart as SuitePart
-    from seqmem.types import SuiteSpec as SuiteSpec
-    from seqmem.types import TextSource as TextSource
-    from seqmem.types import TextSpec as TextSpec
-    from seqmem.types import Value as Value
+    from seqmem.core.data import LOOP_PHASES as LOOP_PHASES
+    from seqmem.core.data import NEVER as NEVER
+    from seqmem.core.data import TOKEN_BYTES as TOKEN_BYTES
+    from seqmem.core.data import Batch as Batch
+    from seqmem.core.data import BuildContext as BuildContext
+    from seqmem.core.data import Decoding as Decoding
+    from seqmem.core.data import Example as Example
+    from seqmem.core.data import Experience as Experience
+    from seqmem.core.data import Options as Options
+    from seqmem.core.data import Outline as Outline
+    from seqmem.core.data import Probe as Probe
+    from seqmem.core.data import ProbePoint as ProbePoint
+    from seqmem.core.data import Relation as Relation
+    from seqmem.core.data import Stream as Stream
+    from seqmem.core.data import TextSource as TextSource
+    from seqmem.core.errors import NotApplicable as NotApplicable
+    from seqmem.core.errors import PluginError as PluginError
+    from seqmem.core.errors import RunFailed as RunFailed
+    from seqmem.core.errors import SeqmemError as SeqmemError
+    from seqmem.core.errors import UsageError as UsageError
+    from seqmem.core.measures import Measure as Measure
+    from seqmem.core.measures import Value as Value
+    from seqmem.core.packing import pack as pack
+    from seqmem.core.packing import unpack as unpack
+    from seqmem.core.probes import answer_probe as answer_probe
+    from seqmem.core.probes import document_probe as document_probe
+    from seqmem.core.probes import text_example as text_example
+    from seqmem.core.sanitize import clean as clean
+    from seqmem.plugin.hookspecs import hookimpl as hookimpl
+    from seqmem.plugin.learner import Learner as Learner
+    from seqmem.plugin.specs import API_VERSION as API_VERSION
+    from seqmem.plugin.specs import Footprint as Footprint
+    from seqmem.plugin.specs import MetricSpec as MetricSpec
+    from seqmem.plugin.specs import ModelSpec as ModelSpec
+    from seqmem.plugin.specs import ScenarioSpec as ScenarioSpec
+    from seqmem.plugin.specs import StrategySpec as StrategySpec
+    from seqmem.plugin.specs import SuitePart as SuitePart
+    from seqmem.plugin.specs import SuiteSpec as SuiteSpec
+    from seqmem.plugin.specs import TextSpec as TextSpec
+    from seqmem.plugin.strategy import Strategy as Strategy
+    from seqmem.record.reader import RunRecord as RunRecord
+    from seqmem.record.row import Row as Row
+    from seqmem.reporting.figures import COLOURS as COLOURS
+    from seqmem.reporting.figures import mean_band as mean_band
+    from seqmem.verbs.bench import BenchResult as BenchResult
+    from seqmem.verbs.bench import bench as bench
+    from seqmem.verbs.bench import stream as stream

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from seqmem import __version__
 from seqmem.cli.terminal import warn
-from seqmem.errors import RunFailed, SeqmemError, UsageError
-from seqmem.registry import Registry
+from seqmem.core.errors import RunFailed, SeqmemError, UsageError
+from seqmem.core.version import __version__
+from seqmem.plugin.registry import Registry
 
 OK, FAILED, USAGE, PARTIAL = 0, 1, 2, 3
 """Exit codes: all well; a run failed; the request cannot be carried out; some of it was done."""

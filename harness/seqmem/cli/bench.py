@@ -11,8 +11,8 @@ from seqmem.cli.app import FAILED, INTERRUPTED, OK, PARTIAL, app, disabled_plugi
 from seqmem.cli.terminal import is_terminal, print_json, print_table, resume_command, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from seqmem.api import BenchResult
-    from seqmem.plan import Plan
+    from seqmem.planning.grid import Plan
+    from seqmem.verbs.bench import BenchResult
 
 Scenario = Annotated[list[str], typer.Option("--scenario", help="Scenario to run; may be repeated.")]
 Strategy = Annotated[list[str], typer.Option("--strategy", help="Strategy to compare; may be repeated.")]
@@ -117,7 +117,7 @@ def bench(
     as_json: Json = False,
 ) -> int:
     """Run scenarios x strategies x models x seeds, with reference and controls, and make the table."""
-    from seqmem.api import bench as run_bench
+    from seqmem.verbs.bench import bench as run_bench
 
     result = run_bench(
         scenario,
@@ -184,8 +184,9 @@ def plan_verb(
     as_json: Json = False,
 ) -> None:
     """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
-    from seqmem.plan import Request, plan
-    from seqmem.registry import Registry
+    from seqmem.planning.plan import plan
+    from seqmem.planning.request import Request
+    from seqmem.plugin.registry import Registry
 
     request = Request(
         scenario=tuple(scenario),
@@ -232,7 +233,7 @@ def _request(
 
 def one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
     """The value given for an option, when it is one of those allowed."""
-    from seqmem.errors import UsageError, unknown
+    from seqmem.core.errors import UsageError, unknown
 
     if given not in allowed:
         raise UsageError(unknown(f"--{option}", given, allowed))
@@ -262,7 +263,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
 
 def show_plan(planned: Plan) -> None:
     """Print the runs and what they cost."""
-    from seqmem.api import default_workers
+    from seqmem.verbs.bench import default_workers
 
     records = plan_records(planned)
     rows = [
@@ -314,7 +315,7 @@ def show_boards(result: BenchResult) -> None:
     """Print every board's table and where its files are, then what went wrong."""
     from rich.console import Console
 
-    from seqmem.tables import to_markdown, to_rich
+    from seqmem.reporting.tables import to_markdown, to_rich
 
     for board in result.boards:
         if is_terminal():
@@ -333,7 +334,7 @@ def show_boards(result: BenchResult) -> None:
 def _as_json(result: BenchResult) -> dict[str, Any]:
     import json
 
-    from seqmem.tables import to_json
+    from seqmem.reporting.tables import to_json
 
     return {
         "boards": [

@@ -14,9 +14,10 @@ from seqmem.cli.app import FAILED, OK, PARTIAL, USAGE, app, disabled_plugins, re
 from seqmem.cli.terminal import is_terminal, print_json, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from seqmem.leaderboard import Row, Table
-    from seqmem.registry import Registry
-    from seqmem.types import MetricSpec
+    from seqmem.plugin.registry import Registry
+    from seqmem.plugin.specs import MetricSpec
+    from seqmem.record.row import Row
+    from seqmem.scoring.comparison import Table
 
 leaderboard = typer.Typer(
     help="Tables of stored runs, and standing boards.", no_args_is_help=True, rich_markup_mode=None
@@ -38,13 +39,13 @@ Folder = Annotated[
 @leaderboard.command()
 def build(ctx: typer.Context, folder: Folder = None) -> int:
     """Score the stored runs again and write their tables and figures."""
-    from seqmem.standing import find_standing
+    from seqmem.board.published import find_standing
 
     path = _default(folder)
     boards = find_standing(path)
     if boards:
         return _build_standing(path, boards, registry(ctx))
-    from seqmem.api import rebuild
+    from seqmem.reporting.board_files import rebuild
 
     built, unreadable = rebuild(path, disabled_plugins(ctx))
     for board in built:
@@ -53,9 +54,9 @@ def build(ctx: typer.Context, folder: Folder = None) -> int:
 
 
 def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
-    from seqmem.api import load_metrics
-    from seqmem.scoring_pool import processes
-    from seqmem.standing_tables import build as build_standing
+    from seqmem.board.build import build as build_standing
+    from seqmem.scoring.pool import processes
+    from seqmem.scoring.tables import load_metrics
 
     metrics, left_out = load_metrics(plugins)
     built = []
@@ -76,14 +77,14 @@ def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
 
 def _is_empty(board: Path, path: Path) -> bool:
     """Whether a board in the folder `path` has no rows yet; one named by itself must have some."""
-    from seqmem.standing import record_folders
+    from seqmem.board.published import record_folders
 
     return board != path and not record_folders(board)
 
 
 def _write_index(path: Path, built: list[Any]) -> list[str]:
     """The page over all boards of a folder; a line where it cannot be made."""
-    from seqmem.standing_tables import index_page
+    from seqmem.board.build import index_page
 
     try:
         text = index_page(built)
@@ -107,9 +108,9 @@ def show(
     """Print the tables of stored runs or of standing boards."""
     import json
 
-    from seqmem.errors import UsageError, unknown
-    from seqmem.standing import find_standing
-    from seqmem.tables import to_csv, to_json, to_latex, to_markdown, to_rich
+    from seqmem.board.published import find_standing
+    from seqmem.core.errors import UsageError, unknown
+    from seqmem.reporting.tables import to_csv, to_json, to_latex, to_markdown, to_rich
 
     wanted = "json" if as_json else format or ("table" if is_terminal() else "markdown")
     if wanted not in FORMATS:
@@ -146,9 +147,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> int:
     """Compare two rows on every measure: their differences paired by seed, with intervals."""
-    from seqmem.errors import UsageError
-    from seqmem.leaderboard import compare as compare_rows
-    from seqmem.tables import comparison_markdown, comparison_rich
+    from seqmem.core.errors import UsageError
+    from seqmem.reporting.tables import comparison_markdown, comparison_rich
+    from seqmem.scoring.comparison import compare as compare_rows
 
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -190,10 +191,10 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the mismatches as JSON.")] = False,
 ) -> int:
     """Check standing boards against their records: every mismatch is a line; exit 1 where there is one."""
-    from seqmem.errors import UsageError
-    from seqmem.scoring_pool import processes
-    from seqmem.standing import find_standing
-    from seqmem.verify import verify as verify_board
+    from seqmem.board.published import find_standing
+    from seqmem.board.verify import verify as verify_board
+    from seqmem.core.errors import UsageError
+    from seqmem.scoring.pool import processes
 
     path = _default(folder)
     boards = find_standing(path)
@@ -227,7 +228,7 @@ def submit(
     ] = None,
 ) -> int:
     """Add the rows of a bench to a standing board, where every run keeps to its rules."""
-    from seqmem.standing_submit import submit as submit_runs
+    from seqmem.board.submit import submit as submit_runs
 
     with _progress() as tell:
         outcomes = submit_runs(runs, to, registry(ctx), tell)
@@ -248,15 +249,15 @@ def new(
     home: Annotated[Path, typer.Option("--in", help="Folder of standing boards.")] = Path("leaderboards"),
 ) -> None:
     """Begin a standing board: writes commented rules for the scenario's default preset, to be edited."""
-    from seqmem.standing_rules import RULES
-    from seqmem.standing_submit import new_board
+    from seqmem.board.rules import RULES
+    from seqmem.board.submit import new_board
 
     say(f"{new_board(scenario, home, registry(ctx)) / RULES}")
 
 
 def _default(folder: Path | None) -> Path:
     """The folder named, else that of standing boards where it has one, else the runs'."""
-    from seqmem.standing import HOME, find_standing
+    from seqmem.board.published import HOME, find_standing
 
     if folder is not None:
         return folder
@@ -269,12 +270,12 @@ def _scored(
     """Name, metrics, table and what was left out, of every board at a path that has wanted rows."""
     from dataclasses import replace
 
-    from seqmem.api import load_metrics, score
-    from seqmem.errors import UsageError
-    from seqmem.scoring_pool import processes
-    from seqmem.standing import find_standing, read_standing
-    from seqmem.standing_tables import score_standing, with_margin
-    from seqmem.store import find_boards, read_bench
+    from seqmem.board.build import score_standing, with_margin
+    from seqmem.board.published import find_standing, read_standing
+    from seqmem.core.errors import UsageError
+    from seqmem.planning.store import find_boards, read_bench
+    from seqmem.scoring.pool import processes
+    from seqmem.scoring.tables import load_metrics, score
 
     metrics, unreadable = load_metrics(plugins)
     standing_boards = find_standing(path)
@@ -308,7 +309,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    from seqmem.text import clean
+    from seqmem.core.sanitize import clean
 
     with Console(stderr=True).status("") as status:
         yield lambda text: status.update(Text(clean(text)))

@@ -16,8 +16,8 @@ import typer
 
 from seqmem.cli.app import PARTIAL, app, registry
 from seqmem.cli.terminal import print_json, print_table, say
-from seqmem.errors import SeqmemError
-from seqmem.registry import HOST, Registry
+from seqmem.core.errors import SeqmemError
+from seqmem.plugin.registry import HOST, Registry
 
 PACKAGES = (
     "torch",
@@ -100,21 +100,16 @@ def _torchvision() -> Finding:
 
 
 def _devices() -> list[Finding]:
-    """What can compute here."""
+    """Return what can compute here."""
     try:
-        import torch
+        from seqmem.training.devices import describe_devices
     except Exception:
         return []
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
-    findings = [Finding("cpu", "ok", f"{cores} cores, torch uses {torch.get_num_threads()} threads")]
-    for index in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(index)
-        findings.append(
-            Finding(f"cuda:{index}", "ok", f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
-        )
-    if torch.backends.mps.is_available():
-        findings.append(Finding("mps", "ok", "Apple GPU"))
+    devices = describe_devices()
+    devices["cpu"] = f"{cores} cores, {devices['cpu']}"
+    findings = [Finding(name, "ok", detail) for name, detail in devices.items()]
     if len(findings) == 1:
         findings.append(Finding("gpu", "note", "none found; the CPU is used"))
     return findings

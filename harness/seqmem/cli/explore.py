@@ -8,12 +8,12 @@ import typer
 
 from seqmem.cli.app import app, registry
 from seqmem.cli.terminal import print_json, print_table, say
-from seqmem.errors import UsageError, unknown
-from seqmem.registry import KINDS, Kind, Registry
+from seqmem.core.errors import UsageError, unknown
+from seqmem.plugin.registry import KINDS, Kind, Registry
 
 if TYPE_CHECKING:
-    from seqmem.options import OptionRow
-    from seqmem.registry import Spec
+    from seqmem.core.options import OptionRow
+    from seqmem.plugin.registry import Spec
 
 
 @app.command("list")
@@ -73,7 +73,7 @@ def describe(
 
 def description(plugins: Registry, kind: Kind, name: str) -> dict[str, Any]:
     """Everything a plugin says about itself, as JSON values."""
-    from seqmem.options import describe_options
+    from seqmem.core.options import describe_options
 
     spec = plugins.load(kind, name)
     found: dict[str, Any] = {
@@ -120,7 +120,7 @@ def _option(row: OptionRow, front: str) -> dict[str, str]:
 
 def _particulars(spec: Spec) -> dict[str, Any]:
     """What only one kind of plugin has to say."""
-    from seqmem.types import MetricSpec, ModelSpec, ScenarioSpec, SuiteSpec
+    from seqmem.plugin.specs import MetricSpec, ModelSpec, ScenarioSpec, SuiteSpec
 
     if isinstance(spec, ScenarioSpec):
         return {

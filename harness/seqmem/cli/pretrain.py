@@ -14,8 +14,8 @@ import typer
 
 from seqmem.cli.app import INTERRUPTED, OK, app, registry
 from seqmem.cli.terminal import print_json, resume_command, say, warn
-from seqmem.digits import significant
-from seqmem.errors import UsageError
+from seqmem.core.digits import significant
+from seqmem.core.errors import UsageError
 
 
 @app.command()

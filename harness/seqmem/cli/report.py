@@ -11,10 +11,10 @@ from seqmem.cli.app import OK, PARTIAL, app, disabled_plugins
 from seqmem.cli.terminal import say, warn
 
 if TYPE_CHECKING:
-    from seqmem.leaderboard import Table
-    from seqmem.registry import Registry
-    from seqmem.report import Part
-    from seqmem.types import MetricSpec
+    from seqmem.plugin.registry import Registry
+    from seqmem.plugin.specs import MetricSpec
+    from seqmem.reporting import Part
+    from seqmem.scoring.comparison import Table
 
 PAGE = "report.html"
 
@@ -37,7 +37,7 @@ def report(
     ] = None,
 ) -> int:
     """Draw the figures of stored runs and say where they are, or write a page about the runs."""
-    from seqmem.errors import UsageError
+    from seqmem.core.errors import UsageError
 
     if html:
         return _page(ctx, folder, output)
@@ -47,7 +47,7 @@ def report(
 
 
 def _figures(ctx: typer.Context, folder: Path) -> int:
-    from seqmem.api import rebuild
+    from seqmem.reporting.board_files import rebuild
 
     boards, unreadable = rebuild(folder, disabled_plugins(ctx))
     for board in boards:
@@ -58,11 +58,11 @@ def _figures(ctx: typer.Context, folder: Path) -> int:
 
 
 def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
-    from seqmem.api import load_metrics
-    from seqmem.errors import UsageError
-    from seqmem.registry import Registry
-    from seqmem.report import verdict_lines
-    from seqmem.standing import find_standing
+    from seqmem.board.published import find_standing
+    from seqmem.core.errors import UsageError
+    from seqmem.plugin.registry import Registry
+    from seqmem.reporting import verdict_lines
+    from seqmem.scoring.tables import load_metrics
 
     standing = find_standing(folder)
     if output is None:  # a standing board holds no file but its own
@@ -100,10 +100,10 @@ def _of_standing(
     Raises:
         UsageError: none of them has rows.
     """
-    from seqmem.errors import UsageError
-    from seqmem.scoring_pool import processes
-    from seqmem.standing import read_standing
-    from seqmem.standing_tables import index_page, score_standing
+    from seqmem.board.build import index_page, score_standing
+    from seqmem.board.published import read_standing
+    from seqmem.core.errors import UsageError
+    from seqmem.scoring.pool import processes
 
     built, left_out = [], []
     with processes() as pool:
@@ -124,8 +124,8 @@ def _of_benches(
     folder: Path, metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
     """The page of a bench's boards, their tables, and what had to be left out."""
-    from seqmem.report import page
-    from seqmem.store import find_boards
+    from seqmem.planning.store import find_boards
+    from seqmem.reporting import page
 
     boards = find_boards(folder)
     parts, left_out = [], []
@@ -141,9 +141,9 @@ def _part(
     folder: Path, metrics: list[MetricSpec], registry: Registry, *, alone: bool
 ) -> tuple[Part, list[str]]:
     """One board of a bench, and what had to be left out of it."""
-    from seqmem.api import score
-    from seqmem.report import Part, command_line
-    from seqmem.store import read_bench
+    from seqmem.planning.store import read_bench
+    from seqmem.reporting import Part, command_line
+    from seqmem.scoring.tables import score
 
     described, rows = read_bench(folder)
     table, broken = score(described["scenario"], described["primary"], rows, metrics)
@@ -160,7 +160,7 @@ def _part(
 
 def _question(scenario: str, registry: Registry) -> str:
     """What the scenario says of itself; empty where it is not installed here."""
-    from seqmem.errors import SeqmemError
+    from seqmem.core.errors import SeqmemError
 
     try:
         summary = registry.load("scenario", scenario).summary

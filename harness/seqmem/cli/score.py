@@ -11,8 +11,8 @@ from seqmem.cli.app import OK, PARTIAL, app, registry
 from seqmem.cli.terminal import print_json, print_table, say, warn
 
 if TYPE_CHECKING:
-    from seqmem.leaderboard import Row
-    from seqmem.registry import Registry
+    from seqmem.plugin.registry import Registry
+    from seqmem.record.row import Row
 
 
 @app.command()
@@ -29,10 +29,11 @@ def score(
     """Compute metrics on stored runs: the value of every run, and the mean of every row with its interval."""
     import pandas as pd
 
-    from seqmem.errors import UsageError
-    from seqmem.leaderboard import failures, format_interval, format_number, score_rows
-    from seqmem.stats import t_interval
-    from seqmem.text import clean
+    from seqmem.core.errors import UsageError
+    from seqmem.core.sanitize import clean
+    from seqmem.scoring.numbers import format_interval, format_number
+    from seqmem.scoring.scores import failures, score_rows
+    from seqmem.scoring.statistics import t_interval
 
     if as_json and as_csv:
         raise UsageError("--json and --csv are two forms of one answer: give one of them")
@@ -96,10 +97,10 @@ def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
     """
     from dataclasses import replace
 
-    from seqmem.leaderboard import Row
-    from seqmem.record import RunRecord
-    from seqmem.standing import find_standing, read_standing
-    from seqmem.store import find_boards, read_bench
+    from seqmem.board.published import find_standing, read_standing
+    from seqmem.planning.store import find_boards, read_bench
+    from seqmem.record.reader import RunRecord
+    from seqmem.record.row import Row
 
     alone = [path for path in paths if (path / "run.json").exists()]
     names = _names(alone)

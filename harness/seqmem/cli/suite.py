@@ -12,7 +12,7 @@ from seqmem.cli.bench import Device, Dtype, Json, NoControls, Out, Seeds, Set, T
 from seqmem.cli.terminal import is_terminal, print_json, resume_command, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from seqmem.suite import SuiteResult
+    from seqmem.verbs.suite import SuiteResult
 
 
 @app.command()
@@ -61,7 +61,8 @@ def suite(
     The page is OUT/suites/NAME-HASH/page.md, and page.json beside it for programs. Runs that have finished before are
     reused.
     """
-    from seqmem.suite import plan_suite, run_suite
+    from seqmem.planning.suite import plan_suite
+    from seqmem.verbs.suite import run_suite
 
     planned = plan_suite(
         name,
@@ -119,7 +120,7 @@ def suite(
 
 
 def _display(given: str) -> Any:
-    from seqmem.errors import UsageError, unknown
+    from seqmem.core.errors import UsageError, unknown
 
     allowed = ("auto", "rich", "plain", "none")
     if given not in allowed:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from seqmem.text import clean
+from seqmem.core.sanitize import clean
 
 
 def is_terminal() -> bool:

@@ -26,11 +26,11 @@ from seqmem.cli.bench import (
     one_of,
 )
 from seqmem.cli.terminal import print_json, print_table, resume_command, say, warn
-from seqmem.digits import significant
+from seqmem.core.digits import significant
 
 if TYPE_CHECKING:
-    from seqmem.plan import Request
-    from seqmem.tune import TuneResult, Tuning
+    from seqmem.planning.request import Request
+    from seqmem.verbs.tune import TuneResult, Tuning
 
 
 ONLY_HERE = ("seeds", "reference", "controls")
@@ -100,7 +100,7 @@ def tune(
 
     The search is written to OUT/tunings/; `--tuned` of `seqmem bench` applies what it chose.
     """
-    from seqmem.tune import tune as run_tune
+    from seqmem.verbs.tune import tune as run_tune
 
     result = run_tune(
         scenario,
@@ -205,7 +205,7 @@ def _typed(value: Any) -> str:
 
 def bench_command(request: Request, out: Path, files: list[str]) -> str:
     """The bench that scores what was chosen, with all else as it was asked for."""
-    from seqmem.report.command import command_line
+    from seqmem.reporting.command import command_line
 
     asked = {name: value for name, value in request.asked().items() if name not in ONLY_HERE}
     folder = {} if out == Path("runs") else {"out": str(out)}

@@ -1,0 +1,1 @@
+"""Published leaderboards: rules, rows, submission, building, verification."""

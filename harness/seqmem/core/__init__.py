@@ -1,0 +1,1 @@
+"""Nouns without torch: examples, experiences, streams, probes, options, recipes, errors."""

@@ -1,0 +1,54 @@
+"""Numbers a metric gives: the measure declared, the value found or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+Direction = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number a metric gives per run.
+
+    Attributes:
+        unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``.
+        direction: which way is better; ``none`` where neither is.
+        margin: two rows closer than this are alike in practice, in the measure's unit, above 0; None where
+            nobody has said what is close. The test for "no effect" needs it.
+        role: ``tokens`` for tokens read by training, ``state`` for memory kept beyond the plain learner's: a
+            table shows such a measure among the costs of a row.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    summary: str
+    margin: float | None = None
+    role: Literal["", "tokens", "state"] = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured number, or None with the reason why it cannot be had.
+
+    Attributes:
+        n_items: facts, documents or curves behind the number.
+    """
+
+    value: float | None
+    n_items: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a missing number without a reason, and a number that is not finite."""
+        if self.value is None and not self.reason:
+            raise ValueError("a Value of None needs a reason")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"a Value must be finite, got {self.value}; use None with a reason")

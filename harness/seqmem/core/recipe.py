@@ -1,0 +1,75 @@
+"""A run's recipe: everything that determines it, and nothing else. Its hash is the run's id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from seqmem.core.data import Options
+
+Probing = Literal["schedule", "every", "none"]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerSettings(Options):
+    """The optimizer a run trains with; the rate is constant."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's decay of the two moments")
+    eps: float = Field(1e-8, gt=0, description="Adam's denominator offset")
+    weight_decay: float = Field(0.0, ge=0, description="decay; decoupled in adamw")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; null for none")
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Names of the per-parameter moments this optimizer keeps."""
+        if self.name == "sgd":
+            return ("momentum_buffer",) if self.momentum else ()
+        return ("exp_avg", "exp_avg_sq")
+
+
+class PluginChoice(Options):
+    """A plugin by name and version with its effective options; `content` hashes outside data it reads."""
+
+    name: str
+    version: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    content: str = ""
+
+
+class ModelIdentity(Options):
+    """The checkpoint a run starts from, by content."""
+
+    name: str
+    revision: str | None
+    fingerprint: str
+    parameters: int
+    max_positions: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    attention: Literal["eager", "sdpa", "flash_attention_2"]
+    trust_remote_code: bool
+
+
+class Recipe(Options):
+    """What one run does."""
+
+    scenario: PluginChoice
+    strategy: PluginChoice
+    model: ModelIdentity
+    text: PluginChoice
+    optimizer: OptimizerSettings
+    seed: int
+    device: str
+    threads: int
+    probing: Probing = "schedule"
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""What planning gives: runs by id, and the rows and tables they make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqmem.core.data import Outline
+from seqmem.core.recipe import Recipe
+from seqmem.core.sanitize import file_name
+from seqmem.planning.request import Request
+from seqmem.planning.search import Search
+
+# A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
+# 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
+# the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
+RATES = {"cpu": 8e10, "cuda": 2e13}
+
+STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the grid.
+
+    Attributes:
+        name: for people and for the record's folder: scenario, strategy, model, seed, control.
+        scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
+    """
+
+    recipe: Recipe
+    name: str
+    scenario_options: Mapping[str, Any]
+    text_options: Mapping[str, Any]
+    model_folder: Path
+    outline: Outline
+    parameter_bytes: int
+    memory_bytes: int
+    extra_bytes: int
+
+    @property
+    def operations(self) -> float:
+        """Estimated floating-point operations."""
+        parameters = self.recipe.model.parameters
+        return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
+
+    @property
+    def seconds(self) -> float:
+        """Rough time of the run alone on its device."""
+        kind = self.recipe.device.split(":")[0]
+        return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
+
+    @property
+    def folder(self) -> str:
+        """Name of the record's folder."""
+        return f"{file_name(self.name)}-{self.recipe.id}"
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of the table to be: one arm of the grid over seeds; values are run ids.
+
+    Attributes:
+        search: how its strategy was tuned; None for one that takes its defaults.
+    """
+
+    label: str
+    facts: Mapping[str, Any]
+    runs: Mapping[int, str]
+    controls: Mapping[str, Mapping[int, str]]
+    reference: str | None
+    swept: Mapping[str, Any]
+    search: Search | None = None
+
+
+@dataclass(frozen=True)
+class PlannedBoard:
+    """One table: all rows of one scenario."""
+
+    scenario: str
+    version: str
+    primary: str
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def name(self) -> str:
+        """Scenario and a hash of every run in it, and of what its rows were tuned by."""
+        ids = sorted(
+            i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values()
+        )
+        # what a search has chosen may be the defaults: the same runs, another claim
+        ids += [row.search.model_dump_json() for row in self.rows if row.search is not None]
+        return f"{self.scenario}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs by id, and the tables they make.
+
+    Attributes:
+        left_out: strategies that cannot be loaded, each with its reason.
+        searches: what `Request.tuned` names, by path as typed.
+    """
+
+    request: Request
+    runs: Mapping[str, PlannedRun]
+    boards: tuple[PlannedBoard, ...]
+    left_out: tuple[str, ...]
+    searches: Mapping[str, Search] = field(default_factory=dict)
+
+    def asked(self) -> dict[str, Any]:
+        """What the request asks beyond the defaults, and what the searches it names have chosen."""
+        chosen = {
+            path: {"scenario": search.scenario, "strategy": search.strategy, "chosen": search.chosen}
+            for path, search in self.searches.items()
+        }
+        return self.request.asked() | ({"tuned": chosen} if chosen else {})

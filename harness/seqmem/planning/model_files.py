@@ -1,0 +1,206 @@
+"""What the files of a model folder say: config, vocabulary, shapes and fingerprint, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqmem.core.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+ASSUMED_POSITIONS = 2048
+"""Longest row for a model whose files state no limit (ALiBi, recurrent): careful, and far more than a
+scenario's row needs."""
+
+_WEIGHTS = "model.safetensors"
+
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+
+_NOT_CAUSAL = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
+
+
+def has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
+    """Say whether the folder holds files that a tokenizer can be made of."""
+
+    def there(*names: str) -> bool:
+        return all((folder / name).is_file() for name in names)
+
+    return (
+        there("tokenizer.json")
+        or there("vocab.json", "merges.txt")
+        or there("vocab.txt")
+        or any(folder.glob("*.model"))
+        or (trust_remote_code and there("tokenizer_config.json"))
+    )
+
+
+def weight_files(folder: Path, where: str) -> list[Path]:
+    """The files transformers would load: one file, else the parts its index names."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    index = folder / _WEIGHTS_INDEX
+    if not index.is_file():
+        return []
+    parts = sorted(set(_json(index, where).get("weight_map", {}).values()))
+    absent = [part for part in parts if not (folder / part).is_file()]
+    if absent:
+        raise UsageError(
+            f"{where} is incomplete: {absent[0]} is missing ({len(absent)} of {len(parts)} weight files); "
+            "download it again"
+        )
+    return [folder / part for part in parts]
+
+
+def _json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{where} has a damaged {path.name}: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{where} has a damaged {path.name}: not a JSON object")
+    return content
+
+
+def read_config(path: Path, where: str) -> dict[str, Any]:
+    """Return the config as read, with the language part of a multi-modal one on top."""
+    config = _json(path, where)
+    text = config.get("text_config")
+    return {**text, **config} if isinstance(text, dict) else config
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what is not a causal language model in full precision."""
+    if not config.get("model_type"):
+        raise UsageError(f"{where} has a config.json without model_type, so its architecture is unknown")
+    architectures = config.get("architectures") or []
+    if config.get("is_encoder_decoder") or any(str(name).endswith(_NOT_CAUSAL) for name in architectures):
+        kind = architectures[0] if architectures else "an encoder-decoder"
+        raise UsageError(
+            f"{where} is {kind}, not a causal language model; seqmem scores answers left to right, "
+            "so give one that AutoModelForCausalLM can load"
+        )
+    if config.get("quantization_config"):
+        raise UsageError(
+            f"{where} holds quantized weights, which cannot be trained; give the full-precision one"
+        )
+
+
+def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> None:
+    """Refuse a tokenizer whose ids lie beyond the embedding: training would fail on an index."""
+    path, rows = folder / "tokenizer.json", config.get("vocab_size")
+    if not path.is_file():
+        return
+    from tokenizers import Tokenizer
+
+    try:
+        vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise UsageError(f"{where} has a damaged tokenizer.json: {first_line(error)}") from None
+    largest = max(vocabulary.values(), default=-1)
+    if largest < 0:
+        raise UsageError(f"{where} has a tokenizer.json without any token")
+    if isinstance(rows, int) and largest >= rows:
+        raise UsageError(
+            f"{where} has a tokenizer with ids up to {largest} but only {rows} embedding rows (vocab_size); "
+            "the two do not belong together"
+        )
+
+
+def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> str:
+    """Return a hash over weights, config and tokenizer: the model by content."""
+    names = {"config.json", *_TOKENIZER_FILES, *(path.name for path in folder.glob("*.model"))}
+    if trust_remote_code:
+        names |= {path.name for path in folder.glob("*.py")}
+    files = [*weights, *(folder / name for name in names if (folder / name).is_file())]
+    total = hashlib.sha256()
+    for path in sorted(files):
+        state = path.stat()
+        total.update(f"{path.name} {_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parameter_shapes(
+    weights: Sequence[Path], config: Mapping[str, Any], where: str
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor that is trained, from the headers of the weight files alone."""
+    from safetensors import SafetensorError, safe_open
+
+    tied_head = {"lm_head.weight", "embed_out.weight"} if config.get("tie_word_embeddings") else set()
+    shapes = {}
+    for path in weights:
+        try:
+            with safe_open(str(path), framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
+                    part = tensors.get_slice(name)
+                    shape = tuple(part.get_shape())
+                    if name not in tied_head and not _is_buffer(name, shape, part.get_dtype()):
+                        shapes[name] = shape
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"{where} has a damaged {path.name}: {first_line(error)}") from None
+    if not shapes:
+        raise UsageError(f"{where} has weight files without any parameter")
+    return shapes
+
+
+def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:
+    """Constants that older checkpoints store beside parameters: causal masks and rotary frequencies."""
+    last = name.rpartition(".")[2]
+    return (
+        not dtype.startswith(("F", "BF"))
+        or last in ("masked_bias", "inv_freq")
+        or (last == "bias" and len(shape) > 2)
+    )
+
+
+def max_positions(folder: Path, config: Mapping[str, Any]) -> int:
+    """Return the longest row the model can read, in tokens."""
+    stated = stated_number(
+        config, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"
+    )
+    if stated is not None:
+        return stated
+    path = folder / "tokenizer_config.json"
+    limit = _json(path, "the model").get("model_max_length") if path.is_file() else None
+    # Tokenizers without a limit store an astronomically large one.
+    return int(limit) if isinstance(limit, int | float) and 0 < limit < 1e7 else ASSUMED_POSITIONS
+
+
+def stated_number(config: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first of these settings that is a whole number above 0."""
+    values = (config.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

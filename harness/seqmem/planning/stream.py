@@ -1,0 +1,70 @@
+"""The stream of a job, as its model's tokenizer reads it; trains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqmem.core.data import BuildContext, Outline, Stream
+from seqmem.core.errors import UsageError
+from seqmem.core.options import validate
+from seqmem.core.recipe import PluginChoice, Recipe
+from seqmem.planning.job import Job
+from seqmem.planning.models import ModelChoice
+from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, vocabulary
+from seqmem.plugin.registry import Registry
+from seqmem.plugin.specs import ScenarioSpec, StrategySpec, TextSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
+    """The tokenizer of the job's model."""
+    return load_tokenizer(Path(job.model_folder), model_choice(job.recipe))
+
+
+def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase) -> tuple[Stream, Outline]:
+    """The scenario's stream as the job's model reads it, before any strategy transforms it.
+
+    Raises:
+        UsageError: the scenario or the text refuses.
+    """
+    recipe = job.recipe
+    scenario = registry.load("scenario", recipe.scenario.name)
+    text = registry.load("text", recipe.text.name)
+    same_version(scenario, recipe.scenario)
+    same_version(text, recipe.text)
+    options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
+    text_options = validate(text.options, job.text_options, f"text {text.name}")
+    outline = scenario.outline(options)
+    context = BuildContext(
+        seed=recipe.seed,
+        encode=encoder(tokenizer),
+        max_positions=recipe.model.max_positions,
+        text=text.open(text_options, recipe.seed, outline.documents),
+        decode=decoder(tokenizer),
+        vocabulary=vocabulary(Path(job.model_folder)),
+    )
+    return scenario.build(options, context), outline
+
+
+def model_choice(recipe: Recipe) -> ModelChoice:
+    """How the recipe's model is loaded."""
+    return ModelChoice(
+        name=recipe.model.name,
+        revision=recipe.model.revision,
+        dtype=recipe.model.dtype,
+        attention=recipe.model.attention,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+
+
+def same_version(spec: ScenarioSpec | StrategySpec | TextSpec, choice: PluginChoice) -> None:
+    """Refuse a plugin of another version than planned with.
+
+    Raises:
+        UsageError: it is.
+    """
+    if spec.version != choice.version:
+        raise UsageError(f"{choice.name} is at version {spec.version}, the recipe wants {choice.version}")

@@ -1,0 +1,91 @@
+"""The model's tokenizer: text to token ids and back, without torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqmem.core.errors import UsageError
+from seqmem.planning.model_files import first_line, read_config, stated_number
+from seqmem.planning.models import ModelChoice
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase:
+    """The tokenizer that comes with the model.
+
+    Raises:
+        UsageError: transformers cannot build it from the folder's files.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=choice.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise UsageError(
+                f"the tokenizer of model {choice.name!r} could not be loaded: {first_line(error)}"
+            ) from error
+
+
+def vocabulary(folder: Path) -> int | None:
+    """The model knows the token ids below this number; None where its config does not say."""
+    return stated_number(read_config(folder / "config.json", f"model {folder.name!r}"), "vocab_size")
+
+
+def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Text to token ids: the tokenizer's own tokens in front (such as a BOS), none after the text.
+
+    Some tokenizers also append an end token. It is left off: a prompt that ends in one says that nothing
+    follows, and the answer would never be predicted from it.
+
+    Raises:
+        UsageError: the tokenizer rewrites the text itself when it adds its tokens.
+    """
+
+    def plain(text: str, special: bool) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+    sample = "a b"
+    bare, dressed = plain(sample, False), plain(sample, True)
+    starts = [i for i in range(len(dressed) - len(bare) + 1) if dressed[i : i + len(bare)] == bare]
+    if not bare or not starts:
+        raise UsageError("the model's tokenizer does not encode plain text with its own tokens around it")
+    front = dressed[: starts[0]]
+
+    def encode(text: str) -> list[int]:
+        return front + plain(text, False)
+
+    return encode
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """Token ids to text as it stands, special tokens left out."""
+    return lambda ids: str(
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, reports or progress bars of transformers; settings are put back afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

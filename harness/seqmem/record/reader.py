@@ -1,0 +1,315 @@
+"""What a run leaves behind, and how it is read back. Everything a metric may use is here.
+
+A record is a folder::
+
+    run.json                    recipe, versions, hardware, status
+    items.parquet               one row per probe: what is asked
+    experiences/part-*.parquet  one row per experience started
+    probes/part-*.parquet       one row per probe asked
+    steps/part-*.parquet        one row per optimizer step
+    exposures/part-*.parquet    one row per fact stated in a trained step
+    measured/part-*.parquet     one row per number a strategy measured in a step
+    checkpoints/                only while the run is unfinished, or when kept
+    model/                      the trained model, when asked for
+
+A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead, and its items lie
+beside its folder, in ``items-<hash>.parquet`` as ``run.json["items"]`` says. Both are read alike.
+
+Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
+deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
+table: two runs of one recipe give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seqmem.core.errors import UsageError
+from seqmem.record.schema import ASKED_ORDER, ITEMS, READABLE, TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd  # only readers need it, and it is slow to import: workers write
+
+_LATER_COLUMNS = frozenset({"said"})
+"""Columns that a readable format may lack."""
+_STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
+"""Keys of every run.json, which readers rely on, with their types."""
+_STATED_COMPACT = {"items": str, "tables": dict}
+"""Keys that the run.json of a compact record has besides."""
+_OBJECTS = ("code", "contamination", "hardware", "plugins", "versions")
+"""Keys of run.json that hold an object where they hold anything."""
+_IN_WORDS = {str: "text", dict: "an object", int: "a whole number"}
+_LARGE = 4 << 20
+"""Bytes of a file from which on several threads read it faster than one."""
+_KEPT_ROWS = 20_000
+"""Answers up to which `RunRecord.asked` keeps what it has found."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """A run as read from its folder; the only thing a metric sees. Never changes what it reads."""
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> RunRecord:
+        """Read a record's run.json; tables are read when first asked for.
+
+        Raises:
+            UsageError: there is no readable record in `folder`.
+        """
+        path = folder / "run.json"
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{folder}: no readable run record ({error})") from error
+        if not isinstance(info, dict):
+            raise UsageError(f"{path}: no readable run record ({reprlib.repr(info)} is not an object)")
+        if info.get("format") not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
+        if wrong := _wrong_keys(info):
+            raise UsageError(f"{path}: no readable run record ({wrong})")
+        return cls(folder, info)
+
+    @property
+    def id(self) -> str:
+        """The hash of the run's recipe."""
+        return str(self.info["id"])
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Everything that determines the run, as planned."""
+        return self.info["recipe"]  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> str:
+        """``running``, ``finished``, ``stopped`` or ``failed``."""
+        return str(self.info["status"])
+
+    @property
+    def seed(self) -> int:
+        """The seed that varies data and training."""
+        return int(self.recipe["seed"])
+
+    @property
+    def compact(self) -> bool:
+        """Whether it is laid out as `compact` writes it."""
+        return "compact" in self.info
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """What each probe asks; columns as `ITEMS`, index 0..n-1."""
+        frame: pd.DataFrame = read_items(self).to_pandas()
+        return frame
+
+    @cached_property
+    def experiences(self) -> pd.DataFrame:
+        """Experiences in the order they ran; columns as `TABLES["experiences"]`, plus `visit`.
+
+        `visit` counts earlier experiences of the same phase and task label, from 0.
+        """
+        table = self._frame("experiences")
+        table["visit"] = table.groupby(["phase", "task_label"], dropna=False).cumcount()
+        return table
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`."""
+        import pandas as pd
+
+        answers = read_table(self, "probes")
+        places = self._places_of(answers["probe"].combine_chunks())
+        vars(self)["_places"] = places  # found here, where it costs least
+        asked = self.items.drop(columns="probe").take(places)
+        told: pd.DataFrame = answers.to_pandas()
+        return pd.concat([told, asked.set_axis(told.index)], axis="columns")
+
+    def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
+        """For every name of a probe its row in `items`; merging on text would cost ten times as much."""
+        import pandas as pd
+
+        asked = probes.dictionary_encode()
+        known = pd.Index(self.items["probe"])
+        if not known.is_unique:
+            raise UsageError(f"{self.folder}: items name {known[known.duplicated()][0]!r} twice")
+        places = known.get_indexer(asked.dictionary.to_pandas())
+        if (places < 0).any():
+            missing = asked.dictionary[int(places.argmin())].as_py()
+            raise UsageError(f"{self.folder}: probes name {missing!r}, which is not among its items")
+        return np.asarray(places[asked.indices.to_numpy()])
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.intp]:
+        """For every row of `probes`, the row of `items` that was asked."""
+        return self._places_of(pa.array(self.probes["probe"].to_numpy(object), pa.string()))
+
+    @cached_property
+    def _item_columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What `asked` chooses items by, as arrays: frames take ten times as long to compare."""
+        columns = {name: self.items[name].to_numpy(object) for name in ("relation", "cue")}
+        columns |= {name: self.items[name].to_numpy() for name in ("task_known", "context")}
+        return columns | {"twin": self.items["twin_of"].notna().to_numpy()}
+
+    @cached_property
+    def _asked(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        """What `asked` has found before: metrics ask the same again and again."""
+        return {}
+
+    @cached_property
+    def _schedules(self) -> tuple[list[str], npt.NDArray[np.int32]]:
+        """The different entries of `schedule`, and for every row of `probes` which it is."""
+        named = pa.array(self.probes["schedule"].to_numpy(object), pa.string()).dictionary_encode()
+        return named.dictionary.to_pylist(), named.indices.to_numpy()
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per optimizer step; columns as `TABLES["steps"]`."""
+        return self._frame("steps")
+
+    @cached_property
+    def exposures(self) -> pd.DataFrame:
+        """Steps at which each fact was in the training rows; columns as `TABLES["exposures"]`."""
+        return self._frame("exposures")
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """What the strategy measured step by step; columns as `TABLES["measured"]`."""
+        return self._frame("measured")
+
+    def _frame(self, table: str) -> pd.DataFrame:
+        frame: pd.DataFrame = read_table(self, table).to_pandas()
+        return frame
+
+    def asked(
+        self,
+        *,
+        schedule: str | None = None,
+        relation: str | None = None,
+        cue: str = "none",
+        twins: bool = False,
+        context: int | None = 0,
+        task_known: bool = False,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of `probes` for one schedule, rung and cue, of the trained facts or of their twins.
+
+        `relation` None means the scenario's primary rung, as stated in the record; `context` None means
+        whatever stands in front of the prompt. `columns` names those wanted, None for all: every column costs,
+        those of text most.
+        """
+        key = (schedule, relation, cue, twins, context, task_known, columns and tuple(columns))
+        if key in self._asked:
+            return self._asked[key].copy(deep=False)
+        items = self._item_columns
+        fits = (items["relation"] == (relation or self.info["primary_relation"])) & (items["cue"] == cue)
+        fits &= (items["twin"] == twins) & (items["task_known"] == task_known)
+        if context is not None:
+            fits &= items["context"] == context
+        wanted = self.answering(fits)
+        if schedule is not None:
+            named, which = self._schedules
+            wanted &= np.array([schedule in names.split("+") for names in named], dtype=bool)[which]
+        rows = self.probes[wanted] if columns is None else self._part(wanted, columns)
+        if len(rows) <= _KEPT_ROWS:
+            self._asked[key] = rows.copy(deep=False)
+        return rows
+
+    def _part(self, wanted: npt.NDArray[np.bool_], columns: Sequence[str]) -> pd.DataFrame:
+        """Some rows of some columns of `probes`: frames take the columns first, whole, and copy them."""
+        import pandas as pd
+
+        whole = self.probes
+        return pd.DataFrame({name: whole[name].array[wanted] for name in columns}, index=whole.index[wanted])
+
+    def answering(self, items: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """For every row of `probes` whether it answers one of the items that are marked, one mark per item."""
+        return np.asarray(items[self._places])
+
+
+def _wrong_keys(info: Mapping[str, Any]) -> str:
+    """What of a run.json is not as every reader takes it to be; empty where all is."""
+    stated: dict[str, type] = {**_STATED, **{key: dict for key in _OBJECTS if info.get(key)}}
+    if "compact" in info:
+        stated |= _STATED_COMPACT
+    faults = [_wrong_key(info, key, kind) for key, kind in stated.items()]
+    if isinstance(info.get("recipe"), dict):
+        faults.append(_wrong_key(info["recipe"], "seed", int, within="recipe."))
+    return "; ".join(fault for fault in faults if fault)
+
+
+def _wrong_key(stated: Mapping[str, Any], key: str, kind: type, within: str = "") -> str:
+    if isinstance(stated.get(key), kind):
+        return ""
+    found = f"is {reprlib.repr(stated[key])}" if key in stated else "is missing"
+    return f"{within}{key} must be {_IN_WORDS[kind]} and {found}"
+
+
+def read_table(record: RunRecord, name: str) -> pa.Table:
+    """A table of a record as `TABLES[name]` has it, probes in the order of asking.
+
+    Raises:
+        UsageError: a file of it is missing, cannot be read, or lacks a column.
+    """
+    if record.compact:
+        paths = [record.folder / f"{name}.parquet"] if name in record.info["tables"] else []
+    else:
+        paths = sorted((record.folder / name).glob("part-*.parquet"))
+    schema = TABLES[name]
+    # the empty one brings the columns that an older format lacks
+    tables = [schema.empty_table(), *(_read(path, schema) for path in paths)]
+    joined = pa.concat_tables(tables, promote_options="default").select(schema.names)
+    if record.compact and name == "probes":
+        joined = joined.sort_by([(column, "ascending") for column in ASKED_ORDER])
+    return joined
+
+
+def read_items(record: RunRecord) -> pa.Table:
+    """What each probe asks, as `ITEMS` has it.
+
+    Raises:
+        UsageError: its file is missing, cannot be read, or lacks a column.
+    """
+    return _read(items_file(record), ITEMS)
+
+
+def items_file(record: RunRecord) -> Path:
+    """Where a record's items lie.
+
+    Raises:
+        UsageError: a compact record names no file of items.
+    """
+    if not record.compact:
+        return record.folder / "items.parquet"
+    named = str(record.info.get("items"))
+    if not re.fullmatch(r"[0-9a-f]{16}", named):
+        raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
+    return record.folder.parent / f"items-{named}.parquet"
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
+    try:
+        # as a data set of one file it would take four times as long
+        table = pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE)
+        fields = [schema.field(name) for name in schema.names if name in table.schema.names]
+        found = table.select([field.name for field in fields]).cast(pa.schema(fields))
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+    missing = set(schema.names) - set(found.schema.names) - _LATER_COLUMNS
+    if missing:
+        raise UsageError(f"{path}: cannot be read, it lacks the columns {', '.join(sorted(missing))}")
+    return found

@@ -1,0 +1,135 @@
+"""The layout of a record: formats, tables and their columns, and how files are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    pass  # only readers need it, and it is slow to import: workers write
+
+FORMAT = 3
+
+READABLE = (2, 3)
+"""Formats that are read: in 2 there is no column `said`."""
+
+ASKED_ORDER = ("experience", "step", "after")
+"""Columns that say when a probe was asked: experiences run one after the other."""
+
+MODEL = "model"
+"""Folder in a record that holds the trained model."""
+
+TABLES: Mapping[str, pa.Schema] = {
+    "probes": pa.schema(
+        [
+            ("step", pa.int32()),  # optimizer steps done when asked
+            ("experience", pa.int32()),
+            ("after", pa.int32()),  # steps done inside that experience
+            ("schedule", pa.string()),  # "+"-joined names of the schedules asking here
+            ("probe", pa.string()),
+            ("logprob", pa.float64()),  # of the whole answer, nats
+            ("tokens", pa.int32()),  # answer tokens
+            ("correct", pa.bool_()),  # greedy decoding gives exactly the answer
+            ("best_other", pa.float64()),  # highest log-probability among the other choices, nats, or null
+            ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
+            ("closed", pa.float64()),  # log-probability renormalised over the choices, nats, or null
+            ("sampled", pa.float64()),  # probability that one sampled answer is exactly the answer, or null
+            ("said", pa.string()),  # a wrong greedy answer up to its first wrong token; see scoring.Answers
+        ]
+    ),
+    "steps": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after this one, from 1
+            ("experience", pa.int32()),
+            ("loss", pa.float64()),  # nats per target token, rehearsed ones included
+            ("penalty", pa.float64()),
+            ("grad_norm", pa.float64()),  # before clipping
+            ("lr", pa.float64()),
+            ("tokens", pa.int32()),  # tokens read by the forward, padding excluded
+            ("targets", pa.int32()),  # tokens the loss counts
+            ("rehearsed", pa.int32()),  # rehearsed rows among them
+        ]
+    ),
+    "exposures": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after the one that trained it
+            ("fact", pa.string()),
+            ("count", pa.int32()),  # statements in the step's rows
+            ("rehearsed", pa.int32()),  # of them in rows the strategy rehearsed, not the protocol's own
+        ]
+    ),
+    "measured": pa.schema(
+        [
+            ("step", pa.int32()),  # steps done after the one it was measured in
+            ("name", pa.string()),  # as the strategy calls it, e.g. cosine_steer.cosine
+            ("value", pa.float64()),
+        ]
+    ),
+    "experiences": pa.schema(
+        [
+            ("experience", pa.int32()),
+            ("name", pa.string()),
+            ("phase", pa.string()),
+            ("task_label", pa.int32()),
+            ("first_step", pa.int32()),  # steps done before it
+            ("steps", pa.int32()),
+            ("trains", pa.string()),
+            ("start_from", pa.string()),  # snapshot the learner returned to, or null
+            ("save_as", pa.string()),  # snapshot made of the learner afterwards, or null
+        ]
+    ),
+}
+
+ITEMS = pa.schema(
+    [
+        ("probe", pa.string()),
+        ("fact", pa.string()),
+        ("twin_of", pa.string()),  # null for a trained fact
+        ("relation", pa.string()),
+        ("cue", pa.string()),
+        ("task_label", pa.int32()),  # null where there is none
+        ("prompt", pa.string()),
+        ("answer", pa.string()),
+        ("chance", pa.float64()),
+        ("choices", pa.list_(pa.string())),
+        ("group", pa.string()),  # arm of the scenario's design, or empty
+        ("position", pa.int32()),  # place along the scenario's axis, or null
+        ("context", pa.int32()),  # sentences or turns kept in front of the prompt
+        ("task_known", pa.bool_()),  # the learner is told the task label
+    ]
+)
+
+
+def json_text(value: Any) -> str:
+    """JSON as all our files have it: the same text for the same value."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json_text(value))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> None:
+    """Write one Parquet file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,104 @@
+"""What the model answered: the questions about a few facts, and every answer of a few seeds over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqmem.core.digits import rounded
+from seqmem.core.sanitize import clean
+from seqmem.record.reader import RunRecord
+from seqmem.reporting.curves import Pool
+
+_LONGEST = 300
+"""Characters of a prompt or document that are shown."""
+
+
+def answers(
+    run: RunRecord,
+    facts: Sequence[str],
+    *,
+    ladder: bool,
+    names: Pool,
+    questions: Pool,
+    steps: Pool,
+    texts: Pool,
+) -> list[list[Any]]:
+    """Answers about `facts` and their twins in one run.
+
+    Args:
+        run: a finished run.
+        facts: ids of trained facts.
+        ladder: every rung and cue, not only the primary question.
+        names: where the page keeps ids of facts once.
+        questions: the same for questions.
+        steps: for lists of steps.
+        texts: for prompts, answers and what was said.
+
+    Returns:
+        Per probe [question, steps, right as a string of 0 and 1, log-probability in hundredths of a nat, what
+        it said instead], the last left out where the record does not keep it; numbers point into the pools.
+    """
+    own_facts = run.probes["fact"].isin(facts) & run.probes["twin_of"].isna()
+    rows = run.probes[own_facts | run.probes["twin_of"].isin(facts)]
+    primary = (rows["relation"] == run.info["primary_relation"]) & (rows["cue"] == "none")
+    primary &= (rows["context"] == 0) & ~rows["task_known"].astype(bool)
+    rows = rows[primary if not ladder else primary | rows["twin_of"].isna()]
+    rows = rows.drop_duplicates(["step", "probe"]).sort_values("step", kind="stable")
+    by_probe: dict[str, list[Any]] = {}
+    for row in rows.itertuples(index=False):
+        by_probe.setdefault(str(row.probe), []).append(row)
+    place = {fact: number for number, fact in enumerate(facts)}
+    found = []
+    for own in by_probe.values():
+        asked, twin = own[0], not pd.isna(own[0].twin_of)
+        fact, rung = asked.twin_of if twin else asked.fact, texts.number(_rung(asked))
+        question = [
+            names.number(clean(fact)),
+            int(twin),
+            rung,
+            texts.number(_short(asked.prompt)),
+            texts.number(_short(asked.answer)),
+            None if pd.isna(asked.chance) else rounded(asked.chance, 3),
+        ]
+        entry: list[Any] = [
+            questions.number(question),
+            steps.number([int(row.step) for row in own]),
+            "".join("1" if row.correct else "0" for row in own),
+            [round(row.logprob * 100) if np.isfinite(row.logprob) else None for row in own],
+        ]
+        said = [_said(row) for row in own]
+        if any(said):
+            entry.append([texts.number(text) if text else -1 for text in said])
+        found.append(((place[fact], twin, rung), entry))
+    return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+
+
+def _rung(asked: Any) -> str:
+    parts = [str(asked.relation).replace("_", " ")]
+    if asked.cue != "none":
+        parts.append(f"after text of {'its own loop' if asked.cue == 'own' else 'another loop'}")
+    if asked.context:
+        parts.append(f"{int(asked.context)} in context")
+    if asked.task_known:
+        parts.append("task told")
+    return ", ".join(parts)
+
+
+def _said(row: Any) -> str:
+    """What a wrong answer was, as far as the record knows."""
+    if row.correct:
+        return ""
+    if isinstance(row.said, str):
+        return f"{_short(row.said)}…"
+    if row.choice == row.choice and row.choice is not None and 0 <= int(row.choice) < len(row.choices):
+        return _short(row.choices[int(row.choice)])
+    return ""
+
+
+def _short(text: Any) -> str:
+    line = clean(str(text)).strip()
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

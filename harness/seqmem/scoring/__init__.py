@@ -1,0 +1,1 @@
+"""Metrics over records: statistics, comparison with the reference, verdicts."""

@@ -1,0 +1,458 @@
+"""The learner: a model, an optimizer, a clock, and one registry of per-parameter state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqmem.core.data import Example, FloatArray, IntArray
+from seqmem.core.errors import RunFailed, unknown
+from seqmem.core.packing import unpack
+from seqmem.core.recipe import OptimizerSettings
+
+MAIN = "main"
+"""Name of the moment context every learner starts with."""
+
+
+class ParameterState:
+    """Every tensor that belongs to a parameter, by name: moments, anchors, importances, masks.
+
+    The host saves, restores, counts and resizes all of it; nothing per-parameter is kept anywhere else. That
+    is what makes resume exact, growth possible and the memory figure true.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Start empty for these parameters."""
+        self._parameters = parameters
+        self._entries: dict[str, dict[str, Tensor]] = {}
+        self._fills: dict[str, float] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> dict[str, Tensor]:
+        """Parameter name to tensor."""
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def add(
+        self, name: str, *, fill: float = 0.0, scalar: bool = False, dtype: torch.dtype | None = None
+    ) -> dict[str, Tensor]:
+        """Create one tensor per parameter: of its shape and dtype unless given, or a 0-dim float32 each.
+
+        `fill` is also what a parameter added later starts with, and what a larger one is filled up with.
+
+        Raises:
+            KeyError: the name is taken.
+        """
+        return self.put(
+            name,
+            {
+                key: torch.full((), fill, dtype=torch.float32, device=parameter.device)
+                if scalar
+                else torch.full_like(
+                    parameter, fill, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format
+                )
+                for key, parameter in self._parameters.items()
+            },
+            fill=fill,
+        )
+
+    def put(self, name: str, tensors: dict[str, Tensor], *, fill: float = 0.0) -> dict[str, Tensor]:
+        """Register tensors made by the caller, for some or all parameters; shapes may broadcast to theirs.
+
+        Raises:
+            KeyError: the name is taken.
+        """
+        if name in self._entries:
+            raise KeyError(f"per-parameter state {name!r} exists already")
+        self._entries[name], self._fills[name] = tensors, fill
+        return tensors
+
+    def remove(self, name: str) -> None:
+        """Forget an entry."""
+        del self._entries[name], self._fills[name]
+
+    def resize(self, old: Mapping[str, nn.Parameter], origins: Mapping[str, str | None]) -> None:
+        """Follow the parameters, which have just changed.
+
+        Args:
+            old: the parameters before.
+            origins: where a parameter's state comes from, by name: an old parameter, or None for nowhere.
+                Where nothing is said it is the old parameter of the same name. Old values lead along every
+                dimension; the rest is filled.
+        """
+        for name, entry in self._entries.items():
+            whole = entry.keys() == old.keys()
+            fill = self._fills[name]
+            resized = {}
+            for key, parameter in self._parameters.items():
+                origin = origins.get(key, key if key in old else None)
+                if origin is not None and origin in entry:
+                    resized[key] = _resized(entry[origin], old[origin], parameter, fill)
+                elif origin is None and whole:
+                    scalar = all(tensor.dim() == 0 for tensor in entry.values())
+                    dtype = torch.float32 if scalar else next(iter(entry.values())).dtype
+                    shape = () if scalar else parameter.shape
+                    resized[key] = torch.full(shape, fill, dtype=dtype, device=parameter.device)
+            entry.clear()
+            entry.update(resized)
+
+    def bytes(self) -> int:
+        """Size of everything registered."""
+        return sum(tensor.nbytes for entry in self._entries.values() for tensor in entry.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, flat: ``entry:parameter`` to tensor."""
+        return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
+
+    def fills(self) -> dict[str, float]:
+        """What every entry is filled up with; saved beside the tensors."""
+        return dict(self._fills)
+
+    def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float]) -> None:
+        """Become what `tensors` and `fills` gave earlier; what exists is filled in place, references stay good."""
+        self._entries = {name: entry for name, entry in self._entries.items() if name in fills}
+        self._fills = dict(fills)
+        for name in fills:
+            self._entries.setdefault(name, {})
+        for flat, tensor in tensors.items():
+            name, key = flat.rsplit(":", 1)
+            entry = self._entries[name]
+            if key in entry:
+                entry[key].copy_(tensor)
+            else:
+                entry[key] = tensor.to(self._parameters[key].device, copy=True)
+
+
+def _resized(tensor: Tensor, old: Tensor, new: Tensor, fill: float) -> Tensor:
+    """State of a parameter whose shape changed from `old`'s to `new`'s; dimensions that broadcast stay."""
+    shape = [
+        after if size == before and tensor.dim() else size
+        for size, before, after in zip(tensor.shape, old.shape, new.shape, strict=tensor.dim() > 0)
+    ]
+    if shape == list(tensor.shape):
+        return tensor
+    resized = torch.full(shape, fill, dtype=tensor.dtype, device=tensor.device)
+    both = tuple(slice(0, min(a, b)) for a, b in zip(tensor.shape, shape, strict=True))
+    resized[both] = tensor[both]
+    return resized
+
+
+class Learner:
+    """What a strategy works with.
+
+    Attributes:
+        model: a causal language model of transformers.
+        parameters: trainable parameters by name.
+        optimizer: a torch optimizer whose state tensors are those of the active moment context.
+        state: the registry of per-parameter state.
+        route: token ids and a task label to logits, where the run's strategy has a forward of its own.
+        before: parameters as they were before the optimizer's step, where a strategy compares with them.
+        step: optimizer steps of the stream done so far.
+        generator: the strategy's own random numbers, seeded by the run and saved with it.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int
+    ) -> None:
+        """Wrap a loaded model; the moment context `main` is created and active."""
+        self.model = model.to(device)
+        self.model.train()
+        self.device = device
+        self.settings = settings
+        self.parameters: dict[str, nn.Parameter] = {
+            name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+        }
+        self.state = ParameterState(self.parameters)
+        self.optimizer = _optimizer(list(self.parameters.values()), settings)
+        self.before: dict[str, Tensor] = {}
+        self.step = 0
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.route: Callable[[Tensor, int | None], Tensor] | None = None
+        self._keeps_borders = False
+        self.active_moments = MAIN
+        self.add_moments(MAIN)
+        self.use_moments(MAIN)
+        self._naive_bytes = self._bytes()
+
+    # -- moment contexts ------------------------------------------------------------------------------
+
+    def add_moments(self, context: str) -> None:
+        """Create a moment context of zeros at time 0. A moment is a running average of the optimizer."""
+        for moment in self.settings.moments:
+            self.state.add(f"moments.{context}.{moment}")
+        self.state.add(f"moments.{context}.step", scalar=True)
+
+    def moments(self, context: str, moment: str) -> dict[str, Tensor]:
+        """Tensors of one moment (``exp_avg``, ``exp_avg_sq``, ``momentum_buffer``, ``step``) by parameter."""
+        return self.state[f"moments.{context}.{moment}"]
+
+    def use_moments(self, context: str) -> None:
+        """Make the optimizer work on this context from now on; exchanges references, moves no data."""
+        names = (*self.settings.moments, *(() if self.settings.name == "sgd" else ("step",)))
+        slots = {name: self.moments(context, name) for name in names}
+        for key, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {name: slots[name][key] for name in names}
+        self.active_moments = context
+
+    def reset_moments(self) -> None:
+        """Zero the active context: the optimizer is as new."""
+        for name in (*self.settings.moments, "step"):
+            torch._foreach_zero_(list(self.moments(self.active_moments, name).values()))
+
+    # -- the model --------------------------------------------------------------------------------------
+
+    def adopt(self, model: nn.Module, origins: Mapping[str, str | None] | None = None) -> None:
+        """Take `model` in place of the present one; its parameters that require a gradient are the learner's.
+
+        Not inside an experience. Registered state follows the parameters, see `ParameterState.resize`:
+        `origins` says of a parameter which old one its state comes from, where the names differ.
+        """
+        old = dict(self.parameters)
+        self.model = model.to(self.device)
+        self.model.train()
+        self.parameters.clear()
+        self.parameters.update({n: p for n, p in model.named_parameters() if p.requires_grad})
+        self.state.resize(old, origins or {})
+        self.before = {}
+        self.optimizer = _optimizer(list(self.parameters.values()), self.settings)
+        self.use_moments(self.active_moments)
+
+    def extra_bytes(self) -> int:
+        """Bytes of weights and state beyond what the learner of a plain run keeps; negative where it keeps less."""
+        return self._bytes() - self._naive_bytes
+
+    def _bytes(self) -> int:
+        weights = sum(parameter.nbytes for parameter in self.model.parameters())
+        return weights + self.state.bytes() + sum(tensor.nbytes for tensor in self.before.values())
+
+    def room_before(self) -> dict[str, Tensor]:
+        """A tensor for every parameter to be kept in before the optimizer's step, made when there is none."""
+        for name, parameter in self.parameters.items():
+            if name not in self.before:
+                self.before[name] = torch.empty_like(parameter, memory_format=torch.preserve_format)
+        return self.before
+
+    @torch.no_grad()
+    def keep_before(self) -> dict[str, Tensor]:
+        """Copies of the parameters that have a gradient, by name; good until the next call."""
+        room = self.room_before()
+        kept = {name: room[name] for name, p in self.parameters.items() if p.grad is not None}
+        torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in kept])
+        return kept
+
+    # -- one step -------------------------------------------------------------------------------------
+
+    def train_only(self, names: Collection[str] | None) -> None:
+        """Train these parameters, or all; the others get no gradient, hence no step, and keep their moments.
+
+        Raises:
+            RunFailed: a name is no parameter's, or there is none.
+        """
+        wanted = set(self.parameters if names is None else names)
+        if not wanted or wanted - self.parameters.keys():
+            what = (
+                unknown("parameter", min(wanted - self.parameters.keys()), self.parameters) if wanted else ""
+            )
+            raise RunFailed(f"the strategy's trainable() names {what or 'no parameter at all'}")
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name in wanted)
+
+    @contextmanager
+    def all_trained(self) -> Iterator[None]:
+        """Inside, every parameter requires a gradient, whatever the experience trains: importance is asked of all."""
+        needed = {parameter: parameter.requires_grad for parameter in self.parameters.values()}
+        for parameter in needed:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter, was in needed.items():
+                parameter.requires_grad_(was)
+
+    def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
+        """Logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
+        if self.route is not None:
+            return self.route(input_ids, task_label)
+        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+        return logits
+
+    def loss(
+        self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    ) -> tuple[Tensor, int, int]:
+        """Mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
+
+        Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
+        Packed documents train as they would in rows of their own (see `_borders`).
+        `forward`, token ids (B, T) and None to logits (B, T, V), stands in for the model where a strategy
+        routes; it knows no borders, so it is given packed documents in rows of their own.
+
+        Returns:
+            The loss (0-dim, with gradient), tokens read, targets counted.
+
+        Raises:
+            RunFailed: rows are packed and the model cannot keep their documents apart.
+        """
+        if forward is not None:
+            rows = [document for row in rows for document in unpack(row)]
+        width = max(len(row.input_ids) for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.bool_)
+        for line, row in enumerate(rows):
+            ids[line, : len(row.input_ids)] = row.input_ids
+            mask[line, : len(row.loss_mask)] = row.loss_mask
+        borders: dict[str, Tensor] = {}
+        input_ids = torch.from_numpy(ids).to(self.device)
+        if any(row.segments is not None for row in rows):
+            segments = _segments(rows, width)
+            mask[:, 1:] &= segments[:, 1:] == segments[:, :-1]
+            borders = self._borders(input_ids, segments)
+        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
+        if forward is None:
+            logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
+        else:
+            logits = forward(input_ids, None)
+        picked = logits[:, :-1][targets_at].float()
+        labels = input_ids[:, 1:][targets_at]
+        if all(row.weights is None for row in rows):
+            loss = nn.functional.cross_entropy(picked, labels)
+        else:
+            weights = torch.from_numpy(_weights(rows, width)[:, 1:]).to(self.device)[targets_at]
+            losses = nn.functional.cross_entropy(picked, labels, reduction="none")
+            loss = (losses * weights).sum() / weights.sum()
+        return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
+
+    def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
+        """What the model is given besides token ids so that every segment is a document of its own.
+
+        Positions restart with each segment, and an explicit mask, added to the attention scores, keeps
+        attention inside it. On the first packed batch of a run the model is shown to obey it.
+
+        Raises:
+            RunFailed: it does not, or cannot.
+        """
+        kernel = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
+        if kernel not in ("eager", "sdpa"):
+            raise RunFailed(
+                f"attention kernel {kernel!r} takes no mask that keeps packed documents apart; "
+                "use --attention sdpa or eager, or rows that are not packed"
+            )
+        starts = np.diff(segments, axis=1, prepend=segments[:, :1]) != 0
+        places = np.arange(segments.shape[1])
+        positions = places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+        causal = np.tril(np.ones((len(places), len(places)), dtype=np.bool_))
+        seen = torch.from_numpy(causal & (segments[:, :, None] == segments[:, None, :])).to(self.device)
+        dtype = next(iter(self.parameters.values())).dtype
+        hidden = torch.zeros(seen.shape, dtype=dtype, device=self.device)
+        hidden.masked_fill_(~seen, torch.finfo(dtype).min)
+        borders = {
+            "position_ids": torch.from_numpy(positions).to(self.device),
+            "attention_mask": hidden[:, None],
+        }
+        if not self._keeps_borders and segments.max() > 0:
+            self._check_borders(input_ids, segments, borders)
+            self._keeps_borders = True
+        return borders
+
+    @torch.no_grad()
+    def _check_borders(self, input_ids: Tensor, segments: IntArray, borders: Mapping[str, Tensor]) -> None:
+        """Refuse a model in which changing the first document of a packed row moves the others' logits."""
+        line = int(segments.max(axis=1).argmax())
+        first = torch.from_numpy(segments[line] == 0).to(self.device)
+        others = torch.from_numpy(segments[line] > 0).to(self.device)
+        row = input_ids[line : line + 1]
+        alone = {name: tensor[line : line + 1] for name, tensor in borders.items()}
+        training = self.model.training
+        self.model.eval()
+        try:
+            logits = self.model(input_ids=row, use_cache=False, **alone).logits
+            changed = torch.where(first, (row + 1) % logits.shape[-1], row)
+            moved = (self.model(input_ids=changed, use_cache=False, **alone).logits - logits)[0, others]
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # whatever an architecture raises
+            reason = f"cannot be told of their borders ({str(error).splitlines()[0]})"
+        else:
+            # what is hidden has weight 0 exactly, so nothing but the order of summation could differ
+            if moved.abs().max() <= 1e-4 * logits.std():
+                return
+            reason = "lets one document read another"
+        finally:
+            self.model.train(training)
+        raise RunFailed(
+            f"documents are packed into rows, and this model {reason}; use a model whose attention takes a "
+            "mask and position_ids, or rows that are not packed"
+        )
+
+    def clip(self) -> float:
+        """Clip the gradients to the settings' norm; returns the norm before clipping."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.settings.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.clip, norm)
+        return float(norm)
+
+    # -- what a checkpoint holds ----------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and registry, flat; tied weights appear once."""
+        weights = {f"weights:{name}": p.detach() for name, p in self.model.named_parameters()}
+        buffers = {f"buffers:{name}": b for name, b in self.model.named_buffers()}
+        return {**weights, **buffers, **{f"state:{k}": t for k, t in self.state.tensors().items()}}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float], active_moments: str) -> None:
+        """Take back what `tensors`, and the registry's `fills`, gave."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(tensors[f"weights:{name}"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(tensors[f"buffers:{name}"])
+        self.state.restore(
+            {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}, fills
+        )
+        self.use_moments(active_moments)
+
+
+def _segments(rows: Sequence[Example], width: int) -> IntArray:
+    """(rows, width): the number of each token's document; -1 where a row is padded."""
+    segments = np.full((len(rows), width), -1, dtype=np.int32)
+    for line, row in enumerate(rows):
+        segments[line, : len(row.input_ids)] = 0 if row.segments is None else row.segments
+    return segments
+
+
+def _weights(rows: Sequence[Example], width: int) -> FloatArray:
+    """(rows, width): the weight of each token's loss."""
+    weights = np.ones((len(rows), width), dtype=np.float32)
+    for line, row in enumerate(rows):
+        if row.weights is not None:
+            weights[line, : len(row.weights)] = row.weights
+    return weights
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    fused = all(p.dtype == torch.float32 or p.is_cuda for p in parameters)
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=fused,
+        )
+    rule = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return rule(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )

@@ -1,0 +1,309 @@
+"""Carries out one job in this process: builds the parts, trains, leaves the record."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seqmem.core.data import Experience, Outline, ProbePoint, Relation, Stream
+from seqmem.core.errors import SeqmemError, UsageError
+from seqmem.core.recipe import Recipe
+from seqmem.core.version import __version__
+from seqmem.planning.job import Job
+from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
+from seqmem.planning.tokenizer import decoder
+from seqmem.plugin.composition import strategy_options
+from seqmem.plugin.registry import Registry
+from seqmem.record.reader import RunRecord
+from seqmem.record.schema import FORMAT, ITEMS, MODEL, write_json, write_table
+from seqmem.record.writer import RecordWriter
+from seqmem.training.checkpoint import digest, load_last
+from seqmem.training.leaks import Watch
+from seqmem.training.learner import Learner
+from seqmem.training.loop import Place, Run, Stopped, checkpoint, restore, train
+from seqmem.training.model import check_saved, load_model, save_model
+from seqmem.training.probing import Answers, ProbeSet
+
+if TYPE_CHECKING:
+    pass
+
+Report = Callable[[dict[str, Any]], None]
+
+PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
+REPORT_SECONDS = 0.2
+
+
+def execute(
+    job: Job,
+    report: Report,
+    should_stop: Callable[[], bool] = lambda: False,
+    registry: Registry | None = None,
+) -> None:
+    """Carry out a job; progress and the outcome go to `report`, results to the job's folder.
+
+    The last report has event ``finished``, ``stopped``, ``failed`` (with ``reason``) or, when nothing was
+    written because the request cannot be carried out, ``refused``.
+    """
+    folder = Path(job.folder)
+    with deterministic(job.recipe):
+        try:
+            registry = registry or Registry.from_environment(frozenset(job.disabled))
+            run, outline = build_run(job, registry)
+            saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
+        except SeqmemError as error:
+            report({"event": "refused", "reason": str(error)})
+            return
+        except Exception as error:  # too large a model, or a plugin's fault; nothing is written
+            report({"event": "failed", "reason": reason_of(error, job.recipe)})
+            return
+        run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
+        run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
+        info = _describe(job, outline, run, registry)
+        if saved is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        else:
+            info["resumed"] = _earlier_parts(folder, saved.state["step"])
+        write_json(folder / "run.json", info | {"status": "running"})
+        report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
+        started = time.perf_counter()
+        try:
+            if saved is None:
+                _write_items(folder, run.stream)
+            else:
+                restore(run, saved)
+            train(run)
+        except Stopped:
+            info["status"] = "stopped"
+        except Exception as error:  # a plugin's fault must not take the other runs along
+            info |= {"status": "failed", "reason": reason_of(error, job.recipe)}
+            if not isinstance(error, SeqmemError):
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        else:
+            info |= {"status": "finished", **_results(run)}
+            if job.save_model:
+                choice = model_choice(job.recipe)
+                save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
+        info["seconds"] = round(time.perf_counter() - started, 3)
+        write_json(folder / "run.json", info)
+    if info["status"] == "finished" and not job.keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
+
+
+def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
+    """All parts of the run; everything that can refuse the request does so here, before anything is written."""
+    recipe, model_folder = job.recipe, Path(job.model_folder)
+    strategy = registry.load("strategy", recipe.strategy.name)
+    same_version(strategy, recipe.strategy)
+    own_options = strategy_options(strategy, recipe.strategy.options)
+    tokenizer = tokenizer_of(job)
+    stream, outline = build_stream(job, registry, tokenizer)
+    if strategy.transform_stream is not None:
+        stream = strategy.transform_stream(stream, recipe.seed)
+    model = model_choice(recipe)
+    device = torch.device(recipe.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
+    weights = load_model(
+        model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
+    )
+    learner = Learner(weights, recipe.optimizer, device, _strategy_seed(recipe))
+    torch.manual_seed(recipe.seed)
+    run = Run(
+        learner=learner,
+        strategy=strategy.build(own_options),
+        stream=stream,
+        record=RecordWriter(Path(job.folder)),
+        place=Place(),
+        probing=recipe.probing,
+        checkpoint_every=job.checkpoint_every,
+        watch=Watch(
+            (p for probes in stream.probe_sets.values() for p in probes),
+            decoder(tokenizer),
+        ),
+        decode=decoder(tokenizer),
+    )
+    run.strategy.setup(learner)
+    if job.save_model:
+        check_saved(learner.model)
+    return run, outline
+
+
+def _results(run: Run) -> dict[str, Any]:
+    """What is known when the run has finished; the digests tell two runs of one recipe apart."""
+    on_gpu = run.learner.device.type == "cuda"
+    return {
+        "content": run.place.content,
+        "contamination": dict(sorted(run.place.leaks.items())),
+        "final": digest(checkpoint(run).tensors),
+        "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
+        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
+        "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
+    }
+
+
+def _strategy_seed(recipe: Recipe) -> int:
+    return int.from_bytes(hashlib.sha256(f"strategy {recipe.seed}".encode()).digest()[:8], "big")
+
+
+@contextmanager
+def deterministic(recipe: Recipe) -> Iterator[None]:
+    """One thread count and deterministic kernels for the run, as they were afterwards."""
+    threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(recipe.threads)
+    # the same switch as torch.use_deterministic_algorithms, which would import the compiler for it (1.5 s)
+    torch.set_deterministic_debug_mode("error" if recipe.device == "cpu" else "warn")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(before)
+
+
+def _write_items(folder: Path, stream: Stream) -> None:
+    seen = {probe.id: probe for probes in stream.probe_sets.values() for probe in probes}
+    probes = list(seen.values())
+    columns: dict[str, list[Any]] = {
+        "probe": [p.id for p in probes],
+        "fact": [p.fact for p in probes],
+        "twin_of": [p.twin_of for p in probes],
+        "relation": [p.relation for p in probes],
+        "cue": [p.cue for p in probes],
+        "task_label": [p.task_label for p in probes],
+        "prompt": [p.prompt for p in probes],
+        "answer": [p.answer for p in probes],
+        "chance": [p.chance for p in probes],
+        "choices": [list(p.choice_names) for p in probes],
+        "group": [p.group for p in probes],
+        "position": [p.position for p in probes],
+        "context": [p.context for p in probes],
+        "task_known": [p.task_known for p in probes],
+    }
+    write_table(folder / "items.parquet", columns, ITEMS)
+
+
+def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[str, Any]:
+    """What the record says of this run before it starts."""
+    device = torch.device(job.recipe.device)
+    return {
+        "format": FORMAT,
+        "id": job.recipe.id,
+        "recipe": job.recipe.model_dump(mode="json"),
+        "asked": job.asked,
+        "date": datetime.now(UTC).date().isoformat(),
+        "primary_relation": outline.primary_relation,
+        "steps": outline.steps,
+        "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "plugins": {
+            "scenario": registry.package("scenario", job.recipe.scenario.name),
+            "strategy": registry.package("strategy", job.recipe.strategy.name),
+            "text": registry.package("text", job.recipe.text.name),
+        },
+        "code": _code_revision(),
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        },
+    }
+
+
+def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
+    """What ran the steps before this resumption: where it stopped counting, versions, code, hardware."""
+    try:
+        before = RunRecord.open(folder).info
+    except SeqmemError:
+        return []
+    kept = ("versions", "plugins", "code", "hardware", "seconds")
+    return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return __version__ if package == "seqmem" else "not installed"
+
+
+def _code_revision() -> dict[str, Any] | None:
+    """Commit and dirty flag of a source checkout; None for an installed wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(status.strip())}
+
+
+def reason_of(error: Exception, recipe: Recipe) -> str:
+    """Why a run failed, in one line; running out of memory says what to lower."""
+    # on a CPU torch raises a plain RuntimeError of its allocator
+    full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not full:
+        text = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
+        return " ".join(text.split())
+    return (
+        f"out of memory on {recipe.device}: lower the rows per step (--set scenario.batch_size), the row length, "
+        "--workers, or use --dtype bfloat16 or a smaller --model"
+    )
+
+
+def _warner(report: Report) -> Callable[[str], None]:
+    return lambda message: report({"event": "warning", "message": message})
+
+
+def _reporters(
+    run: Run, relation: Relation, report: Report
+) -> tuple[Callable[[Experience, float], None], Callable[[ProbePoint, Answers, ProbeSet], None]]:
+    """Progress for the display: at most a few times a second, and recall whenever it was measured."""
+    last = 0.0
+
+    def on_step(experience: Experience, loss: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_SECONDS:
+            last = now
+            report({"event": "step", "step": run.learner.step, "experience": experience.name, "loss": loss})
+
+    def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
+        recall: dict[str, list[bool]] = {}
+        for probe, correct in zip(probes.probes, answers.correct, strict=True):
+            if probe.relation == relation != "general" and probe.cue == "none":
+                own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
+                label = "twins" if probe.twin_of else own
+                recall.setdefault(label, []).append(correct)
+        if recall:
+            report(
+                {
+                    "event": "recall",
+                    "step": run.learner.step,
+                    "recall": {k: sum(v) / len(v) for k, v in recall.items()},
+                }
+            )
+
+    return on_step, on_answers

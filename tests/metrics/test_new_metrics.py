@@ -1,0 +1,411 @@
+"""Forward transfer, anytime and worst-case accuracy, relearning savings and oscillation, on records made by hand."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.signal import lfilter
+
+from seqmem import NotApplicable, RunRecord, Value
+from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.writer import RecordWriter
+from seqmem_plugins.metrics._curves import (
+    loop_visits,
+    loops_end,
+    stream_answers,
+    stream_end,
+    stream_exposures,
+)
+from seqmem_plugins.metrics.oscillation import Spectrum, null
+from seqmem_plugins.metrics.relearning_savings import curve
+from seqmem_plugins.metrics.worst_case_accuracy import recall_by_probe
+
+Array = npt.NDArray[np.float64]
+FACTS = 4
+"""Facts of a loop; recall is given as a share of them."""
+
+
+@dataclass
+class Made:
+    """A record as it is written down: experiences one after the other, and what was asked when.
+
+    Attributes:
+        parts: name, phase, loop, steps, snapshot returned to, snapshot kept.
+        asked: step, experience, steps done in it, schedules, fact, loop, twin, right, log-probability per token.
+        stated: step and fact.
+    """
+
+    parts: list[tuple[str, str, int | None, int, str | None, str | None]] = field(default_factory=list)
+    asked: list[tuple[int, int, int, str, str, int, bool, bool, float]] = field(default_factory=list)
+    stated: list[tuple[int, str]] = field(default_factory=list)
+
+    def part(
+        self, phase: str, loop: int | None, steps: int, start: str | None = None, keep: str | None = None
+    ) -> None:
+        self.parts.append((f"{phase} {loop}", phase, loop, steps, start, keep))
+
+    def start(self, index: int) -> int:
+        return sum(part[3] for part in self.parts[:index])
+
+    def ask(
+        self, index: int, after: int, schedule: str, recall: Mapping[int, float], facts: int = FACTS
+    ) -> None:
+        """Of each loop the first facts are answered rightly, as many as its share says."""
+        for loop, share in recall.items():
+            for i in range(facts):
+                row = (f"f{loop}.{i}", loop, False, i < share * FACTS, 0.0)
+                self.asked.append((self.start(index) + after, index, after, schedule, *row))
+
+    def state(self, index: int, loop: int) -> None:
+        """A visit's last step states the loop's facts."""
+        step = self.start(index + 1)
+        self.stated += [(step, f"f{loop}.{i}") for i in range(FACTS)]
+
+    def write(self, folder: Path) -> RunRecord:
+        folder.mkdir(parents=True)
+        facts = {fact: (loop, twin) for *_, fact, loop, twin, _, _ in self.asked}
+        count = len(facts)
+        items: dict[str, Sequence[Any]] = {
+            "probe": list(facts),
+            "fact": list(facts),
+            "twin_of": [fact.replace("t", "f") if twin else None for fact, (_, twin) in facts.items()],
+            "relation": ["question"] * count,
+            "cue": ["none"] * count,
+            "task_label": [loop for loop, _ in facts.values()],
+            "chance": [0.01] * count,
+            "choices": [[]] * count,
+            "context": [0] * count,
+            "task_known": [False] * count,
+        }
+        write_table(
+            folder / "items.parquet", {name: [""] * count for name in ITEMS.names} | fill(items), ITEMS
+        )
+        writer = RecordWriter(folder)
+        writer.add(
+            "experiences",
+            experience=range(len(self.parts)),
+            name=[part[0] for part in self.parts],
+            phase=[part[1] for part in self.parts],
+            task_label=[part[2] for part in self.parts],
+            first_step=[self.start(i) for i in range(len(self.parts))],
+            steps=[part[3] for part in self.parts],
+            trains=["all"] * len(self.parts),
+            start_from=[part[4] for part in self.parts],
+            save_as=[part[5] for part in self.parts],
+        )
+        rows = len(self.asked)
+        columns: dict[str, Sequence[Any]] = {name: [None] * rows for name in TABLES["probes"].names}
+        for place, name in enumerate(("step", "experience", "after", "schedule", "probe")):
+            columns[name] = [row[place] for row in self.asked]
+        columns |= {"tokens": [2] * rows, "correct": [row[7] for row in self.asked]}
+        columns["logprob"] = [2 * row[8] for row in self.asked]
+        writer.add("probes", **columns)
+        writer.add(
+            "exposures",
+            step=[step for step, _ in self.stated],
+            fact=[fact for _, fact in self.stated],
+            count=[1] * len(self.stated),
+            rehearsed=[0] * len(self.stated),
+        )
+        writer.flush()
+        info = {"format": FORMAT, "id": "r", "recipe": {"seed": 0}, "status": "finished"}
+        write_json(folder / "run.json", {**info, "primary_relation": "question"})
+        return RunRecord.open(folder)
+
+
+def fill(items: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    return {**items, "position": [None] * len(items["probe"])}
+
+
+def score(name: str, run: RunRecord) -> Mapping[str, Value]:
+    (spec,) = importlib.import_module(f"seqmem_plugins.metrics.{name}").seqmem_metric()
+    values: Mapping[str, Value] = spec.compute(run, {})
+    assert list(values) == [measure.name for measure in spec.measures] and spec.measures[0].name == name
+    return values
+
+
+def number(value: Value) -> float:
+    assert value.value is not None, value.reason
+    return value.value
+
+
+def loops(*boundaries: Mapping[int, float], rest: Mapping[int, float] | None = None) -> Made:
+    """Visits of 4 steps to loops 0, 1, ... once each; recall at the boundaries; a rest of 6 steps if any."""
+    made = Made()
+    for loop in range(len(boundaries) - 1):
+        made.part("loop", loop, 4)
+        made.ask(loop, 0, "boundary", boundaries[loop])
+        made.state(loop, loop)
+    if rest is None:
+        made.ask(len(boundaries) - 2, 4, "boundary", boundaries[-1])
+    else:
+        made.part("rest", None, 6)
+        made.ask(len(boundaries) - 1, 0, "boundary", boundaries[-1])
+        made.ask(len(boundaries) - 1, 6, "boundary", rest)
+    return made
+
+
+# -- accuracies -------------------------------------------------------------------------------------------
+
+
+def test_forward_transfer_is_what_was_gained_before_the_first_visit(tmp_path: Path) -> None:
+    run = loops(
+        {0: 0.5, 1: 0.25, 2: 0.0}, {0: 1, 1: 0.5, 2: 0.25}, {0: 1, 1: 1, 2: 0.75}, {0: 1, 1: 1, 2: 1}
+    ).write(tmp_path / "r")
+    # loop 1: .5 - .25 before visit 1, loop 2: .75 - 0 before visit 2; loop 0 comes first
+    assert number(score("forward_transfer", run)["forward_transfer"]) == pytest.approx((0.25 + 0.75) / 2)
+    assert score("forward_transfer", run)["forward_transfer"].n_items == 12
+    alone = loops({0: 0.0}, {0: 1.0}).write(tmp_path / "alone")
+    assert score("forward_transfer", alone)["forward_transfer"].reason == "no loop came after another"
+
+
+def test_anytime_accuracy_counts_what_was_trained_by_then(tmp_path: Path) -> None:
+    run = loops({0: 1, 1: 1}, {0: 0.75, 1: 1.0}, {0: 0.5, 1: 1.0}, rest={0: 0.25, 1: 0.25}).write(
+        tmp_path / "r"
+    )
+    # before training nothing counts; after visit 0 loop 0 alone
+    expected = (0.75 + (0.5 + 1.0) / 2 + (0.25 + 0.25) / 2) / 3
+    assert number(score("anytime_accuracy", run)["anytime_accuracy"]) == pytest.approx(expected)
+
+
+def test_anytime_accuracy_needs_no_visits(tmp_path: Path) -> None:
+    made = loops({0: 0, 1: 0}, {0: 0.5, 1: 0.25}, {0: 1, 1: 1})
+    made.parts = [("joint", "general", None, *part[3:]) for part in made.parts]
+    made.stated = [(1, f"f{loop}.{i}") for loop in (0, 1) for i in range(FACTS)]
+    run = made.write(tmp_path / "r")
+    assert number(score("anytime_accuracy", run)["anytime_accuracy"]) == pytest.approx((0.375 + 1) / 2)
+    assert "never visited on its own" in score("forward_transfer", run)["forward_transfer"].reason or (
+        "no loop is visited" in score("forward_transfer", run)["forward_transfer"].reason
+    )
+
+
+def test_worst_case_accuracy_sees_a_drop_between_boundaries(tmp_path: Path) -> None:
+    made = loops({0: 0, 1: 0}, {0: 0.75, 1: 0}, {0: 0.5, 1: 1}, rest={0: 0.5, 1: 0.75})
+    made.ask(0, 2, "inside", {0: 0, 1: 0})  # while loop 0 is being trained
+    made.ask(1, 2, "inside", {0: 0.25, 1: 0.25})  # loop 0's gap; loop 1 is still being trained
+    made.ask(2, 3, "even+log", {0: 0.5, 1: 0.5})
+    made.ask(2, 4, "odd", {0: 0, 1: 0}, facts=2)  # not all facts: no recall of a loop
+    run = made.write(tmp_path / "r")
+    values = score("worst_case_accuracy", run)
+    assert number(values["worst_case_accuracy.minimum"]) == pytest.approx((0.25 + 0.5) / 2)
+    assert values["worst_case_accuracy"] == values["worst_case_accuracy.minimum"]
+    assert 12 not in recall_by_probe(run).index
+
+
+def test_worst_case_accuracy_adds_the_loop_trained_last(tmp_path: Path) -> None:
+    run = loops({0: 0, 1: 0}, {0: 0.75, 1: 0}, {0: 0.5, 1: 1}).write(tmp_path / "r")
+    values = score("worst_case_accuracy", run)
+    assert number(values["worst_case_accuracy.minimum"]) == 0.5
+    assert number(values["worst_case_accuracy"]) == pytest.approx(1.0 / 2 + (1 - 1 / 2) * 0.5)
+
+
+# -- learning again ---------------------------------------------------------------------------------------
+
+LEARNED = {0: (0, 0, 0.25, 0.75, 1), 1: (0, 0.25, 0.25, 0.75, 1)}  # on average half at step 2.5
+AGAIN = {0: (0.25, 0.5, 1, 1, 1), 1: (0.25, 0.5, 1, 1, 1)}  # half at step 1
+NEW = (0.0, 0.0, 0.25, 0.25, 0.75)  # half at step 3.5
+
+
+def relearned(
+    first: Mapping[int, Sequence[float]] = LEARNED,
+    again: Mapping[int, Sequence[float]] = AGAIN,
+    new: Sequence[float] | None = NEW,
+) -> Made:
+    """Two loops of one prose step and four of memory, a rest, and branches."""
+    made = Made()
+    for loop in (0, 1):
+        made.part("loop", loop, 5)
+    made.part("rest", None, 6, keep="rested")
+    branches = {**again, **({2: new} if new is not None else {})}
+    for loop in branches:
+        made.part("loop", loop, 4, start="rested")
+    for index, recall in enumerate(({0: 0, 1: 0}, {0: 1, 1: 0}, {0: 0.5, 1: 1})):
+        made.ask(index, 0, "boundary", recall)
+    made.ask(2, 6, "boundary", {0: 0.25, 1: 0.5})
+    for loop, shares in first.items():
+        made.state(loop, loop)
+        for step, share in enumerate(shares):
+            made.ask(loop, 1 + step, "learning", {loop: share})
+    for index, (loop, shares) in enumerate(branches.items(), start=3):
+        made.state(index, loop)
+        for step, share in enumerate(shares):
+            made.ask(index, step, "learning", {loop: share})
+    return made
+
+
+def test_relearning_savings_by_hand(tmp_path: Path) -> None:
+    run = relearned().write(tmp_path / "r")
+    assert curve(run, "first").tolist() == [0, 0.125, 0.25, 0.75, 1]
+    values = {
+        name.partition(".")[2]: number(value) for name, value in score("relearning_savings", run).items()
+    }
+    assert values["first"] == pytest.approx(2.5)
+    assert values["again"] == pytest.approx(1.0)
+    assert values["new"] == pytest.approx(3.5)
+    assert values[""] == pytest.approx((2.5 - 1.0) / 2.5)
+    assert values["beyond_new"] == pytest.approx((3.5 - 1.0) / 2.5)
+
+
+def test_a_memory_that_is_still_there_saves_everything(tmp_path: Path) -> None:
+    run = relearned(again={0: (0.5,) * 5, 1: (0.75,) * 5}).write(tmp_path / "r")
+    assert score("relearning_savings", run)["relearning_savings"] == Value(1.0, 8)
+
+
+def test_relearning_that_is_not_reached_is_censored_with_the_reason(tmp_path: Path) -> None:
+    never = {0: (0, 0, 0, 0, 0.25), 1: (0, 0, 0, 0, 0.5)}
+    values = score("relearning_savings", relearned(again=never).write(tmp_path / "again"))
+    said = "recall stays under 0.5 through 4 steps of training it again: it takes more"
+    assert values["relearning_savings"].reason == values["relearning_savings.again"].reason == said
+    assert number(values["relearning_savings.first"]) == pytest.approx(2.5)
+    known = {0: (0.5,) * 5, 1: (0.5,) * 5}
+    values = score("relearning_savings", relearned(first=known).write(tmp_path / "known"))
+    assert "known before they are trained" in values["relearning_savings"].reason
+    values = score("relearning_savings", relearned(new=None).write(tmp_path / "new"))
+    assert "new facts was not probed" in values["relearning_savings.beyond_new"].reason
+    assert number(values["relearning_savings"]) == pytest.approx(0.6)
+    with pytest.raises(NotApplicable):
+        score("relearning_savings", loops({0: 0}, {0: 1}).write(tmp_path / "plain"))
+
+
+def test_branches_after_the_rest_do_not_move_the_end_of_the_stream(tmp_path: Path) -> None:
+    branched, plain = relearned(), relearned()
+    plain.parts = [(*part[:5], None) for part in plain.parts[:3]]
+    plain.asked = [row for row in plain.asked if row[1] < 3]
+    plain.stated = [(step, fact) for step, fact in plain.stated if step <= 16]
+    run, alone = branched.write(tmp_path / "r"), plain.write(tmp_path / "alone")
+    assert (loops_end(run), stream_end(run)) == (loops_end(alone), stream_end(alone)) == (10, 16)
+    assert loop_visits(run).equals(loop_visits(alone))
+    assert set(stream_exposures(run)["fact"]) == {f"f{loop}.{i}" for loop in (0, 1) for i in range(FACTS)}
+    assert len(stream_answers(run)) == len(stream_answers(alone)) < len(run.asked())
+    names = "average_accuracy anytime_accuracy backward_transfer forgetting forward_transfer initial_recall "
+    names += "learning_accuracy worst_case_accuracy retention"
+    for name in names.split():
+        assert score(name, run) == score(name, alone), name
+    assert number(score("average_accuracy", run)["average_accuracy"]) == 0.375
+    assert number(score("learning_accuracy", run)["learning_accuracy"]) == 1
+
+
+def test_a_branch_from_elsewhere_is_part_of_the_stream(tmp_path: Path) -> None:
+    made = loops({0: 0, 1: 0}, {0: 1, 1: 0}, {0: 1, 1: 1})
+    made.parts = [(*made.parts[0][:5], "base"), (*made.parts[1][:4], "base", None)]
+    run = made.write(tmp_path / "r")
+    assert stream_end(run) == 8 and len(loop_visits(run)) == 2
+
+
+# -- oscillation ------------------------------------------------------------------------------------------
+
+
+def noise(phi: float, curves: int, probes: int, random: np.random.Generator) -> Array:
+    shocks = random.standard_normal((curves, probes))
+    shocks[:, 1:] *= np.sqrt(1 - phi**2)
+    return np.asarray(lfilter([1.0], [1.0, -phi], shocks, axis=1))
+
+
+def p_values(curves: Array) -> Array:
+    fits = Spectrum(curves.shape[1])
+    return np.array([null(curves.shape[1]).p(fits.fit(curve[None])) for curve in curves])
+
+
+@pytest.mark.parametrize("probes", [13, 40])
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
+def test_the_swing_of_correlated_noise_is_found_in_at_most_five_percent(probes: int, phi: float) -> None:
+    curves = noise(phi, 500, probes, np.random.default_rng(1))
+    assert (p_values(curves) <= 0.05).mean() <= 0.05
+
+
+def test_white_surrogates_alone_would_find_one_in_correlated_noise() -> None:
+    table, curves = null(40), noise(0.8, 300, 40, np.random.default_rng(2))
+    fits = Spectrum(40).fit(curves)
+    white = (fits.power / table.power[6]).max(axis=1) / (fits.left / table.left[6])
+    own = (table.statistics[6] >= white[:, None]).mean(axis=1)
+    assert (own <= 0.05).mean() > 0.2
+
+
+@pytest.mark.parametrize(("probes", "size", "period"), [(13, 5, 3), (13, 5, 6), (40, 4, 4), (40, 4, 18)])
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
+def test_a_swing_of_the_stated_size_is_found_and_read(
+    probes: int, size: float, period: float, phi: float
+) -> None:
+    random, time = np.random.default_rng(3), np.arange(probes)
+    wave = np.sin(2 * np.pi * time / period + random.uniform(0, 2 * np.pi, (100, 1)))
+    curves = noise(phi, 100, probes, random) + size * wave
+    assert (p_values(curves) <= 0.05).mean() >= 0.95
+    fits = Spectrum(probes)
+    amplitudes = [null(probes).excess(fits.fit(curve[None])) for curve in curves]
+    assert size - 0.3 < np.mean(amplitudes) < size + 0.05
+
+
+Course = Callable[[int, int], float]
+"""Of a fact's number and the probe's number to the log-probability per token."""
+
+
+def rested(
+    folder: Path, facts: Course, twins: Course, *, again: int = 0, every: Sequence[int] = ()
+) -> RunRecord:
+    """One visit, and a rest probed every 4 steps 13 times; fact 0 is trained again `again` steps into it."""
+    made = Made()
+    made.part("loop", 0, 4)
+    made.part("rest", None, 48)
+    made.state(0, 0)
+    for probe, after in enumerate(every or range(0, 49, 4)):
+        for i in range(FACTS):
+            made.asked.append((4 + after, 1, after, "even", f"f0.{i}", 0, False, False, facts(i, probe)))
+            made.asked.append((4 + after, 1, after, "even", f"t0.{i}", 0, True, False, twins(i, probe)))
+    if again:
+        made.stated.append((4 + again, "f0.0"))
+    return made.write(folder)
+
+
+def test_oscillation_of_facts_is_read_over_their_twins(tmp_path: Path) -> None:
+    shaken = 0.05 * noise(0.5, 2, 13, np.random.default_rng(4))
+
+    def swings(number: int, probe: int) -> float:
+        return float(-1 - np.log1p(probe) + 0.5 * np.sin(2 * np.pi * probe / 4 + 1) + shaken[0, probe])
+
+    def steady(number: int, probe: int) -> float:
+        return float(-3 + 0.1 * np.log1p(probe) + shaken[1, probe])
+
+    values = score("oscillation", rested(tmp_path / "facts", swings, steady))
+    assert number(values["oscillation"]) == pytest.approx(0.5, abs=0.12)
+    assert number(values["oscillation.period"]) == pytest.approx(16, rel=0.03)
+    assert number(values["oscillation.p"]) <= 0.01
+    assert values["oscillation"].n_items == FACTS
+    both = score("oscillation", rested(tmp_path / "both", swings, swings))
+    assert number(both["oscillation"]) == 0.0
+    assert "no noise" in both["oscillation.p"].reason
+    neither = score(
+        "oscillation", rested(tmp_path / "neither", steady, lambda i, probe: float(shaken[0, probe]))
+    )
+    assert abs(number(neither["oscillation"])) < 0.12 and number(neither["oscillation.p"]) > 0.05
+
+
+def test_a_fact_trained_again_in_the_rest_is_left_out_of_oscillation(tmp_path: Path) -> None:
+    shaken = 0.05 * noise(0.5, 2, 13, np.random.default_rng(5))
+
+    def first_swings(number: int, probe: int) -> float:
+        wave = 4 * np.sin(2 * np.pi * probe / 4) if number == 0 else 0.0
+        return float(-2 + wave + shaken[0, probe])
+
+    def steady(number: int, probe: int) -> float:
+        return float(-3 + shaken[1, probe])
+
+    told = score("oscillation", rested(tmp_path / "told", first_swings, steady, again=3))
+    assert told["oscillation"].n_items == 3 and abs(number(told["oscillation"])) < 0.12
+    assert number(score("oscillation", rested(tmp_path / "r", first_swings, steady))["oscillation"]) > 0.8
+
+
+def test_oscillation_needs_enough_evenly_spaced_probes(tmp_path: Path) -> None:
+    def any_course(number: int, probe: int) -> float:
+        return float(np.sin(probe**2))
+
+    few = rested(tmp_path / "few", any_course, any_course, every=range(0, 40, 4))
+    assert score("oscillation", few)["oscillation"].reason == "10 even probes in the rest, 12 are needed"
+    uneven = rested(tmp_path / "uneven", any_course, any_course, every=[*range(0, 44, 4), 41, 42])
+    assert "not evenly spaced" in score("oscillation", uneven)["oscillation.p"].reason
