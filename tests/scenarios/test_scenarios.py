@@ -72,7 +72,10 @@ def asked(stream: Stream) -> str:
     """A hash of everything that is asked, and when."""
     points = [
         sorted(
-            ((point.after, point.probe_set, point.schedule) for point in stream.probe_points(index)),
+            (
+                (point.after, point.probe_set, "+".join(point.schedule))
+                for point in stream.probe_points(index)
+            ),
             key=lambda point: point[0],  # points of different steps have no order among them
         )
         for index in range(stream.length)
