@@ -23,7 +23,7 @@ from seqmem.reporting import Part, page, tables
 from seqmem.reporting.figures import short_count
 from seqmem.reporting.suite_page import _measure_tables, _slope
 from seqmem.reporting.words import verdict_lines
-from seqmem.scoring.comparison import Table, tabulate
+from seqmem.scoring.comparison import Table, compare, tabulate
 from seqmem.scoring.numbers import format_margin, format_number, format_p
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.size_trend import size_curves
@@ -159,9 +159,8 @@ def _slopes(table: Table) -> list[str]:
             interval = replace(cell.interval, mean=cell.interval.mean * (1 + size**2))
             cells[f"{label} @ {name}", measure] = replace(cell, interval=interval)
         boards.append(replace(board, model=name, rows=tuple(rows), cells=cells))
-    several: Any = SimpleNamespace(leaderboard=SimpleNamespace(boards=boards))
     parameters = {f"model {size}": 10 ** (5 + size) for size in range(3)}
-    curves = size_curves(several, ("retention", "edge"), parameters)
+    curves = size_curves(Table(tuple(boards), table.scores), ("retention", "edge"), parameters)
     assert {len(curve.points) for curve in curves} == {3}
     return [_slope(curve, []) for curve in curves]
 

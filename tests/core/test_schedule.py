@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from outlines import check_outline
+from reading import build_context
 
 from seqmem import Batch, Example
 from seqmem.streams import (
@@ -177,3 +182,17 @@ def test_stream_and_outline_are_those_of_the_schedule() -> None:
     assert outline.probe_rows == sum(sizes[name].probes for name in asked)
     assert outline.probe_tokens == sum(sizes[name].tokens for name in asked)
     assert (experiences[1].repeats, experiences[1].task_label, experiences[11].moments) == (2, 0, "fresh")
+
+
+def test_the_example_of_the_page_is_a_stream_as_its_outline_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "streams.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "streams.md", "exec", dont_inherit=True), names)
+    trained: set[int] = set()
+    heldout: set[int] = set()
+    options = names["TwoTasks"](rounds=3)
+    stream = names["build"](options, build_context(0, trained.add, heldout.add))
+    check_outline(names["outline"](options), stream, trained, heldout)
+    assert [stream.experience(index).task_label for index in range(stream.length)] == [0, 1, 0, 1, 0, 1, None]
+    assert trained == set(range(4))
