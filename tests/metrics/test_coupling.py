@@ -13,7 +13,7 @@ from seqmem.reading import Missing as CannotBeHad
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem_plugins.metrics.coupling import MIN_ROOM, OWN_KEPT, kappa, seqmem_metric
-from seqmem_scenarios import sequential_sentences
+from seqmem_scenarios.sequential_sentences import rows
 
 (SPEC,) = seqmem_metric()
 FACTS = 20
@@ -153,7 +153,7 @@ def test_the_share_of_contexts_with_the_own_sentence_is_told(tmp_path: Path) -> 
     assert score(record(tmp_path / "a", reads))["coupling.own_kept"].value == pytest.approx(1 / 3)
     kept = record(tmp_path / "b", reads, own=lambda kept: True)
     assert score(kept)["coupling.own_kept"].value == 1.0
-    assert sequential_sentences.OWN_KEPT == OWN_KEPT
+    assert rows.OWN_KEPT == OWN_KEPT
 
 
 def test_a_model_that_cannot_read_has_no_coupling(tmp_path: Path) -> None:
