@@ -146,7 +146,7 @@ def test_reasons_of_a_bench_and_of_records_are_shown_on_one_clean_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result: Any = SimpleNamespace(
-        boards=[], failed={FOREIGN: FOREIGN}, unreadable=[FOREIGN], interrupted=False
+        boards=[], failed={FOREIGN: FOREIGN}, left_out=[FOREIGN], interrupted=False
     )
     show_boards(result)
     assert boards._left_out([FOREIGN]) == 3

@@ -16,7 +16,8 @@ from seqmem import Example, UsageError, pack
 from seqmem.core.errors import RunFailed
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
-from seqmem.planning.models import Attention, ModelChoice
+from seqmem.core.choices import Attention
+from seqmem.planning.models import ModelChoice
 from seqmem.training.learner import Learner
 from seqmem.training.model import load_model
 

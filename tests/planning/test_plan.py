@@ -73,7 +73,7 @@ def test_a_preset_may_propose_a_model_and_its_revision(
     from seqmem.planning.models import resolve as truly
 
     located = truly(ModelChoice(name=str(model)), installed())
-    monkeypatch.setattr("seqmem.planning.plan.resolve", resolve)
+    monkeypatch.setattr("seqmem.planning.resolve.resolve", resolve)
     changes = {"models": {"smoke": "big/model@step3000"}}
     made(changes)
     made(changes, revision="step1")

@@ -73,6 +73,15 @@ def registry(ctx: typer.Context) -> Registry:
     return Registry.from_environment(disabled_plugins(ctx))
 
 
+def exit_code(interrupted: bool, failed: bool, left_out: bool) -> int:
+    """Return the exit code of a verb that ran something."""
+    if interrupted:
+        return INTERRUPTED
+    if failed:
+        return FAILED
+    return PARTIAL if left_out else OK
+
+
 def run(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Errors become one line on stderr."""
     try:

@@ -11,26 +11,37 @@ from typing import Any
 from seqmem.core.data import Outline
 from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
+from seqmem.planning.models import ResolvedModel
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
 
-# A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
-# 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
-# the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
-RATES = {"cpu": 8e10, "cuda": 2e13}
 
-STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a run takes.
+
+    Attributes:
+        parameter_bytes: of the weights alone.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
+        operations: floating-point operations, estimated.
+        seconds: rough time of the run alone on its device.
+    """
+
+    parameter_bytes: int
+    memory_bytes: int
+    extra_bytes: int
+    operations: float
+    seconds: float
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of the grid.
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun(Price):
+    """One run of the grid, with what it takes.
 
     Attributes:
         name: for people and for the record's folder: scenario, strategy, model, seed, control.
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
-        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
-        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     recipe: Recipe
@@ -39,21 +50,6 @@ class PlannedRun:
     text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
-    parameter_bytes: int
-    memory_bytes: int
-    extra_bytes: int
-
-    @property
-    def operations(self) -> float:
-        """Estimated floating-point operations."""
-        parameters = self.recipe.model.parameters
-        return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
-
-    @property
-    def seconds(self) -> float:
-        """Rough time of the run alone on its device."""
-        kind = self.recipe.device.split(":")[0]
-        return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
 
     @property
     def folder(self) -> str:
@@ -103,8 +99,9 @@ class Plan:
     """All runs by id, and the tables they make.
 
     Attributes:
-        left_out: strategies that cannot be loaded, each with its reason.
+        left_out: strategies that cannot be loaded and models that cannot be used, each with its reason.
         searches: what `Request.tuned` names, by path as typed.
+        models: those that can be used, by the name they were asked for.
     """
 
     request: Request
@@ -112,6 +109,7 @@ class Plan:
     boards: tuple[PlannedBoard, ...]
     left_out: tuple[str, ...]
     searches: Mapping[str, Search] = field(default_factory=dict)
+    models: Mapping[str, ResolvedModel] = field(default_factory=dict)
 
     def asked(self) -> dict[str, Any]:
         """What the request asks beyond the defaults, and what the searches it names have chosen."""

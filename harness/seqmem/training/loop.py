@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqmem.core.data import Batch, Experience, ProbePoint, Stream
 from seqmem.core.errors import RunFailed
-from seqmem.core.recipe import Probing
+from seqmem.core.choices import Probing
 from seqmem.plugin.strategy import Strategy, overrides
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import Checkpoint, digest, save
