@@ -39,7 +39,7 @@ def show_plan(planned: Plan, as_json: bool) -> int:
 
 
 def plan_records(planned: Plan) -> list[dict[str, Any]]:
-    """What each run takes, as JSON values."""
+    """Return what each run takes, as JSON values."""
     return [
         {
             "run": run.name,

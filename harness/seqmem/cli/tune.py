@@ -59,7 +59,7 @@ def _show(result: TuneResult, out: Path) -> None:
 
 
 def _show_tuning(tuning: Tuning) -> None:
-    """Every trial, best first, and what was chosen."""
+    """Print every trial, the chosen one first, then the best, and the notes."""
     measure = tuning.measure
     seeds = list(tuning.trials[0].values)
     sign = -1 if measure.direction == "higher" else 1
@@ -108,7 +108,7 @@ def _typed(value: Any) -> str:
 
 
 def bench_command(request: Request, out: Path, files: list[str]) -> str:
-    """The bench that scores what was chosen, with all else as it was asked for."""
+    """Return the bench that scores what was chosen, with all else as it was asked for."""
     from seqmem.reporting.command import command_line
 
     asked = {name: value for name, value in request.asked().items() if name not in ONLY_HERE}

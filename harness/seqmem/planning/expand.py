@@ -44,7 +44,7 @@ class Arm:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a table says of the row beside scenario, strategy, model and preset."""
+        """Return what a table says of the row beside scenario, strategy, model and preset."""
         return {
             "options": self.strategy_options.model_dump(mode="json"),
             "optimizer": f"{self.optimizer.name} {self.optimizer.lr:g}",

@@ -53,7 +53,7 @@ class PlannedRun(Price):
 
     @property
     def folder(self) -> str:
-        """Name of the record's folder."""
+        """Return the name of the record's folder."""
         return f"{file_name(self.name)}-{self.recipe.id}"
 
 
@@ -85,7 +85,7 @@ class PlannedBoard:
 
     @property
     def name(self) -> str:
-        """Scenario and a hash of every run in it, and of what its rows were tuned by."""
+        """Return scenario and a hash of every run in it, and of what its rows were tuned by."""
         ids = sorted(
             i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values()
         )
@@ -112,7 +112,7 @@ class Plan:
     models: Mapping[str, ResolvedModel] = field(default_factory=dict)
 
     def asked(self) -> dict[str, Any]:
-        """What the request asks beyond the defaults, and what the searches it names have chosen."""
+        """Return what the request asks beyond the defaults, and what the searches it names have chosen."""
         chosen = {
             path: {"scenario": search.scenario, "strategy": search.strategy, "chosen": search.chosen}
             for path, search in self.searches.items()

@@ -43,7 +43,7 @@ class Trial(Options):
 
     @property
     def typed(self) -> str:
-        """Its options as they are typed."""
+        """Return its options as they are typed."""
         return " ".join(f"{name}={json.dumps(value)}" for name, value in self.options.items())
 
     @model_validator(mode="after")

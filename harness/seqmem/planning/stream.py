@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
-    """The tokenizer of the job's model."""
+    """Load the tokenizer of the job's model."""
     return load_tokenizer(Path(job.model_folder), model_choice(job.recipe))
 
 
 def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase) -> tuple[Stream, Outline]:
-    """The scenario's stream as the job's model reads it, before any strategy transforms it.
+    """Build the scenario's stream as the job's model reads it, before any strategy transforms it.
 
     Raises:
         UsageError: the scenario or the text refuses.
@@ -50,7 +50,7 @@ def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBas
 
 
 def model_choice(recipe: Recipe) -> ModelChoice:
-    """How the recipe's model is loaded."""
+    """Return how the recipe's model is loaded."""
     return ModelChoice(
         name=recipe.model.name,
         revision=recipe.model.revision,

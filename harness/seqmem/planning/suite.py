@@ -32,11 +32,11 @@ class SuitePlan:
 
     @property
     def request(self) -> Request:
-        """What is asked of every part; scenario and preset are the first part's."""
+        """Return what is asked of every part; scenario and preset are the first part's."""
         return self.plans[0].request
 
     def whole(self) -> Plan:
-        """All runs as one plan, named by part, for showing what they cost."""
+        """Return all runs as one plan, named by part, to show what they cost."""
         runs = {
             run_id: replace(run, name=f"{part.preset}: {run.name}")
             for part, planned in reversed(list(zip(self.parts, self.plans, strict=True)))

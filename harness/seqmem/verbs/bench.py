@@ -51,26 +51,26 @@ class BenchResult:
 
     @property
     def board(self) -> Board:
-        """The board of a bench of one scenario."""
+        """Return the board of a bench of one scenario."""
         return self.boards[0]
 
     @property
     def table(self) -> pd.DataFrame:
-        """The first board's table."""
+        """Return the first board's table."""
         return self.board.table
 
     @property
     def values(self) -> pd.DataFrame:
-        """The first board's per-seed values."""
+        """Return the first board's per-seed values."""
         return self.board.values
 
     @property
     def left_out(self) -> list[str]:
-        """What could not be loaded, and metrics that failed, each with its reason."""
+        """Name what could not be loaded, and metrics that failed, each with its reason."""
         return [*self.unreadable, *(line for board in self.boards for line in board.broken)]
 
     def plot(self, row: str) -> Figure:
-        """Curves of a row of the first board; see `Board.plot`."""
+        """Draw curves of a row of the first board; see `Board.plot`."""
         return self.board.plot(row)
 
     def _repr_html_(self) -> str:
@@ -134,7 +134,7 @@ def carry_out(
 
 
 def failed_runs(planned: Plan, outcome: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Run name to the reason why it failed."""
+    """Return the runs that failed, by name, each with its reason."""
     return {
         planned.runs[run_id].name: str(event.get("reason", ""))
         for run_id, event in outcome.items()
@@ -151,7 +151,7 @@ def stream(
     set: Mapping[str, Any] | Sequence[str] = (),
     text: str = "world",
 ) -> Stream:
-    """The stream that a scenario makes for a seed, as the model's tokenizer reads it; trains nothing.
+    """Build the stream that a scenario makes for a seed, as the model's tokenizer reads it; trains nothing.
 
     Args:
         scenario: name of a scenario.
@@ -243,7 +243,7 @@ def _work(
 
 
 def default_workers(planned: Plan) -> int:
-    """Runs at a time unless the user says otherwise: one per core, on a GPU one."""
+    """Return how many runs go on at a time unless the user says otherwise: one per core, on a GPU one."""
     if any(run.recipe.device.startswith("cuda") for run in planned.runs.values()):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -252,7 +252,7 @@ def default_workers(planned: Plan) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising; a second one raises as usual."""
+    """Let Ctrl-C set the event instead of raising; a second one raises as usual."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -31,7 +31,7 @@ class Display(Protocol):
 
 
 def choose(name: DisplayName) -> Display:
-    """The display asked for; `auto` is rich on a terminal and plain elsewhere. All write to stderr."""
+    """Return the display asked for; `auto` is rich on a terminal and plain elsewhere. All write to stderr."""
     if name == "none":
         return Silent()
     if name == "rich" or (name == "auto" and sys.stderr.isatty()):

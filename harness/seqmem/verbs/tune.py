@@ -96,7 +96,7 @@ def tune(scenario: str, strategy: str | Sequence[str], **given: Any) -> TuneResu
         TuneRequest,
         {"scenario": scenario, "strategy": strategy, **given},
         "tune",
-        without=("sweep", "tuned", "reference"),
+        without=("sweep", "tuned", "reference", "measure_cost"),
     )
     registry = Registry.from_environment(execution.disabled)
     searches = plan_searches(asked, registry)
