@@ -20,7 +20,7 @@ from seqmem.planning.request import Request
 from seqmem.training.checkpoint import digest
 from seqmem.training.run import build_run
 from seqmem.verbs.tune import tune
-from seqmem_scenarios.memory_loops import MemoryLoopsOptions
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 
 
 class Changed:

@@ -517,7 +517,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     """With tests planted for the three models there are: one trend stands out among all of the page's parts."""
     planted = chain([0.004], repeat(0.9))
     monkeypatch.setattr(
-        "seqmem.reporting.suite_page.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
+        "seqmem.scoring.size_trend.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
     )
     assert command_line(arguments(tmp_path, models)) == 0
     (page,) = tmp_path.glob("suites/*")
@@ -547,7 +547,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
     def draw(rows: list[Row], title: str, stem: Path) -> None:
         drawn.extend(rows)
 
-    monkeypatch.setattr("seqmem.record.contamination.contaminated", spoilt)
+    monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
     monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]

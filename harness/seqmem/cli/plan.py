@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 @takes(Request)
 def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
     """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
+    from seqmem.planning.counting import count_tokens
     from seqmem.planning.plan import plan
     from seqmem.planning.request import read
 
     request, _ = read(Request, given, "plan")
-    return show_plan(plan(request, registry(ctx)), as_json)
+    plugins = registry(ctx)
+    return show_plan(count_tokens(plan(request, plugins), plugins), as_json)
 
 
 def show_plan(planned: Plan, as_json: bool) -> int:
@@ -48,6 +50,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "train_tokens": run.outline.train_tokens,
             "probe_rows": run.outline.probe_rows,
             "probe_tokens": run.outline.probe_tokens,
+            "exact_tokens": run.outline.exact,
             "parameter_bytes": run.parameter_bytes,
             "memory_bytes": run.memory_bytes,
             "extra_state_bytes": run.extra_bytes,
@@ -67,8 +70,8 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
             r["run"],
             r["id"],
             f"{r['steps']:,}",
-            f"{r['train_tokens']:,}",
-            f"{r['probe_tokens']:,}",
+            _tokens(r["train_tokens"], r["exact_tokens"]),
+            _tokens(r["probe_tokens"], r["exact_tokens"]),
             _bytes(r["memory_bytes"]),
             _bytes(r["extra_state_bytes"]),
             _duration(r["seconds"]),
@@ -85,10 +88,16 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
         f"about {whole} with {workers} at a time."
     )
     say(
-        "Tokens are upper bounds. Memory is weights, gradients, moments, a snapshot of them where the stream has"
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
     )
-    say("branches, and what the strategy keeps; activations come on top. Times are rough, from operation")
-    say("counts, a typical rate of the device and a typical cost per step, for one run alone.")
+    say(
+        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+    )
+    say("device and a typical cost per step, for one run alone.")
+
+
+def _tokens(count: int, exact: bool) -> str:
+    return f"{count:,}" if exact else f"at most {count:,}"
 
 
 def _bytes(count: float) -> str:

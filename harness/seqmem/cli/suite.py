@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("models", "strategy", "seeds", "set", "text", "smoke", "dtype", "device", "threads", "controls"),
-    *("out", "workers", "resume", "force", "display"),
+    *("out", "workers", "resume", "force", "accept_versions", "display"),
 )
 
 
@@ -37,14 +37,16 @@ def suite(
     reused.
     """
     from seqmem.cli.plan import show_plan
+    from seqmem.planning.counting import count_tokens
     from seqmem.planning.request import read
     from seqmem.planning.suite import plan_suite
     from seqmem.verbs.suite import run_suite
 
     request, execution = read(SuiteRequest, {**given, "disabled": disabled_plugins(ctx)}, "suite")
-    planned = plan_suite(name, registry(ctx), request)
+    plugins = registry(ctx)
+    planned = plan_suite(name, plugins, request)
     if plan:
-        return show_plan(planned.whole(), as_json)
+        return show_plan(count_tokens(planned.whole(), plugins), as_json)
     for line in planned.left_out:
         warn(f"seqmem: left out: {line}")
     result = run_suite(

@@ -11,6 +11,7 @@ import typer
 from seqmem.cli.app import app, disabled_plugins, exit_code
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import print_json, print_table, resume_command, say, warn
+from seqmem.core.digits import significant
 from seqmem.planning.request import Execution, TuneRequest
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("scenario", "strategy", "model", "preset", "seeds", "space", "budget", "measure", "controls", "set"),
     *("text", "optimizer", "lr", "revision", "dtype", "attention", "trust_remote_code", "device", "threads"),
-    *("out", "workers", "resume", "force", "display"),
+    *("out", "workers", "resume", "force", "accept_versions", "display"),
 )
 
 ONLY_HERE = ("seeds", "reference", "controls")
@@ -100,7 +101,7 @@ def _show_tuning(tuning: Tuning) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None else significant(value, 4)
 
 
 def _typed(value: Any) -> str:

@@ -9,6 +9,7 @@ from seqmem.planning.expand import Trials, expand
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRun
 from seqmem.planning.models import ResolvedModel
 from seqmem.planning.parse import parse
+from seqmem.planning.primary import check_primary
 from seqmem.planning.recipes import board_runs
 from seqmem.planning.request import Request
 from seqmem.planning.resolve import resolve_scenario, resolve_setting
@@ -38,6 +39,7 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
         made = board_runs(parsed, setting, resolved, expand(parsed, resolved, trials))
         for run in made.runs:
             runs.setdefault(run.recipe.id, run)
+        check_primary(name, made.board.primary, registry)
         boards.append(made.board)
         left_out += [*resolved.left_out, *made.refused.values()]
         models |= {

@@ -8,13 +8,13 @@ from typing import Any
 
 from seqmem.core.errors import UsageError
 from seqmem.core.options import validate
-from seqmem.core.recipe import ModelIdentity, PluginChoice, Recipe
+from seqmem.core.recipe import ModelIdentity, PluginChoice, Recipe, check_precision
 from seqmem.planning.check import check_run, primary_of
 from seqmem.planning.expand import Arm
 from seqmem.planning.grid import PlannedBoard, PlannedRow, PlannedRun
 from seqmem.planning.models import LocatedModel
 from seqmem.planning.parse import Parsed
-from seqmem.planning.price import price
+from seqmem.planning.price import memory_of
 from seqmem.planning.resolve import Resolved, Setting, choice_of, refuse_without_models
 from seqmem.planning.search import check_recipe
 
@@ -119,7 +119,8 @@ def _runs(
         threads=request.threads,
         probing=request.probing,
     )
-    takes = vars(price(arm, located, request.dtype, setting.device, outline))
+    check_precision(recipe)
+    memory = vars(memory_of(arm, located, request.dtype, outline))
     front, back = f"{scenario.name} {arm.title} {model.name}", f" {control}" if control else ""
     return {
         seed: PlannedRun(
@@ -129,7 +130,7 @@ def _runs(
             text_options=setting.text_options,
             model_folder=located.folder,
             outline=outline,
-            **takes,
+            **memory,
         )
         for seed in parsed.seeds
     }

@@ -121,6 +121,9 @@ class Execution:
     workers: Annotated[Count | None, "Runs at a time; by default one per core, on a GPU one."] = None
     resume: Annotated[bool, "Continue unfinished runs from their checkpoints."] = False
     force: Annotated[bool, "Run finished runs again, start unfinished ones over."] = False
+    accept_versions: Annotated[
+        bool, "Keep runs that other versions of torch, transformers or seqmem made; the table says so."
+    ] = False
     checkpoint_every: Annotated[Count, "Steps between checkpoints."] = 50
     keep_checkpoints: Annotated[bool, "Keep the last checkpoints of finished runs."] = False
     save_models: Annotated[bool, "Leave each trained model in its record, as transformers loads it."] = False

@@ -126,9 +126,15 @@ def carry_out(
         The last event of each run that was started, by its id, and whether Ctrl-C left some undone.
 
     Raises:
-        UsageError: what `Store.todo` refuses, or what the first worker refuses; nothing was written.
+        UsageError: what `Store.todo` refuses, or the workers refuse every run; nothing was written.
     """
-    todo = store.todo(planned, resume=execution.resume, force=execution.force, models=execution.save_models)
+    todo = store.todo(
+        planned,
+        resume=execution.resume,
+        force=execution.force,
+        models=execution.save_models,
+        accept_versions=execution.accept_versions,
+    )
     jobs = [job_of(run, store, asked, execution, resume=run.recipe.id in todo.resume) for run in todo.start]
     return _work(planned, todo, jobs, execution)
 

@@ -91,14 +91,16 @@ def _resumed(store: Store, plans: Sequence[Plan], execution: Execution) -> list[
     """
     flags: list[bool] = []
     refusal: UsageError | None = None
+    force, accept = execution.force, execution.accept_versions
     for planned in plans:
         try:
-            store.todo(planned, resume=execution.resume, force=execution.force)
+            store.todo(planned, resume=execution.resume, force=force, accept_versions=accept)
             flags.append(execution.resume)
         except UsageError as error:
             if not execution.resume:
                 raise
-            store.todo(planned, resume=False, force=True)  # raises what no flag can help
+            # raises what leaving out --resume cannot help
+            store.todo(planned, resume=False, force=force, accept_versions=accept)
             flags.append(False)
             refusal = error
     if refusal is not None and not any(flags):

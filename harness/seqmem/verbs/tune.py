@@ -156,6 +156,7 @@ def _judge(
         for planned_row, row in zip(board.rows, rows, strict=True)
     )
     chosen = best_trial(trials, measure, search.usual)
+    kept = dict.fromkeys(f"trials {row.kept}" for row in rows if row.kept)
     found, path = None, None
     if chosen is not None:
         recipe = planned.runs[trials[chosen].runs[0]].recipe
@@ -187,7 +188,7 @@ def _judge(
         trials,
         chosen,
         search.sampled,
-        tuple(notes(search, trials, chosen, measure)),
+        (*notes(search, trials, chosen, measure), *kept),
         found,
         path,
     )
