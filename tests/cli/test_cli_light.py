@@ -98,6 +98,14 @@ def test_every_field_of_a_request_is_an_option_with_its_help_and_default() -> No
             assert (tuple(option.default) if option.multiple else option.default) == field.default
 
 
+def test_plan_names_a_model_that_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--scenario", "memory_loops", "--strategy", "naive", "--preset", "smoke", "--seeds", "0"]
+    assert run(["plan", *asked, "--model", "./gone", "--model", "tiny", "--no-controls", "--json"]) == 3
+    said = capsys.readouterr()
+    assert [run["run"] for run in json.loads(said.out)] == ["memory_loops naive tiny s0"]
+    assert said.err.startswith("seqmem: left out: model folder './gone' does not exist")
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("seqmem ")

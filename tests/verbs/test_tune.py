@@ -253,6 +253,12 @@ def test_an_option_is_tried_for_the_strategies_that_have_it(search: Callable[...
     assert (list(naive.space), list(ewc.space)) == (["optimizer.lr"], ["optimizer.lr", "strategy.lam"])
 
 
+def test_two_ways_to_write_a_value_are_one_trial(search: Callable[..., TuneResult]) -> None:
+    tuning = only(search(AnyRate(), "ewc", space=["strategy.lam=1,1.0,10"], seeds="100"))
+    assert [trial.options for trial in tuning.trials] == [{"strategy.lam": 1}, {"strategy.lam": 10}]
+    assert tuning.search is not None and tuning.search.runs == 2
+
+
 def test_a_part_of_a_composition_is_tuned_by_its_name(search: Callable[..., TuneResult]) -> None:
     tuning = only(search(AnyRate(), "ewc+replay", space={"strategy.ewc.lam": [1, 100]}, seeds="100"))
     assert tuning.search is not None and tuning.search.chosen == {"strategy.ewc.lam": 100}  # the usual one
@@ -279,6 +285,7 @@ def test_a_part_of_a_composition_is_tuned_by_its_name(search: Callable[..., Tune
         ({"space": {"optimizer.lr": [-1.0, 1e-3]}}, "option 'lr' = -1.0 is not allowed"),
         ({"space": {"optimizer.rate": [1, 2]}}, "unknown option of optimizer 'rate'"),
         ({"model": ["a", "b"]}, "a search is of one model; got a, b"),
+        ({"budget": 0}, "--budget 0 is not allowed; it must be: integer >= 1"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

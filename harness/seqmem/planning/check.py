@@ -1,8 +1,6 @@
-"""Fourth step of planning: whether a model can do what an arm asks of it, and rows stand in one table."""
+"""Fourth step of planning: a run that could not be carried out is refused."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from seqmem.core.data import Outline
 from seqmem.core.errors import UsageError
@@ -26,20 +24,3 @@ def check_run(scenario: str, arm: Arm, model: ResolvedModel, outline: Outline) -
             f"scenario {scenario} needs rows of {outline.longest_row} tokens, model {model.name} reads "
             f"{model.max_positions}; shorten the rows (see `seqmem describe {scenario}`) or take another model"
         )
-
-
-def primary_of(scenario: str, primaries: Mapping[str, str]) -> str:
-    """Return the measure that a table is ranked by, from that of each of its rows by label.
-
-    Raises:
-        UsageError: rows would be ranked by different measures.
-    """
-    first: dict[str, str] = {}
-    for label, primary in primaries.items():
-        first.setdefault(primary, label)
-    if len(first) > 1:
-        said = " and ".join(f"{label!r} by {primary}" for primary, label in first.items())
-        raise UsageError(
-            f"one table of {scenario} cannot rank {said}: give each its own bench, with --set in place of --sweep"
-        )
-    return next(iter(first))

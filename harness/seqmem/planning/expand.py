@@ -52,17 +52,18 @@ class Arm:
         }
 
 
-def expand(parsed: Parsed, resolved: Resolved, trials: Trials | None) -> list[Arm]:
+def expand(resolved: Resolved, trials: Trials | None) -> list[Arm]:
     """Make an arm for each strategy and each combination of swept values, or for each trial.
 
     Raises:
         UsageError: an option or value is wrong, or is given in two ways.
     """
+    parsed = resolved.parsed
     sweeps = _sweeps(parsed, resolved.scenario)
     if trials is not None:
         _refuse_sweeps(parsed.request.preset, resolved.scenario, sweeps, trials)
     arms = [
-        _arm(parsed, resolved, strategy, swept)
+        _arm(resolved, strategy, swept)
         for strategy in resolved.strategies
         for swept in (_grid(strategy, sweeps) if trials is None else trials)
     ]
@@ -116,11 +117,12 @@ def _grid(spec: StrategySpec, sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
     ]
 
 
-def _arm(parsed: Parsed, resolved: Resolved, strategy: StrategySpec, swept: Mapping[str, Any]) -> Arm:
-    scenario, preset, tuned = resolved.scenario, parsed.request.preset, resolved.tuned.get(strategy.name)
+def _arm(resolved: Resolved, strategy: StrategySpec, swept: Mapping[str, Any]) -> Arm:
+    parsed, scenario, tuned = resolved.parsed, resolved.scenario, resolved.tuned.get(strategy.name)
+    preset = resolved.request.preset
     own = {key: value for key, value in parsed.options["strategy"].items() if owners(strategy, key)}
     fixed = {**parsed.options, "strategy": own}
-    chosen = _chosen(parsed, scenario, strategy, tuned, fixed, swept)
+    chosen = {} if tuned is None else _chosen(resolved, strategy, tuned, fixed, swept)
     values: dict[str, dict[str, Any]] = {scope: dict(options) for scope, options in fixed.items()}
     values["scenario"] = {**scenario.presets[preset], **values["scenario"]}
     for option, value in (*swept.items(), *chosen.items()):
@@ -149,27 +151,24 @@ def _arm(parsed: Parsed, resolved: Resolved, strategy: StrategySpec, swept: Mapp
 
 
 def _chosen(
-    parsed: Parsed,
-    scenario: ScenarioSpec,
+    resolved: Resolved,
     strategy: StrategySpec,
-    tuned: Tuned | None,
+    tuned: Tuned,
     fixed: Mapping[Any, Mapping[str, Any]],
     swept: Mapping[str, Any],
 ) -> Mapping[str, Any]:
-    """Return the values that the strategy's search has chosen; none where it was not tuned.
+    """Return the values that the strategy's search has chosen.
 
     Raises:
         UsageError: the search was made for something else, or the user gives one of the values as well.
     """
-    if tuned is None:
-        return {}
     check_plan(
         tuned.search,
         tuned.path,
-        version=scenario.version,
-        preset=parsed.request.preset,
+        version=resolved.scenario.version,
+        preset=resolved.request.preset,
         strategy_version=strategy.version,
-        seeds=parsed.seeds,
+        seeds=resolved.parsed.seeds,
     )
     for option in tuned.search.chosen:
         scope, _, name = option.partition(".")

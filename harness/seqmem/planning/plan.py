@@ -35,8 +35,8 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
     left_out: list[str] = []
     models: dict[str, ResolvedModel] = {}
     for name in request.scenario:
-        resolved = resolve_scenario(parsed, setting, name, registry)
-        made = board_runs(parsed, setting, resolved, expand(parsed, resolved, trials))
+        resolved = resolve_scenario(setting, name, registry)
+        made = board_runs(resolved, expand(resolved, trials))
         for run in made.runs:
             runs.setdefault(run.recipe.id, run)
         check_primary(name, made.board.primary, registry)

@@ -9,13 +9,13 @@ from typing import Any
 from seqmem.core.errors import UsageError
 from seqmem.core.options import validate
 from seqmem.core.recipe import ModelIdentity, PluginChoice, Recipe, check_precision
-from seqmem.planning.check import check_run, primary_of
+from seqmem.planning.check import check_run
 from seqmem.planning.expand import Arm
 from seqmem.planning.grid import PlannedBoard, PlannedRow, PlannedRun
 from seqmem.planning.models import LocatedModel
-from seqmem.planning.parse import Parsed
 from seqmem.planning.price import memory_of
-from seqmem.planning.resolve import Resolved, Setting, choice_of, refuse_without_models
+from seqmem.planning.primary import primary_of
+from seqmem.planning.resolve import Resolved, choice_of, refuse_without_models
 from seqmem.planning.search import check_recipe
 
 
@@ -46,7 +46,7 @@ class _Row:
             yield from by_seed.values()
 
 
-def board_runs(parsed: Parsed, setting: Setting, resolved: Resolved, arms: Sequence[Arm]) -> BoardRuns:
+def board_runs(resolved: Resolved, arms: Sequence[Arm]) -> BoardRuns:
     """Plan the runs of one scenario; a model that cannot be used is left out, unless it is the last.
 
     Raises:
@@ -56,7 +56,7 @@ def board_runs(parsed: Parsed, setting: Setting, resolved: Resolved, arms: Seque
     rows: list[_Row] = []
     for name, located in resolved.models.found.items():
         try:
-            rows += [_row(parsed, setting, resolved, arm, located) for arm in arms]
+            rows += [_row(resolved, arm, located) for arm in arms]
         except UsageError as error:
             refused[name] = str(error)
     if not rows:
@@ -66,32 +66,30 @@ def board_runs(parsed: Parsed, setting: Setting, resolved: Resolved, arms: Seque
             for run in row.runs[None].values():
                 check_recipe(row.arm.tuned.search, row.arm.tuned.path, run.recipe)
     runs = tuple(run for row in rows for run in row.all_runs)
-    return BoardRuns(_board(parsed, resolved, rows), runs, refused)
+    return BoardRuns(_board(resolved, rows), runs, refused)
 
 
-def _row(parsed: Parsed, setting: Setting, resolved: Resolved, arm: Arm, located: LocatedModel) -> _Row:
-    controls: dict[str | None, Mapping[str, Any]] = {None: {}}
-    if parsed.request.controls:
-        controls |= resolved.scenario.controls
+def _row(resolved: Resolved, arm: Arm, located: LocatedModel) -> _Row:
+    asked = resolved.scenario.controls if resolved.request.controls else {}
+    controls: dict[str | None, Mapping[str, Any]] = {None: {}, **asked}
     runs: dict[str | None, dict[int, PlannedRun]] = {}
     for control, changes in controls.items():
         options = {**arm.scenario_options, **changes}
         if control is not None and options == arm.scenario_options:
             continue  # a run is not a control of itself
-        runs[control] = _runs(parsed, setting, resolved, arm, located, control, options)
+        runs[control] = _runs(resolved, arm, located, control, options)
     return _Row(arm, located, runs)
 
 
 def _runs(
-    parsed: Parsed,
-    setting: Setting,
     resolved: Resolved,
     arm: Arm,
     located: LocatedModel,
     control: str | None,
     scenario_options: Mapping[str, Any],
 ) -> dict[int, PlannedRun]:
-    request, scenario, model = parsed.request, resolved.scenario, located.model
+    request, setting, seeds = resolved.request, resolved.setting, resolved.parsed.seeds
+    scenario, model = resolved.scenario, located.model
     options = validate(scenario.options, scenario_options, f"scenario {scenario.name}")
     outline = scenario.outline(options)
     check_run(scenario.name, arm, model, outline)
@@ -114,7 +112,7 @@ def _runs(
         ),
         text=setting.text,
         optimizer=arm.optimizer,
-        seed=parsed.seeds[0],
+        seed=seeds[0],
         device=setting.device,
         threads=request.threads,
         probing=request.probing,
@@ -132,11 +130,11 @@ def _runs(
             outline=outline,
             **memory,
         )
-        for seed in parsed.seeds
+        for seed in seeds
     }
 
 
-def _board(parsed: Parsed, resolved: Resolved, rows: Sequence[_Row]) -> PlannedBoard:
+def _board(resolved: Resolved, rows: Sequence[_Row]) -> PlannedBoard:
     scenario = resolved.scenario
     several = len({row.model.model.name for row in rows}) > 1
     planned: dict[tuple[str, ...], PlannedRow] = {}
@@ -153,7 +151,7 @@ def _board(parsed: Parsed, resolved: Resolved, rows: Sequence[_Row]) -> PlannedB
                     "scenario": scenario.name,
                     "strategy": arm.strategy.name,
                     "model": name,
-                    "preset": parsed.request.preset,
+                    "preset": resolved.request.preset,
                     **arm.facts,
                 },
                 runs={seed: run.recipe.id for seed, run in row.runs[None].items()},

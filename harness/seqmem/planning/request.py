@@ -136,7 +136,7 @@ class Execution:
 
 
 RequestT = TypeVar("RequestT", bound=Request)
-ModelT = TypeVar("ModelT", Request, TuneRequest, SuiteRequest, Execution)
+ModelT = TypeVar("ModelT")
 VerbT = TypeVar("VerbT", bound=Callable[..., Any])
 
 

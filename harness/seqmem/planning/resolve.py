@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmem.core.data import Options
-from seqmem.core.errors import PluginError, UsageError, unknown
+from seqmem.core.errors import PluginError, SeqmemError, UsageError, unknown
 from seqmem.core.options import validate
 from seqmem.core.recipe import PluginChoice
 from seqmem.planning.device import choose_device
@@ -37,11 +37,13 @@ class Setting:
     """What all scenarios of a request share.
 
     Attributes:
+        parsed: the request, taken apart.
         text: the text as recipes keep it.
         text_options: its options with the paths of this machine.
         models: None where each scenario proposes its own.
     """
 
+    parsed: Parsed
     device: str
     text: PluginChoice
     text_options: Mapping[str, Any]
@@ -66,11 +68,22 @@ class Resolved:
         left_out: strategies that cannot be loaded, each with its reason.
     """
 
+    setting: Setting
     scenario: ScenarioSpec
     strategies: tuple[StrategySpec, ...]
     models: Models
     tuned: Mapping[str, Tuned]
     left_out: tuple[str, ...]
+
+    @property
+    def parsed(self) -> Parsed:
+        """Return the request, taken apart."""
+        return self.setting.parsed
+
+    @property
+    def request(self) -> Request:
+        """Return what the user asked for."""
+        return self.setting.parsed.request
 
 
 def resolve_setting(parsed: Parsed, registry: Registry) -> Setting:
@@ -83,17 +96,17 @@ def resolve_setting(parsed: Parsed, registry: Registry) -> Setting:
     device = choose_device(request.device)
     text, text_options = _text(request.text, parsed.options["text"], registry)
     models = _models(request, request.model, registry) if request.model else None
-    return Setting(device, text, text_options, models)
+    return Setting(parsed, device, text, text_options, models)
 
 
-def resolve_scenario(parsed: Parsed, setting: Setting, name: str, registry: Registry) -> Resolved:
+def resolve_scenario(setting: Setting, name: str, registry: Registry) -> Resolved:
     """Find a scenario, the strategies run on it, and the model it proposes where none was asked for.
 
     Raises:
         UsageError: a name is wrong, a search is for something else, or no model can be used.
         PluginError: the scenario, its reference or the only strategy cannot be loaded.
     """
-    request = parsed.request
+    request = setting.parsed.request
     scenario = registry.load("scenario", name)
     if request.preset not in scenario.presets:
         raise UsageError(unknown(f"preset of {scenario.name}", request.preset, scenario.presets))
@@ -101,9 +114,9 @@ def resolve_scenario(parsed: Parsed, setting: Setting, name: str, registry: Regi
     if models is None:
         model, _, revision = scenario.models.get(request.preset, scenario.model).partition("@")
         models = _models(replace(request, revision=request.revision or revision or None), [model], registry)
-    tuned = _tuned(parsed, scenario)
+    tuned = _tuned(setting.parsed, scenario)
     strategies, left_out = _strategies(request, scenario, registry)
-    return Resolved(scenario, strategies, models, tuned, left_out)
+    return Resolved(setting, scenario, strategies, models, tuned, left_out)
 
 
 def choice_of(spec: TextSpec | ScenarioSpec, values: Options) -> PluginChoice:
@@ -140,7 +153,9 @@ def _models(request: Request, names: Sequence[str], registry: Registry) -> Model
         )
         try:
             found[name] = resolve(choice, registry)
-        except UsageError as error:
+        except SeqmemError as error:
+            if len(names) == 1:
+                raise
             refused[name] = str(error)
     if not found:
         refuse_without_models(refused)
