@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from seqmem import (
     Batch,
     BuildContext,
+    Design,
     Example,
     Options,
     Outline,
@@ -193,7 +194,8 @@ def build(options: LearningThresholdOptions, context: BuildContext) -> Stream:
     threshold = _Threshold(options, context)
     threshold.check_rows()
     make = {"base": threshold.base, "fact": threshold.fact, "after": threshold.after}
-    return schedule(options).stream(make, threshold.probe_sets())
+    design = Design(criterion=options.criterion, max_exposures=options.max_exposures, others=options.others)
+    return schedule(options).stream(make, threshold.probe_sets(), design=design)
 
 
 def outline(options: LearningThresholdOptions) -> Outline:

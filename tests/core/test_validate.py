@@ -25,7 +25,7 @@ EXPERIENCES = (
     Experience(1, "second", "task", 0, ((ROW,),), start_from="base"),
     Experience(2, "third", "rest", None, ((ROW,),)),
 )
-POINT = ProbePoint(0, "facts", "boundary")
+POINT = ProbePoint(0, "facts", ("boundary",))
 OUTLINE = Outline(
     steps=4,
     train_tokens=100,
@@ -65,7 +65,7 @@ def walk(made: Stream, outline: Outline = OUTLINE) -> None:
 def test_a_stream_as_declared_comes_through_unchanged() -> None:
     walk(stream())
     walk(changed(0, batches=(), save_as="base"), replace(OUTLINE, steps=2))
-    own = stream(point=replace(POINT, schedule="log+weekly"), schedules=("weekly",))
+    own = stream(point=replace(POINT, schedule=("log", "weekly")), schedules=("weekly",))
     walk(own)
     assert checked(own, OUTLINE, "mine").experience(1) is EXPERIENCES[1]
 
@@ -92,7 +92,7 @@ AT_ONCE: dict[str, tuple[Callable[[], Stream], str]] = {
         "experience 0, probe point after step 0: unknown probe_set 'fact'. Did you mean 'facts'? Allowed: facts.",
     ),
     "an unknown schedule": (
-        lambda: stream(point=replace(POINT, schedule="log+boundry")),
+        lambda: stream(point=replace(POINT, schedule=("log", "boundry"))),
         "unknown schedule 'boundry'. Did you mean 'boundary'? Allowed: boundary",
     ),
     "fewer experiences than the outline says": (

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.core.options import validate
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, build, outline
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
@@ -494,7 +494,7 @@ def test_every_probe_point_lies_inside_its_experience_and_every_boundary_is_prob
         for point in points:
             assert 0 <= point.after <= e.steps
             assert point.probe_set in built.stream.probe_sets
-            if "boundary" in point.schedule.split("+"):
+            if "boundary" in point.schedule:
                 boundaries.append((e.index, point.after))
     last = built.experiences[-1]
     assert boundaries == [*((e.index, 0) for e in built.experiences), (last.index, last.steps)]
@@ -503,7 +503,7 @@ def test_every_probe_point_lies_inside_its_experience_and_every_boundary_is_prob
 def test_inside_is_asked_between_prose_and_memory_once_the_loop_was_trained() -> None:
     built = made(cycles=3, insert_at_cycle=1, prose_steps=2, insert_at=2, repeats=2)
     for e in built.visits:
-        inside = [p.after for p in built.stream.probe_points(e.index) if p.schedule == "inside"]
+        inside = [p.after for p in built.stream.probe_points(e.index) if p.schedule == ("inside",)]
         cycle = e.index // 2
         assert inside == ([4] if cycle == 2 else [])
         if inside:
@@ -514,12 +514,10 @@ def test_rest_is_asked_evenly_and_at_powers_of_two() -> None:
     built = made(rest="both", rest_steps=13, even_every=5)
     for e in built.rests:
         points = built.stream.probe_points(e.index)
-        schedules = {
-            name: [p.after for p in points if name in p.schedule.split("+")] for name in ("even", "log")
-        }
+        schedules = {name: [p.after for p in points if name in p.schedule] for name in ("even", "log")}
         assert schedules == {"even": [0, 5, 10], "log": [0, 1, 2, 4, 8, 13]}
         for point in points:
-            if "even" in point.schedule.split("+"):
+            if "even" in point.schedule:
                 assert point.probe_set == "margin"
 
 
@@ -649,14 +647,14 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
             whole[index].phase,
             whole[index].task_label,
         )
-        assert chain("", alone) == chain("", whole[index])
+        assert update_stream_hash("", alone) == update_stream_hash("", whole[index])
         assert [ids(batch) for batch in alone.batches] == [ids(batch) for batch in whole[index].batches]
 
 
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 
@@ -728,7 +726,7 @@ def learning_points(built: Built, index: int) -> list[tuple[int, str]]:
     return [
         (point.after, point.probe_set)
         for point in built.stream.probe_points(index)
-        if point.schedule == "learning"
+        if point.schedule == ("learning",)
     ]
 
 
@@ -778,7 +776,7 @@ def test_relearning_leaves_the_stream_before_it_alone() -> None:
     plain, branched = made(), made(relearn=True)
     for one, other in zip(plain.experiences, branched.experiences, strict=False):
         assert ids([r for b in one.batches for r in b]) == ids([r for b in other.batches for r in b])
-        without = [p for p in branched.stream.probe_points(one.index) if p.schedule != "learning"]
+        without = [p for p in branched.stream.probe_points(one.index) if p.schedule != ("learning",)]
         assert tuple(without) == plain.stream.probe_points(one.index)
     assert plain.stream.probe_sets.items() <= branched.stream.probe_sets.items()
 

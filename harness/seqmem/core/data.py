@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from seqmem.core.design import Design
+
 if TYPE_CHECKING:
     pass
 
@@ -210,12 +212,18 @@ class ProbePoint:
     Attributes:
         after: optimizer steps done in this experience.
         probe_set: key into `Stream.probe_sets`.
-        schedule: names of the schedules this point belongs to; each metric says which one it reads.
+        schedule: names of the schedules this point belongs to; each metric says which one it reads. One text, with
+            "+" between names, is taken apart.
     """
 
     after: int
     probe_set: str
-    schedule: str
+    schedule: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Take apart what plugins of the first API version wrote as one text."""
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", tuple(self.schedule.split("+")))
 
 
 @dataclass(frozen=True)
@@ -228,6 +236,7 @@ class Stream:
     Attributes:
         decoding: where sampled decoding is asked for besides greedy.
         schedules: names of schedules that only metrics of one's own read, beside those of the host.
+        design: facts about the stream that metrics read from its records.
     """
 
     length: int
@@ -236,6 +245,7 @@ class Stream:
     probe_sets: Mapping[str, tuple[Probe, ...]]
     decoding: Decoding | None = None
     schedules: tuple[str, ...] = ()
+    design: Design = Design()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,11 @@ from typing import NamedTuple
 
 from seqmem.core.asking import Rule
 from seqmem.core.data import Batch, Decoding, Experience, Outline, Probe, ProbePoint, Relation, Stream
+from seqmem.core.design import Design
 from seqmem.core.segments import Place, Repeat, Segment
+
+NO_DESIGN = Design()
+"""What a stream declares that no metric has to know anything of."""
 
 
 class Size(NamedTuple):
@@ -128,7 +132,7 @@ class Schedule:
     def points(self, index: int) -> tuple[ProbePoint, ...]:
         """Return when what is asked in an experience, by steps done."""
         return tuple(
-            ProbePoint(after, probe_set, "+".join(schedules))
+            ProbePoint(after, probe_set, tuple(schedules))
             for after, sets in sorted(self._due(self.place(index)).items())
             for probe_set, schedules in sets.items()
         )
@@ -156,6 +160,7 @@ class Schedule:
         make: Mapping[str, Callable[[Place], Iterable[Batch]]],
         probe_sets: Mapping[str, tuple[Probe, ...]],
         decoding: Decoding | None = None,
+        design: Design = NO_DESIGN,
     ) -> Stream:
         """Return the stream of which `make` gives the batches, by kind of segment."""
 
@@ -176,7 +181,7 @@ class Schedule:
                 save_as=segment.save_as,
             )
 
-        return Stream(self.length, experience, self.points, probe_sets, decoding)
+        return Stream(self.length, experience, self.points, probe_sets, decoding, design=design)
 
     def outline(
         self,

@@ -104,7 +104,7 @@ def _check_points(stream: Stream, outline: Outline, where: str) -> None:
         for point in stream.probe_points(index):
             at = f"{where}, experience {index}, probe point after step {point.after}"
             _known("probe_set", point.probe_set, stream.probe_sets, at)
-            for name in point.schedule.split("+"):
+            for name in point.schedule:
                 if name not in schedules:
                     hint = "declare one of your own in Stream.schedules"
                     raise PluginError(f"{at}: {unknown('schedule', name, schedules)} Or {hint}.")

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqmem import BuildContext, Outline, ScenarioSpec, Stream, hookimpl
+from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Size
 from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, general_size, joined
 from seqmem_scenarios.fact_injection.asking import facts_of, grouped, most_tokens, sets
@@ -46,7 +46,8 @@ def build(options: FactInjectionOptions, context: BuildContext) -> Stream:
     times = schedule(options)
     injection = Injection(options, context, times)
     injection.check_rows()
-    return times.stream(injection.makers, injection.probe_sets())
+    design = Design(local_window=options.local_window)
+    return times.stream(injection.makers, injection.probe_sets(), design=design)
 
 
 def outline(options: FactInjectionOptions) -> Outline:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqmem import BuildContext, Outline, ScenarioSpec, Stream, hookimpl
+from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, joined
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.probes import Probes, sizes
@@ -40,7 +40,14 @@ def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
     """Return the stream of one seed."""
     rows = Rows(options, context)
     rows.check_rows()
-    return schedule(options, context.seed).stream(rows.makers, Probes(rows).probe_sets())
+    design = Design(
+        added_loops=(options.loops,) * options.new_loop,
+        choice_labels={f"loop {k}": k for k in range(options.all_loops)}
+        if options.variant == "conflict"
+        else {},
+    )
+    times = schedule(options, context.seed)
+    return times.stream(rows.makers, Probes(rows).probe_sets(), design=design)
 
 
 def outline(options: MemoryLoopsOptions) -> Outline:

@@ -27,6 +27,7 @@ from typing import Any
 from seqmem import (
     Batch,
     BuildContext,
+    Design,
     Example,
     Outline,
     Probe,
@@ -159,7 +160,8 @@ def build(options: RollingWindowOptions, context: BuildContext) -> Stream:
     """Return the stream of one seed."""
     windows = _Windows(options, context)
     make = {"base": windows.base, "window": windows.window, "rest": windows.rest}
-    return schedule(options).stream(make, windows.probe_sets())
+    design = Design(windows=options.all_windows, scored=len(options.windows), zone=options.zone)
+    return schedule(options).stream(make, windows.probe_sets(), design=design)
 
 
 def outline(options: RollingWindowOptions) -> Outline:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqmem import BuildContext, Decoding, Outline, ScenarioSpec, Stream, hookimpl
+from seqmem import BuildContext, Decoding, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
@@ -65,7 +65,8 @@ def build(options: SequentialSentencesOptions, context: BuildContext) -> Stream:
     sets = sentences.probe_sets()
     sentences.check_rows()
     decoding = Decoding(options.temperature, options.top_k)
-    return schedule(options).stream({"arrival": sentences.arrival, "rest": sentences.rest}, sets, decoding)
+    make = {"arrival": sentences.arrival, "rest": sentences.rest}
+    return schedule(options).stream(make, sets, decoding, Design(samples=options.samples))
 
 
 def outline(options: SequentialSentencesOptions) -> Outline:
