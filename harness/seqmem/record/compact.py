@@ -4,7 +4,7 @@ A compact record is a folder with ``run.json`` and one Parquet file per table th
 lies beside it, once for all runs that asked the same::
 
     items-<H>.parquet            H: hash of what it holds
-    <run folder>/run.json        as the run left it, with "items", "tables" and "compact"
+    <run folder>/run.json        as the run left it, in the present format, with "items", "tables" and "compact"
     <run folder>/probes.parquet  and so on
 
 Any Parquet reader reads these files: numbers are plain floats and integers. Three things make them small: the
@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
 from seqmem.record.reader import RunRecord, items_file, read_items, read_table
-from seqmem.record.schema import ASKED_ORDER, TABLES
+from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
@@ -131,6 +131,8 @@ def _files_of(record: RunRecord) -> tuple[tuple[str, bytes], dict[str, bytes]]:
             tables[name] = _parquet(_rounded(name, table))
     info = {
         **record.info,
+        "format": FORMAT,
+        "design": record.design.stated(),
         "items": hashed,
         "tables": {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()},
         "compact": {

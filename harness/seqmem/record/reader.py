@@ -271,12 +271,13 @@ def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
 
 
 def _categorical(schedules: pa.ChunkedArray) -> pd.Categorical:
-    """Hold each different list of names once, as a tuple: rows are many, lists few."""
+    """Hold each different list of names once, as a tuple, in alphabetical order: rows are many, lists few."""
     import pandas as pd
 
     joined = pc.binary_join(schedules, _JOINT).combine_chunks().dictionary_encode()
     names = [tuple(text.split(_JOINT)) for text in joined.dictionary.to_pylist()]
-    return pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    found = pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    return found.reorder_categories(pd.Index(sorted(names), tupleize_cols=False))
 
 
 def _wrong_keys(info: Mapping[str, Any]) -> str:
