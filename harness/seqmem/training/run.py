@@ -61,7 +61,7 @@ def execute(
     with deterministic(job.recipe):
         try:
             registry = registry or Registry.from_environment(frozenset(job.disabled))
-            run, outline = build_run(job, registry)
+            run, outline = build_run(job, registry, _warner(report))
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
@@ -104,7 +104,9 @@ def execute(
     report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
 
 
-def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
+def build_run(
+    job: Job, registry: Registry, warn: Callable[[str], None] = lambda message: None
+) -> tuple[Run, Outline]:
     """All parts of the run; everything that can refuse the request does so here, before anything is written."""
     recipe, model_folder = job.recipe, Path(job.model_folder)
     strategy = registry.load("strategy", recipe.strategy.name)
@@ -121,6 +123,12 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
     weights = load_model(
         model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
     )
+    count = sum(parameter.numel() for parameter in weights.parameters())
+    if count != recipe.model.parameters:
+        warn(
+            f"model {model.name} has {count:,} parameters, its files were taken to hold {recipe.model.parameters:,}: "
+            "what is stated per parameter is wrong"
+        )
     learner = Learner(weights, recipe.optimizer, device, _strategy_seed(recipe))
     torch.manual_seed(recipe.seed)
     run = Run(
