@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, naive_step, random_neox
 from seqmem import Batch, Experience
 from seqmem.training.learner import Learner
-from seqmem_plugins.strategies.freeze_component import FreezeComponent, FreezeComponentOptions
+from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions
+from seqmem_plugins.strategies.freeze_component import FreezeComponent
 
 LAYERS, HIDDEN = 12, 256
 VISITS = 3

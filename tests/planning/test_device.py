@@ -10,7 +10,10 @@ import pytest
 from seqmem import UsageError
 from seqmem.planning import device
 
-CPU_BUILD = "from typing import Optional\n\n__version__ = '2.9.0'\ndebug = False\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
+CPU_BUILD = (
+    "from typing import Optional\n\n__version__ = '2.9.0'\ndebug = False\n"
+    "cuda: Optional[str] = None\nhip: Optional[str] = None\n"
+)
 CUDA_BUILD = CPU_BUILD.replace("cuda: Optional[str] = None", "cuda: Optional[str] = '13.0'")
 
 

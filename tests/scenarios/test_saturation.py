@@ -15,11 +15,12 @@ from small_runs import finish, installed
 from tokenizers import Tokenizer
 
 from seqmem import BuildContext, Example, Experience, Probe, RunRecord, Stream, TextSource, UsageError
+from seqmem.core.count import counted
 from seqmem.core.options import validate
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.metrics.bits_per_parameter import capacity, learned_bits
 from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.saturation import PEOPLE, PRESETS, TOLD, SaturationOptions, build, outline
@@ -224,8 +225,8 @@ def test_the_outline_counts_steps_and_bounds_the_rest() -> None:
         assert told.steps == sum(epoch.steps for epoch in built.epochs)
         assert told.from_scratch and told.documents == (0, 0) and told.loops == 0
         sweeps = sum(len(built.stream.probe_points(index)) for index in range(built.stream.length))
-        lines = sum(1 if len(p.choices[0]) == 1 else len(p.choices) for p in built.probes)
-        assert sweeps * lines <= told.probe_rows
+        assert sweeps * len(built.probes) == told.probe_rows
+        assert counted(told, built.stream).probe_tokens <= told.probe_tokens
         if encode is words:
             assert (
                 sum(len(r.input_ids) for e in built.epochs for b in e.batches for r in b) <= told.train_tokens
@@ -284,7 +285,7 @@ def test_the_content_of_smoke_is_pinned() -> None:
     built = made(encode=letters, **PRESETS["smoke"])
     content = ""
     for epoch in built.epochs:
-        content = chain(content, epoch)
+        content = update_stream_hash(content, epoch)
     assert content == "7250b04aac5711582877a2bfa9242d8afa84f402131af436ffdf351c57ff734a"
 
 

@@ -20,13 +20,9 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.specs import Footprint
 from seqmem.training.learner import Learner
+from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions, check_model, extra_bytes
 from seqmem_plugins.strategies._router import Router
-from seqmem_plugins.strategies.freeze_component import (
-    FreezeComponent,
-    FreezeComponentOptions,
-    check_model,
-    extra_bytes,
-)
+from seqmem_plugins.strategies.freeze_component import FreezeComponent
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
 
 BLOCKS = {"gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers", "gpt2": "transformer.h"}

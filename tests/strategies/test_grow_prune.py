@@ -24,8 +24,9 @@ from seqmem.planning.request import Request
 from seqmem.training.learner import Learner
 from seqmem_plugins.strategies import grow_prune
 from seqmem_plugins.strategies._architecture import block_of
+from seqmem_plugins.strategies._grow_prune_plan import GrowPruneOptions
 from seqmem_plugins.strategies._growth import widen
-from seqmem_plugins.strategies.grow_prune import GrowPrune, GrowPruneOptions
+from seqmem_plugins.strategies.grow_prune import GrowPrune
 
 SETTINGS = {
     "adam": OptimizerSettings(name="adam", lr=1e-2, weight_decay=0.1),

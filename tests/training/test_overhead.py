@@ -21,7 +21,8 @@ from seqmem.training.learner import Learner
 from seqmem.training.loop import train
 from seqmem.training.probing import ProbeSet
 from seqmem.training.run_state import Progress, Run
-from seqmem_scenarios.memory_loops import OPTIMIZER, MemoryLoopsOptions
+from seqmem_scenarios.memory_loops import OPTIMIZER
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import background
 
 pytestmark = pytest.mark.slow

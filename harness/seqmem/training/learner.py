@@ -272,7 +272,7 @@ class Learner:
             return float(groups[0]["lr"])
         trained = [sum(p.numel() for p in group["params"] if p.grad is not None) for group in groups]
         whole = sum(float(group["lr"]) * count for group, count in zip(groups, trained, strict=True))
-        return whole / max(sum(trained), 1)
+        return float(whole / max(sum(trained), 1))
 
     def clip(self) -> float:
         """Clip the gradients to the settings' norm; returns the norm before clipping."""
