@@ -59,7 +59,7 @@ def has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
 
 
 def weight_files(folder: Path, where: str) -> list[Path]:
-    """The files transformers would load: one file, else the parts its index names."""
+    """Return the files transformers would load: one file, else the parts its index names."""
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     index = folder / _WEIGHTS_INDEX
@@ -145,7 +145,7 @@ def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
+    """Return the SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -232,7 +232,7 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
 
 
 def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:
-    """Constants that older checkpoints store beside parameters: causal masks and rotary frequencies."""
+    """Return whether it is a constant that older files store as well: causal masks and rotary frequencies."""
     last = name.rpartition(".")[2]
     return (
         not dtype.startswith(("F", "BF"))
