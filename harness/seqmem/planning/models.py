@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,9 +27,6 @@ from seqmem.planning.model_files import (
     read_config,
     weight_files,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
@@ -108,10 +105,10 @@ class ModelRegistry(Protocol):
     """The two registry calls needed here."""
 
     def load(self, kind: Literal["model"], name: str, /) -> Any:
-        """The spec of that name, a `ModelSpec`."""
+        """Return the spec of that name, a `ModelSpec`."""
 
     def names(self, kind: Literal["model"], /) -> Sequence[_Named]:
-        """What is on offer, without loading it."""
+        """Return what is on offer, without loading it."""
 
 
 def resolve(choice: ModelChoice, registry: ModelRegistry) -> LocatedModel:
