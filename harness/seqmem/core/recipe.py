@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from seqmem.core.choices import Attention, Dtype, Probing
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 
-Probing = Literal["schedule", "every", "none"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -52,8 +52,8 @@ class ModelIdentity(Options):
     fingerprint: str
     parameters: int
     max_positions: int
-    dtype: Literal["float32", "bfloat16", "float16"]
-    attention: Literal["eager", "sdpa", "flash_attention_2"]
+    dtype: Dtype
+    attention: Attention
     trust_remote_code: bool
 
 

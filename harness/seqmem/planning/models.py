@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from seqmem.core.choices import Attention, Dtype
 from seqmem.core.errors import UsageError, unknown
 from seqmem.planning.model_files import (
     check_config,
@@ -27,9 +28,6 @@ from seqmem.planning.model_files import (
     read_config,
     weight_files,
 )
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-Attention = Literal["eager", "sdpa", "flash_attention_2"]
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmem.core.choices import Probing
 from seqmem.core.data import Experience, ProbePoint, Stream
 from seqmem.core.errors import RunFailed
-from seqmem.core.recipe import Probing
 from seqmem.plugin.strategy import Strategy, overrides
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import Checkpoint, save
