@@ -95,7 +95,7 @@ class _Figure(NamedTuple):
 def _figures(name: str, built: Path, found: Path) -> Iterator[Mismatch]:
     """Yield the figures of a table that are not those computed from the records."""
     texts = [path.read_bytes().decode("utf-8", errors="replace") for path in (built, found)]
-    if _same(*texts):
+    if same_figures(*texts):
         return
     try:
         ours, theirs = (_READERS.get(Path(name).suffix, _lines)(text) for text in texts)
@@ -144,10 +144,10 @@ _READERS: dict[str, Callable[[str], dict[Any, _Figure]]] = {".csv": _cells, ".js
 
 
 def _same_value(expected: Any, found: Any) -> bool:
-    return type(expected) is type(found) and _same(str(expected), str(found))
+    return type(expected) is type(found) and same_figures(str(expected), str(found))
 
 
-def _same(expected: str, found: str) -> bool:
+def same_figures(expected: str, found: str) -> bool:
     """Return whether two texts are equal but for the last digit of floats, which processors round differently."""
     if expected == found:
         return True

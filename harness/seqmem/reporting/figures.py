@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from seqmem.core.digits import significant
 from seqmem.core.errors import NotApplicable, UsageError
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
@@ -464,9 +465,10 @@ def _size_line(axis: Axes, curve: SizeCurve, colour: str) -> None:
 
 def short_count(count: int) -> str:
     """A number of parameters as models are named: ``1.05M``, ``410M``, ``1.4B``."""
+    shown = float(f"{count:.3g}")
     for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if count >= limit:
-            return f"{count / limit:.3g}{unit}"
+        if shown >= limit:
+            return f"{significant(shown / limit)}{unit}"
     return str(count)
 
 

@@ -14,12 +14,13 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from seqmem.core.digits import fixed, rounded, ten_digits
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
 from seqmem.reporting import charts, curves, provenance
 from seqmem.reporting.answers import answers
-from seqmem.reporting.tables import ten_digits
+from seqmem.reporting.tables import chance_text
 from seqmem.reporting.words import Verdict, in_order, judge, recall_when_last_asked, summary
 from seqmem.scoring.comparison import Board, Cell, Table
 from seqmem.scoring.numbers import format_interval, format_p
@@ -231,9 +232,7 @@ def _section(part: Part) -> dict[str, Any]:
             for board in boards
             for row in in_order(board)
         ],
-        "chance": [
-            f"{board.chance:.3g}".replace("0.", ".", 1) for board in boards[:1] if board.chance is not None
-        ],
+        "chance": [chance_text(board.chance) for board in boards[:1] if board.chance is not None],
         "measures": [_measures(board, len(models) > 1, notes) for board in boards],
         "notes": notes.texts,
         "failed": [
@@ -347,7 +346,7 @@ def _line(
             fields.append(_recall([runs[seed] for seed in sorted(runs)], controls=False))
     if timed:
         fields.append(
-            _Field(Markup("–")) if row.cost is None else _Field(Markup(f"{row.cost:.2f}"), row.cost)
+            _Field(Markup("–")) if row.cost is None else _Field(Markup(fixed(row.cost, 2)), row.cost)
         )
     fields.append(_Field(Markup(str(verdict.seeds)), verdict.seeds))
     return {"label": row.label, "fields": fields, "reference": board.reference == row.label}
@@ -434,13 +433,13 @@ def _results(board: Board, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
             continue
         low = interval.mean if interval.low is None else interval.low
         high = interval.mean if interval.high is None else interval.high
-        mean = float(f"{interval.mean:.6g}")
+        mean = rounded(interval.mean, 6)
         rows.append(
             {
                 "label": clean(row.label),
                 "mean": mean,
-                "low": float(f"{low:.6g}"),
-                "high": float(f"{high:.6g}"),
+                "low": rounded(low, 6),
+                "high": rounded(high, 6),
                 "finding": charts.FINDINGS[verdict.finding][0],
                 "shown": f"{verdict.value}, {verdict.seeds} seeds",
                 "differs": clean(verdict.differs),

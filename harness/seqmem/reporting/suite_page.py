@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import file_name
 from seqmem.core.version import __version__
@@ -22,7 +23,7 @@ from seqmem.record.row import Row
 from seqmem.record.schema import write_json
 from seqmem.reporting.board_files import Board
 from seqmem.reporting.figures import draw_retention, draw_size_trend, short_count
-from seqmem.reporting.tables import SEED_NOTE, escape_markdown, ten_digits, to_records
+from seqmem.reporting.tables import SEED_NOTE, escape_markdown, to_records
 from seqmem.scoring.comparison import Board as Comparison
 from seqmem.scoring.comparison import Cell
 from seqmem.scoring.numbers import format_interval, format_p

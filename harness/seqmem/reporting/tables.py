@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from seqmem.core.digits import fixed, significant, ten_digits, without_zero
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
@@ -155,7 +156,7 @@ def _summary(board: Board, notes: _Notes) -> list[_Block]:
         costs.append(
             (
                 row.label,
-                "-" + notes.mark(_NOT_MEASURED) if row.cost is None else f"{row.cost:.2f}",
+                "-" + notes.mark(_NOT_MEASURED) if row.cost is None else fixed(row.cost, 2),
                 _of_role(board, row, "state", notes),
                 _of_role(board, row, "tokens", notes),
                 str(cell.interval.n if cell.interval else 0),
@@ -171,7 +172,7 @@ def _summary(board: Board, notes: _Notes) -> list[_Block]:
         "smallest detectable",
         f"no effect{within}",
     )
-    below = "" if board.chance is None else f"Chance on the primary rung: {_chance_text(board.chance)}"
+    below = "" if board.chance is None else f"Chance on the primary rung: {chance_text(board.chance)}"
     relative = f"step time / {board.reference}" if board.reference else "step time / reference"
     state = next((f" ({m.unit})" for m in board.measures if m.role == "state" and m.unit), "")
     cost_columns = ("row", relative, f"extra state{state}", "trained tokens", "seeds", "items")
@@ -222,9 +223,9 @@ def _tested(found: Difference, measure: Measure, notes: _Notes) -> tuple[str, st
     return p, detectable, alike
 
 
-def _chance_text(chance: float) -> str:
+def chance_text(chance: float) -> str:
     """Three digits: a chance of 1/256 is .00391, not .00."""
-    return f"{chance:.3g}".replace("0.", ".", 1)
+    return without_zero(significant(chance))
 
 
 def _unit(measure: Measure) -> str:
@@ -392,11 +393,6 @@ def _in_latex_fonts(sign: str) -> bool:
 
 def _code_point(sign: str) -> str:
     return f"{{[}}U+{ord(sign):04X}{{]}}"
-
-
-def ten_digits(value: float | None) -> float | None:
-    """Ten significant digits: the same on machines whose last bits differ."""
-    return None if value is None else float(f"{value:.10g}")
 
 
 def to_records(table: Table) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from seqmem.core.data import NEVER
+from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
@@ -167,7 +168,7 @@ def in_order(board: Board) -> list[Row]:
 
     def place(row: Row) -> tuple[bool, float]:
         interval = board.cells[row.label, board.primary.name].interval
-        return (True, 0.0) if interval is None else (False, sign * interval.mean)
+        return (True, 0.0) if interval is None else (False, sign * ten_digits(interval.mean))
 
     return sorted(board.rows, key=place)
 

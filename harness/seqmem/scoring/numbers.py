@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seqmem.core.digits import fixed, significant, ten_digits, without_zero
 from seqmem.core.measures import Measure
 from seqmem.scoring.statistics import (
     Interval,
@@ -11,31 +12,30 @@ from seqmem.scoring.statistics import (
 def format_number(value: float, unit: str) -> str:
     """Two decimals without a leading zero for fractions, three significant digits otherwise."""
     if unit == "fraction":
-        text = f"{value:.2f}"
+        text = fixed(value, 2)
         if float(text) == 0:
             return ".00"
-        return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return without_zero(text) if abs(float(text)) < 1 else text
+    shown = ten_digits(value)
+    return f"{int(shown):,}" if shown.is_integer() else significant(value)
 
 
 def format_margin(measure: Measure) -> str:
     """The measure's margin, unrounded: ``.025``; empty where it has none."""
     if measure.margin is None:
         return ""
-    text = f"{measure.margin:g}"
-    return text.replace("0.", ".", 1) if measure.unit == "fraction" and measure.margin < 1 else text
+    text = significant(measure.margin, 6)
+    return without_zero(text) if measure.unit == "fraction" and measure.margin < 1 else text
 
 
 def format_interval(interval: Interval, unit: str) -> str:
     """``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
     mean = format_number(interval.mean, unit)
-    if interval.low is None or interval.high is None or interval.low == interval.high:
+    if interval.low is None or interval.high is None or ten_digits(interval.low) == ten_digits(interval.high):
         return mean
     return f"{mean} [{format_number(interval.low, unit)}, {format_number(interval.high, unit)}]"
 
 
 def format_p(p: float) -> str:
     """``.031``; never smaller than ``<.001``."""
-    return "<.001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
+    return "<.001" if ten_digits(p) < 0.001 else without_zero(fixed(p, 3))
