@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from seqmem.board.judge import Judge
@@ -150,8 +151,9 @@ def answered(record: RunRecord) -> Answered:
     """
     from pandas.util import hash_pandas_object
 
-    probes = read_table(record, "probes").select(["step", "schedule", "probe"]).to_pandas()
-    places = np.sort(hash_pandas_object(probes, index=False).to_numpy())
+    probes = read_table(record, "probes").select(["step", "schedule", "probe"])
+    probes = probes.set_column(1, "schedule", pc.binary_join(probes["schedule"], "+"))
+    places = np.sort(hash_pandas_object(probes.to_pandas(), index=False).to_numpy())
     return Answered(
         items=str(record.info["items"]) if record.compact else items_hash(read_items(record)),
         asked=f"{len(probes):,} answers, {hashlib.sha256(places.tobytes()).hexdigest()[:16]}",
