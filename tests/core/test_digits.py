@@ -15,7 +15,7 @@ from helpers_report import row
 from rich.console import Console
 
 from seqmem import Measure, MetricSpec, RunRecord, Value
-from seqmem.board.verify import _same
+from seqmem.board.differences import same_figures
 from seqmem.core.digits import fixed, rounded, significant, ten_digits
 from seqmem.plugin.specs import SuitePart
 from seqmem.record.row import Row
@@ -174,7 +174,7 @@ def test_noise_in_the_last_bits_of_every_score_changes_no_text(rows: list[Row], 
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), len(scores))
     found = written(rows, scores.assign(value=scores["value"] * (1 + NOISE * signs)))
     for kind in ("csv", "json"):  # ten digits of differences of such numbers
-        assert _same(found.pop(kind), expected.pop(kind)), kind
+        assert same_figures(found.pop(kind), expected.pop(kind)), kind
     assert found == expected
 
 
