@@ -29,7 +29,7 @@ class OptimizerSettings(Options):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """Names of the per-parameter moments this optimizer keeps."""
+        """Return the names of the per-parameter moments this optimizer keeps."""
         if self.name == "sgd":
             return ("momentum_buffer",) if self.momentum else ()
         return ("exp_avg", "exp_avg_sq")
@@ -72,7 +72,7 @@ class Recipe(Options):
 
     @property
     def id(self) -> str:
-        """SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
+        """Return the SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -103,10 +103,10 @@ class ModelRegistry(Protocol):
     """The two registry calls needed here."""
 
     def load(self, kind: Literal["model"], name: str, /) -> Any:
-        """The spec of that name, a `ModelSpec`."""
+        """Return the spec of that name, a `ModelSpec`."""
 
     def names(self, kind: Literal["model"], /) -> Sequence[_Named]:
-        """What is on offer, without loading it."""
+        """Return what is on offer, without loading it."""
 
 
 def resolve(choice: ModelChoice, registry: ModelRegistry) -> LocatedModel:
