@@ -25,6 +25,7 @@ from seqmem.board.verify import verify
 from seqmem.cli.app import run as command
 from seqmem.core.errors import UsageError
 from seqmem.core.recipe import Recipe
+from seqmem.core.sanitize import distinct_file_name
 from seqmem.planning.grid import Plan
 from seqmem.planning.search import Search, Trial, kept_recipe
 from seqmem.record.schema import write_json
@@ -173,21 +174,24 @@ def tuned_bench(home: Path, **changes: Any) -> Plan:
     return planned
 
 
+TUNED = f"{distinct_file_name('replay (tuned)')}.json"
+
+
 def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: Path) -> None:
     planned = tuned_bench(tmp_path)
     assert faults(tmp_path, planned) == []
     (folder,) = published_boards(tmp_path / "boards here")
-    assert sorted(p.name for p in (folder / "searches").iterdir()) == ["replay--tuned-.json"]
+    assert sorted(p.name for p in (folder / "searches").iterdir()) == [TUNED]
     built(folder)
     published = read_board(folder, registry())
     assert [row.label for row in published.rows] == ["naive", "replay (tuned)"]
     assert published.rows[1].facts["search"]["budget"] == 8
     assert verify(folder, registry()) == []
-    path = folder / "searches" / "replay--tuned-.json"
+    path = folder / "searches" / TUNED
     sound = path.read_text()
     for before, after in (('"mean": 0.6', '"mean": 0.7'), ("101", "102"), ('"budget": 8', '"budget": 9')):
         path.write_text(sound.replace(before, after))
-        assert any("searches/replay--tuned-.json: SHA-256" in one.line for one in verify(folder, registry()))
+        assert any(f"searches/{TUNED}: SHA-256" in one.line for one in verify(folder, registry()))
     tried = {"strategy.rows": 4}
     (trial,) = json.loads(sound)["trials"]
     other = {"chosen": tried, "space": {"strategy.rows": [4]}, "trials": [{**trial, "options": tried}]}
@@ -198,7 +202,7 @@ def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: P
     )
     path.write_text(sound.replace('"rows": 3', '"rows": 4'))
     found = [one.line for one in verify(folder, registry())]
-    assert any("searches/replay--tuned-.json: file: expected none of this name" in line for line in found)
+    assert any(f"searches/{TUNED}: file: expected none of this name" in line for line in found)
 
 
 @pytest.mark.parametrize(
