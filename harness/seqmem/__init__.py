@@ -16,7 +16,7 @@ _HOME = {
     "Batch": "core.data",
     "BenchResult": "verbs.bench",
     "BuildContext": "core.data",
-    "COLOURS": "reporting.figures",
+    "COLOURS": "reporting.drawing",
     "Decoding": "core.data",
     "Example": "core.data",
     "Experience": "core.data",
@@ -54,7 +54,7 @@ _HOME = {
     "clean": "core.sanitize",
     "document_probe": "core.probes",
     "hookimpl": "plugin.hookspecs",
-    "mean_band": "reporting.figures",
+    "mean_band": "reporting.drawing",
     "pack": "core.packing",
     "stream": "verbs.bench",
     "text_example": "core.probes",
@@ -132,8 +132,8 @@ if TYPE_CHECKING:
     from seqmem.plugin.strategy import Strategy as Strategy
     from seqmem.record.reader import RunRecord as RunRecord
     from seqmem.record.row import Row as Row
-    from seqmem.reporting.figures import COLOURS as COLOURS
-    from seqmem.reporting.figures import mean_band as mean_band
+    from seqmem.reporting.drawing import COLOURS as COLOURS
+    from seqmem.reporting.drawing import mean_band as mean_band
     from seqmem.verbs.bench import BenchResult as BenchResult
     from seqmem.verbs.bench import bench as bench
     from seqmem.verbs.bench import stream as stream

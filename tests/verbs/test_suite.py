@@ -24,14 +24,13 @@ from seqmem.core.measures import Measure
 from seqmem.planning.suite import _expand, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.record.row import Row
-from seqmem.reporting.figures import (
+from seqmem.reporting.suite_figures import (
     _last_exposures,
     _since_trained,
     draw_retention,
     draw_size_trend,
-    short_count,
 )
-from seqmem.scoring.numbers import format_p
+from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
 from seqmem.scoring.statistics import Interval, Trend, size_trend
 
@@ -514,7 +513,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     """With tests planted for the three models there are: one trend stands out among all of the page's parts."""
     planted = chain([0.004], repeat(0.9))
     monkeypatch.setattr(
-        "seqmem.reporting.suite_page.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
+        "seqmem.scoring.size_trend.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
     )
     assert command_line(arguments(tmp_path, models)) == 0
     (page,) = tmp_path.glob("suites/*")
@@ -545,7 +544,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
         drawn.extend(rows)
 
     monkeypatch.setattr("seqmem.record.contamination.contaminated", spoilt)
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
     (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
@@ -559,7 +558,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", lambda *arguments: None)
 
 
 def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(

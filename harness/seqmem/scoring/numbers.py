@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from seqmem.core.measures import Measure
-from seqmem.scoring.statistics import (
-    Interval,
-)
+from seqmem.scoring.statistics import Interval
+
+
+def ten_digits(value: float | None) -> float | None:
+    """Return the value with ten significant digits: the same on machines whose last bits differ."""
+    return None if value is None else float(f"{value:.10g}")
 
 
 def format_number(value: float, unit: str) -> str:
-    """Two decimals without a leading zero for fractions, three significant digits otherwise."""
+    """Return two decimals without a leading zero for fractions, three significant digits otherwise."""
     if unit == "fraction":
         text = f"{value:.2f}"
         if float(text) == 0:
@@ -21,7 +24,7 @@ def format_number(value: float, unit: str) -> str:
 
 
 def format_margin(measure: Measure) -> str:
-    """The measure's margin, unrounded: ``.025``; empty where it has none."""
+    """Return the measure's margin, unrounded: ``.025``; empty where it has none."""
     if measure.margin is None:
         return ""
     text = f"{measure.margin:g}"
@@ -29,7 +32,7 @@ def format_margin(measure: Measure) -> str:
 
 
 def format_interval(interval: Interval, unit: str) -> str:
-    """``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
+    """Return ``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
     mean = format_number(interval.mean, unit)
     if interval.low is None or interval.high is None or interval.low == interval.high:
         return mean
@@ -37,5 +40,13 @@ def format_interval(interval: Interval, unit: str) -> str:
 
 
 def format_p(p: float) -> str:
-    """``.031``; never smaller than ``<.001``."""
+    """Return ``.031``; never smaller than ``<.001``."""
     return "<.001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
+
+
+def short_count(count: int) -> str:
+    """Return a number of parameters as models are named: ``1.05M``, ``410M``, ``1.4B``."""
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= limit:
+            return f"{count / limit:.3g}{unit}"
+    return str(count)

@@ -98,12 +98,13 @@ def failures(scores: pd.DataFrame) -> list[str]:
     failed = scores[scores["reason"].astype(str).str.startswith(FAILED)]
     runs = failed.drop_duplicates(["row", "seed", "metric"])
     return [
-        f"metric {str(metric)!r} failed on {label}, {_seeds(group['seed'])}: "
+        f"metric {str(metric)!r} failed on {label}, {seeds_in_words(group['seed'])}: "
         + str(reason).removeprefix(FAILED)
         for (metric, label, reason), group in runs.groupby(["metric", "row", "reason"], sort=False)
     ]
 
 
-def _seeds(seeds: Iterable[Any]) -> str:
+def seeds_in_words(seeds: Iterable[Any]) -> str:
+    """Return ``seed 1`` or ``seeds 1, 2``."""
     listed = [str(seed) for seed in seeds]
     return f"seed{'s' * (len(listed) > 1)} {', '.join(listed)}"
