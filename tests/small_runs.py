@@ -156,7 +156,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 
 class InlineWorkers:
-    """Stands in for `seqmem.launch.local.Workers` where a process of their own is not the point: same calls, no start."""
+    """Stands in for `seqmem.launch.local.Workers` without processes of their own: same calls, no start."""
 
     def __init__(self, count: int, threads: int = 1) -> None:
         self.count = count

@@ -28,14 +28,15 @@ from seqmem.training.run import reason_of
 from seqmem.training.step_time import LEAST_EXPERIENCES, measure
 from seqmem.verbs.cost import measure_board
 
-SLEEP = 0.05
-
 
 class Slow(Strategy):
-    """Sleeps at the end of every experience."""
+    """Waits at the end of every experience for twice the time that it took."""
+
+    def before_experience(self, learner: Learner, experience: Experience) -> None:
+        self.started = time.perf_counter()
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
-        time.sleep(SLEEP)
+        time.sleep(2 * (time.perf_counter() - self.started))
 
 
 class Refusing(Strategy):
@@ -117,6 +118,7 @@ def time_here(pairs: Any, threads: int) -> Any:
         yield {"result": found, "machine": module.describe_machine(own.recipe.device)}
 
 
+@pytest.mark.slow
 def test_naive_costs_what_naive_costs_and_a_slow_strategy_more(planned: Callable[..., Plan]) -> None:
     plans = planned("naive", "slow")
     same = timed(plans, "naive", 2.0)
@@ -264,6 +266,9 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_the_flag_nothing_here_imports_torch() -> None:
-    code = "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli;"
+        " assert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

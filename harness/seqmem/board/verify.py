@@ -10,6 +10,8 @@ import csv
 import io
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -57,6 +59,11 @@ KNOWN = (
 """Files that a board may have."""
 MOST_LINES = 5
 """Differences named per table file; one changed cell can move many."""
+TOLERANCE = 1e-9
+"""Relative difference of two numbers that are the same figure: one in the last of the ten digits written."""
+NEAR_ZERO = 1e-12
+"""Difference of two numbers near 0 that are the same figure: what is left of larger ones that cancel."""
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _CHUNK = 16
 """Records handed to another process at a time."""
 
@@ -291,10 +298,10 @@ def _tables(standing: Standing, metrics: Sequence[MetricSpec], pool: Executor | 
         path = standing.folder / name
         if not path.exists():
             continue  # named among the files
-        there = path.read_bytes()
-        if there == text.encode():
+        there = path.read_bytes().decode("utf-8", errors="replace")
+        if _same(text, there):
             continue
-        differences = compare[name](name, text, there.decode("utf-8", errors="replace"))
+        differences = compare[name](name, text, there)
         shown = list(itertools.islice(differences, MOST_LINES))
         yield from shown or [
             Mismatch(name, "bytes", "those that `build` writes", "the same values in others")
@@ -304,10 +311,26 @@ def _tables(standing: Standing, metrics: Sequence[MetricSpec], pool: Executor | 
             yield Mismatch(name, "further differences", "none", str(more))
 
 
+def _same(expected: str, found: str) -> bool:
+    """Return whether two texts are equal but for the last digit of floats, which processors round differently."""
+    if expected == found:
+        return True
+    if _NUMBER.split(expected) != _NUMBER.split(found):
+        return False
+    pairs = zip(_NUMBER.findall(expected), _NUMBER.findall(found), strict=True)
+    return all(one == other or _same_float(one, other) for one, other in pairs)
+
+
+def _same_float(expected: str, found: str) -> bool:
+    """Return whether two floats are the same figure; 0.50 and 5e-1 are not texts that `build` writes for 0.5."""
+    value = float(found)
+    return found == repr(value) and math.isclose(float(expected), value, rel_tol=TOLERANCE, abs_tol=NEAR_ZERO)
+
+
 def _lines(name: str, expected: str, found: str) -> Iterator[Mismatch]:
     pairs = itertools.zip_longest(expected.split("\n"), found.split("\n"), fillvalue="nothing")
     for number, (one, other) in enumerate(pairs, 1):
-        if one != other:
+        if not _same(one, other):
             yield Mismatch(name, f"line {number}", _short(one), _short(other))
 
 
@@ -319,7 +342,7 @@ def _cells(name: str, expected: str, found: str) -> Iterator[Mismatch]:
         return
     for number, (one, other) in enumerate(itertools.zip_longest(*rows, fillvalue={}), 2):
         for column in dict.fromkeys([*one, *other]):
-            if one.get(column) != other.get(column):
+            if not _same(str(one.get(column)), str(other.get(column))):
                 what = f"line {number}, {one.get('measure', '')} {column}".rstrip()
                 yield Mismatch(
                     name, what, _short(one.get(column)), _short(other.get(column)), str(one.get("row", ""))
@@ -348,7 +371,7 @@ def _differences(name: str, where: str, expected: Any, found: Any, row: str = ""
         pairs = itertools.zip_longest(expected, found, fillvalue=...)
         for position, (one, other) in enumerate(pairs):
             yield from _differences(name, f"{where}[{position}]", one, other, row)
-    elif type(expected) is not type(found) or expected != found:
+    elif type(expected) is not type(found) or not _same(str(expected), str(found)):
         yield Mismatch(name, where.strip(), _short(expected), _short(found), row)
 
 

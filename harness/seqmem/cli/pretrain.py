@@ -14,6 +14,7 @@ import typer
 
 from seqmem.cli.app import INTERRUPTED, OK, app, registry
 from seqmem.cli.terminal import print_json, resume_command, say, warn
+from seqmem.core.digits import significant
 from seqmem.core.errors import UsageError
 
 
@@ -66,7 +67,7 @@ def pretrain(
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return significant(value, 4) if isinstance(value, float) else str(value)
 
 
 @dataclass

@@ -26,6 +26,7 @@ from seqmem.cli.bench import (
     one_of,
 )
 from seqmem.cli.terminal import print_json, print_table, resume_command, say, warn
+from seqmem.core.digits import significant
 
 if TYPE_CHECKING:
     from seqmem.planning.request import Request
@@ -193,7 +194,7 @@ def _show_tuning(tuning: Tuning) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None else significant(value, 4)
 
 
 def _typed(value: Any) -> str:

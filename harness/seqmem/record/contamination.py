@@ -10,20 +10,29 @@ guessing explains say the same of a leak nobody saw. Such a run has no score and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from seqmem.core.data import NEVER
-
-if TYPE_CHECKING:
-    from seqmem.record.reader import RunRecord
+from seqmem.core.digits import significant
+from seqmem.record.reader import RunRecord
 
 IMPROBABLE = 1e-5
 """Controls answered as often as this improbably by guessing are taken for contaminated: 4.3 standard errors.
 A table of a thousand clean runs loses one to it once in a hundred times."""
 
 
+_FOUND: WeakKeyDictionary[RunRecord, str] = WeakKeyDictionary()
+"""What has been found of records that are still in use: every table and figure asks again."""
+
+
 def contaminated(run: RunRecord) -> str:
-    """Why the run's controls are none any more; empty where nothing speaks against them."""
+    """Return why the run's never-trained controls are not controls; empty where they are."""
+    if run not in _FOUND:
+        _FOUND[run] = _contamination_of(run)
+    return _FOUND[run]
+
+
+def _contamination_of(run: RunRecord) -> str:
     found: Mapping[str, str] = run.info.get("contamination") or {}
     if found:
         control, where = next(iter(found.items()))
@@ -46,7 +55,7 @@ def contaminated(run: RunRecord) -> str:
         return ""
     return (
         f"contaminated: {right} of {count} never-trained facts are answered rightly when last asked, guessing gives "
-        f"{expected:.3g} of them"
+        f"{significant(expected)} of them"
     )
 
 

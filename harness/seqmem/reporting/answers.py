@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmem.core.digits import rounded
 from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
 from seqmem.reporting.curves import Pool
@@ -60,7 +61,7 @@ def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools)
             rung,
             pools.texts.number(_short(asked.prompt)),
             pools.texts.number(_short(asked.answer)),
-            None if pd.isna(asked.chance) else float(f"{asked.chance:.3g}"),
+            None if pd.isna(asked.chance) else rounded(asked.chance, 3),
         ]
         entry: list[Any] = [
             pools.questions.number(question),

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from seqmem.core.digits import fixed, significant, ten_digits, without_zero
 from seqmem.core.measures import Measure
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
-from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p, ten_digits
+from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
 from seqmem.scoring.pairs import PairComparison
 from seqmem.scoring.statistics import MIN_SEEDS_FOR_P, Difference, Interval
 from seqmem.scoring.verdict import Verdict
@@ -182,7 +183,7 @@ def rank_field(comparison: Comparison, row: Row) -> Field:
 
 def cost_field(row: Row) -> Field:
     """Return a row's step time over that of the reference."""
-    return Field(None, _NOT_MEASURED) if row.cost is None else Field(f"{row.cost:.2f}", value=row.cost)
+    return Field(None, _NOT_MEASURED) if row.cost is None else Field(fixed(row.cost, 2), value=row.cost)
 
 
 def unit_of(measure: Measure) -> str:
@@ -193,7 +194,7 @@ def unit_of(measure: Measure) -> str:
 
 def chance_text(comparison: Comparison) -> str:
     """Return chance with three digits, since 1/256 is .00391 and not .00; empty where it is not known."""
-    return "" if comparison.chance is None else f"{comparison.chance:.3g}".replace("0.", ".", 1)
+    return "" if comparison.chance is None else without_zero(significant(comparison.chance))
 
 
 # ---- tables -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from seqmem.core.data import NEVER
+from seqmem.core.digits import ten_digits
 from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
@@ -184,7 +185,7 @@ def _short(counts: Any) -> int | list[int]:
 
 def _whole(values: Any) -> list[int | None]:
     """Thousandths; what is not finite is None."""
-    return [round(float(value) * MILLI) if np.isfinite(value) else None for value in values]
+    return [round(ten_digits(float(value)) * MILLI) if np.isfinite(value) else None for value in values]
 
 
 def phases(runs: Sequence[RunRecord]) -> list[list[Any]]:

@@ -5,57 +5,71 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from typing import Any
 
-import pandas as pd
-
+from seqmem.core.digits import ten_digits
+from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
+from seqmem.record.row import Row
 from seqmem.reporting.blocks import TABLE_NOTE
-from seqmem.scoring.comparison import Table
-from seqmem.scoring.numbers import ten_digits
+from seqmem.scoring.comparison import Comparison, Table
+
+
+def ten_digits_each(value: Any) -> Any:
+    """Return JSON values with every float at ten digits, and None for NaN."""
+    if isinstance(value, dict):
+        return {name: ten_digits_each(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [ten_digits_each(one) for one in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else ten_digits(value)
+    return value
 
 
 def to_records(table: Table) -> list[dict[str, Any]]:
     """Return one flat dict per row and measure: what CSV and JSON hold."""
-    records = []
-    for comparison in table.boards:
-        for row in comparison.rows:
-            for measure in comparison.measures:
-                cell = comparison.cells[row.label, measure.name]
-                interval, difference = cell.interval, cell.difference
-                to_reference = difference.interval if difference else None
-                is_primary = measure.name == comparison.primary.name
-                records.append(
-                    {
-                        "scenario": comparison.scenario,
-                        "model": comparison.model,
-                        "row": row.label,
-                        "measure": measure.name,
-                        "unit": measure.unit,
-                        "direction": measure.direction,
-                        "primary": is_primary,
-                        "mean": ten_digits(interval.mean if interval else None),
-                        "low": ten_digits(interval.low if interval else None),
-                        "high": ten_digits(interval.high if interval else None),
-                        "seeds": interval.n if interval else 0,
-                        "items": cell.items,
-                        "reference": comparison.reference,
-                        "difference": ten_digits(to_reference.mean if to_reference else None),
-                        "difference_low": ten_digits(to_reference.low if to_reference else None),
-                        "difference_high": ten_digits(to_reference.high if to_reference else None),
-                        "p": ten_digits(difference.p if difference else None),
-                        "raw_p": ten_digits(difference.raw_p if difference else None),
-                        "detectable": ten_digits(difference.detectable if difference else None),
-                        "margin": ten_digits(measure.margin),
-                        "equivalent": difference.equivalent if difference else None,
-                        "rank": comparison.ranks[row.label] if is_primary else None,
-                        "step_time": ten_digits(row.cost) if is_primary else None,
-                        "reason": cell.reason,
-                        "no_rank": comparison.no_rank.get(row.label, "") if is_primary else "",
-                        "no_p": difference.reason if difference else "",
-                    }
-                )
-    return records
+    return [
+        ten_digits_each(_record(comparison, row, measure))
+        for comparison in table.boards
+        for row in comparison.rows
+        for measure in comparison.measures
+    ]
+
+
+def _record(comparison: Comparison, row: Row, measure: Measure) -> dict[str, Any]:
+    cell = comparison.cells[row.label, measure.name]
+    interval, difference = cell.interval, cell.difference
+    to_reference = difference.interval if difference else None
+    is_primary = measure.name == comparison.primary.name
+    return {
+        "scenario": comparison.scenario,
+        "model": comparison.model,
+        "row": row.label,
+        "measure": measure.name,
+        "unit": measure.unit,
+        "direction": measure.direction,
+        "primary": is_primary,
+        "mean": interval and interval.mean,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+        "seeds": interval.n if interval else 0,
+        "items": cell.items,
+        "reference": comparison.reference,
+        "difference": to_reference and to_reference.mean,
+        "difference_low": to_reference and to_reference.low,
+        "difference_high": to_reference and to_reference.high,
+        "p": difference and difference.p,
+        "raw_p": difference and difference.raw_p,
+        "detectable": difference and difference.detectable,
+        "margin": measure.margin,
+        "equivalent": difference and difference.equivalent,
+        "rank": comparison.ranks[row.label] if is_primary else None,
+        "step_time": row.cost if is_primary else None,
+        "reason": cell.reason,
+        "no_rank": comparison.no_rank.get(row.label, "") if is_primary else "",
+        "no_p": difference.reason if difference else "",
+    }
 
 
 def to_csv(table: Table) -> str:
@@ -80,42 +94,28 @@ def _spreadsheet_safe(value: Any) -> Any:
 
 def to_json(table: Table) -> str:
     """Return the table with verdicts and per-seed values as JSON; missing is null."""
+    named = [
+        (comparison, {"scenario": comparison.scenario, "model": comparison.model})
+        for comparison in table.boards
+    ]
+    rows = [row for comparison in table.boards for row in comparison.rows]
     value = {
         "format": 1,
         "note": TABLE_NOTE,
         "cells": to_records(table),
         "verdicts": [
-            {
-                "scenario": comparison.scenario,
-                "model": comparison.model,
-                "row": row.label,
-                "verdict": comparison.verdicts[row.label].text,
-            }
-            for comparison in table.boards
+            {**names, "row": row.label, "verdict": comparison.verdicts[row.label].text}
+            for comparison, names in named
             for row in comparison.rows
         ],
-        "chance": [
-            {
-                "scenario": comparison.scenario,
-                "model": comparison.model,
-                "chance": ten_digits(comparison.chance),
-            }
-            for comparison in table.boards
-        ],
+        "chance": [{**names, "chance": comparison.chance} for comparison, names in named],
         "failed": {
             row.label: {str(seed): row.failed[seed] for seed in sorted(row.failed)}
-            for comparison in table.boards
-            for row in comparison.rows
+            for row in rows
             if row.failed
         },
-        "runs": {
-            row.label: {str(seed): row.runs[seed].id for seed in sorted(row.runs)}
-            for comparison in table.boards
-            for row in comparison.rows
-        },
-        "scores": [
-            {**record, "value": None if pd.isna(record["value"]) else ten_digits(record["value"])}
-            for record in table.scores.to_dict("records")
-        ],
+        "runs": {row.label: {str(seed): row.runs[seed].id for seed in sorted(row.runs)} for row in rows},
+        "scores": table.scores.to_dict("records"),
     }
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+    text = json.dumps(ten_digits_each(value), indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    return f"{text}\n"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seqmem.core.digits import rounded
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
@@ -265,9 +266,9 @@ def _point(verdict: Verdict) -> dict[str, Any]:
     high = interval.mean if interval.high is None else interval.high
     return {
         "label": clean(verdict.label),
-        "mean": float(f"{interval.mean:.6g}"),
-        "low": float(f"{low:.6g}"),
-        "high": float(f"{high:.6g}"),
+        "mean": rounded(interval.mean, 6),
+        "low": rounded(low, 6),
+        "high": rounded(high, 6),
         "finding": charts.FINDINGS[verdict.finding].word,
         "shown": f"{verdict.shown_value}, {verdict.seeds} seeds",
         "differs": clean(answer(verdict)),

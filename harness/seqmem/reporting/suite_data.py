@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqmem.core.version import __version__
-from seqmem.reporting.exports import to_records
+from seqmem.reporting.exports import ten_digits_each, to_records
 from seqmem.reporting.suite_section import Section, left_out, versions
-from seqmem.scoring.numbers import ten_digits
 from seqmem.scoring.size_trend import SizeCurve
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def _part(section: Section) -> dict[str, Any]:
         "cells": [cell for cell in cells if cell["measure"] in section.part.measures],
         "verdicts": {row.label: c.verdicts[row.label].text for c, row in section.compared()},
         "figures": [link for link in figures if link],
-        "size_trend": [_curve(curve) for curve in section.curves],
+        "size_trend": [ten_digits_each(_curve(curve)) for curve in section.curves],
     }
 
 
@@ -78,18 +77,16 @@ def _curve(curve: SizeCurve) -> dict[str, Any]:
             {
                 "model": point.model,
                 "parameters": point.parameters,
-                "mean": ten_digits(point.interval.mean),
-                "low": ten_digits(point.interval.low),
-                "high": ten_digits(point.interval.high),
+                **{name: getattr(point.interval, name) for name in ("mean", "low", "high")},
                 "seeds": point.interval.n,
             }
             for point in curve.points
         ],
-        "slope": ten_digits(trend.slope),
-        "low": ten_digits(trend.low),
-        "high": ten_digits(trend.high),
-        "p": ten_digits(curve.p),
-        "p_unadjusted": ten_digits(trend.p),
+        "slope": trend.slope,
+        "low": trend.low,
+        "high": trend.high,
+        "p": curve.p,
+        "p_unadjusted": trend.p,
         "sizes": trend.sizes,
         "reason": trend.reason,
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from seqmem.core.digits import ten_digits
 from seqmem.core.errors import UsageError
 from seqmem.core.measures import Measure
 from seqmem.plugin.specs import MetricSpec
@@ -55,7 +56,7 @@ class Comparison:
 
         def place(row: Row) -> tuple[bool, float]:
             interval = self.cells[row.label, self.primary.name].interval
-            return (True, 0.0) if interval is None else (False, sign * interval.mean)
+            return (True, 0.0) if interval is None else (False, sign * ten_digits(interval.mean))
 
         return sorted(self.rows, key=place)
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
+from seqmem.core.digits import ten_digits
+
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
@@ -19,6 +21,9 @@ MIN_SEEDS_FOR_P = 6
 
 MIN_SIZES_FOR_INTERVAL = 3
 MIN_SIZES_FOR_P = 5
+
+NOISE = 1e-11
+"""Relative size of what processors may compute differently."""
 
 _EXACT_UP_TO = 13
 _RESAMPLES = 9999
@@ -84,8 +89,12 @@ class Trend:
     reason: str = ""
 
 
-def t_interval(values: Sequence[float]) -> Interval:
+def t_interval(values: Sequence[float], scale: float = 0.0) -> Interval:
     """Mean of per-seed values with a 95 % Student t interval.
+
+    Args:
+        values: one per seed.
+        scale: size of the numbers that the values are differences of.
 
     Raises:
         ValueError: `values` is empty.
@@ -93,10 +102,22 @@ def t_interval(values: Sequence[float]) -> Interval:
     if not values:
         raise ValueError("no values")
     mean, n = float(np.mean(values)), len(values)
+    scale = max(scale, *map(abs, values))
     if n == 1:
         return Interval(mean, None, None, 1, "one seed: no interval")
-    half = float(_quantile((1 + LEVEL) / 2, n) * np.std(values, ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
+    spread = 0.0 if _all_equal(values, scale) else np.std(values, ddof=1)
+    half = float(_quantile((1 + LEVEL) / 2, n) * spread / np.sqrt(n))
+    return Interval(_settled(mean, scale), _settled(mean - half, scale), _settled(mean + half, scale), n)
+
+
+def _settled(value: float, scale: float) -> float:
+    """Return 0 for what the last bits leave of numbers of this size that cancel, else the value."""
+    return 0.0 if abs(value) <= NOISE * scale else value
+
+
+def _all_equal(values: Sequence[float], scale: float) -> bool:
+    """Return whether values differ by no more than the last bits of numbers of this size."""
+    return bool(np.ptp(values) <= NOISE * max(scale, *map(abs, values)))
 
 
 @lru_cache
@@ -119,7 +140,7 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     scaled = scaled / np.abs(scaled).max()
     result = stats.permutation_test(
         (scaled,),
-        lambda flipped, axis: np.round(np.mean(flipped, axis=axis), 12),  # sums in another order are ties
+        lambda flipped, axis: np.round(np.mean(flipped, axis=axis), 9),  # sums in another order are ties
         permutation_type="samples",
         vectorized=True,
         n_resamples=np.inf if n <= _EXACT_UP_TO else _RESAMPLES,
@@ -193,10 +214,10 @@ def equivalent(values: Sequence[float], margin: float) -> bool | None:
     if n < MIN_SEEDS_FOR_P:
         return None
     half = _quantile(1 - ALPHA, n) * np.std(values, ddof=1) / np.sqrt(n)
-    return bool(abs(np.mean(values)) + half < margin)
+    return ten_digits(float(abs(np.mean(values)) + half)) < ten_digits(margin)
 
 
-def detectable(values: Sequence[float]) -> float | None:
+def detectable(values: Sequence[float], scale: float = 0.0) -> float | None:
     """Smallest true mean whose 95 % t interval would exclude zero in 80 % of repeats, given this spread and n.
 
     d = delta s / sqrt(n), where delta is the noncentrality at which P(T > t(.975, n - 1)) = .8 for the
@@ -207,13 +228,14 @@ def detectable(values: Sequence[float]) -> float | None:
 
     Args:
         values: paired differences, or a measure's values where zero is what they are held against; one per seed.
+        scale: size of the numbers that the values are differences of.
 
     Returns:
         In the unit of `values`; None below two of them, and where all are the same: nothing is known of their
         spread then.
     """
     n = len(values)
-    if n < 2 or np.allclose(values, values[0], rtol=1e-12, atol=1e-12):
+    if n < 2 or _all_equal(values, scale):
         return None
     return float(noncentrality(n) * np.std(values, ddof=1) / np.sqrt(n))
 
@@ -239,8 +261,9 @@ def paired_difference(
     seeds = sorted(values.keys() & reference.keys())
     if not seeds:
         return None
-    differences = [values[seed] - reference[seed] for seed in seeds]
-    interval = t_interval(differences)
+    scale = max(abs(side[seed]) for side in (values, reference) for seed in seeds)
+    differences = [_settled(values[seed] - reference[seed], scale) for seed in seeds]
+    interval = t_interval(differences, scale)
     reason = interval.reason
     if len(seeds) < MIN_SEEDS_FOR_P:
         reason = f"{len(seeds)} common seed{'s' * (len(seeds) > 1)}: a test needs {MIN_SEEDS_FOR_P}"
@@ -250,7 +273,7 @@ def paired_difference(
         reason,
         sign_flip_p(differences),
         None if margin is None else equivalent(differences, margin),
-        detectable(differences),
+        detectable(differences, scale),
     )
 
 
@@ -268,7 +291,7 @@ def size_trend(points: Sequence[tuple[float, float]]) -> Trend:
     if sizes < 2:
         return Trend(None, None, None, None, sizes, f"{sizes} size{'s' * (sizes != 1)}: a slope needs 2")
     x, y = np.asarray(points, dtype=float).T
-    if np.ptp(y) == 0:
+    if len({ten_digits(mean) for _, mean in points}) == 1:
         reason = "every model has the same value: no spread to make an interval of"
         return Trend(0.0, None, None, None, sizes, reason)
     fit = stats.linregress(np.log10(x), y)

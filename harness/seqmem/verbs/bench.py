@@ -107,8 +107,8 @@ def bench(
         measure_cost: time every row's steps beside the reference's, see `seqmem.verbs.cost`.
         display: what to show meanwhile.
         disabled: plugins to leave out.
-        **request: any further field of `seqmem.planning.plan.Request`: preset, seeds, sweep, tuned, text, optimizer, lr,
-            revision, dtype, attention, device, threads, probing, reference, controls.
+        **request: any further field of `seqmem.planning.request.Request`: preset, seeds, sweep, tuned, text, optimizer,
+            lr, revision, dtype, attention, device, threads, probing, reference, controls.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.

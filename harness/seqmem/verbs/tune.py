@@ -145,8 +145,8 @@ def tune(
         checkpoint_every: steps between checkpoints.
         display: what to show meanwhile.
         disabled: plugins to leave out.
-        **request: fields of `seqmem.planning.plan.Request`: preset, text, optimizer, lr, revision, dtype, attention, device,
-            threads, probing.
+        **request: fields of `Request`: preset, text, optimizer, lr, revision, dtype, attention, device, threads,
+            probing.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
