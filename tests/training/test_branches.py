@@ -52,7 +52,7 @@ def stream_of(*parts: Experience) -> Stream:
         Probe("p", (0, 1, 2), 1, "", "", "f", "question", task_label=3),
         Probe("q", (0, 1, 2), 1, "", "", "f", "question", task_label=3, task_known=True),
     )
-    at_end = {i: (ProbePoint(e.steps, "all", "boundary"),) for i, e in enumerate(parts)}
+    at_end = {i: (ProbePoint(e.steps, "all", ("boundary",)),) for i, e in enumerate(parts)}
     return Stream(len(parts), parts.__getitem__, lambda i: at_end[i], {"all": probes})
 
 

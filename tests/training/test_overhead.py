@@ -20,7 +20,8 @@ from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
 from seqmem.training.loop import Place, Run, train
 from seqmem.training.probing import ProbeSet
-from seqmem_scenarios.memory_loops import OPTIMIZER, MemoryLoopsOptions
+from seqmem_scenarios.memory_loops import OPTIMIZER
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import background
 
 pytestmark = pytest.mark.slow

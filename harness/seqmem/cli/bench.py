@@ -184,6 +184,7 @@ def plan_verb(
     as_json: Json = False,
 ) -> None:
     """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
+    from seqmem.planning.counting import count_tokens
     from seqmem.planning.plan import plan
     from seqmem.planning.request import Request
     from seqmem.plugin.registry import Registry
@@ -211,7 +212,8 @@ def plan_verb(
             no_controls=no_controls,
         ),
     )
-    planned = plan(request, Registry.from_environment(disabled_plugins(ctx)))
+    registry = Registry.from_environment(disabled_plugins(ctx))
+    planned = count_tokens(plan(request, registry), registry)
     if as_json:
         print_json(plan_records(planned))
         return
@@ -250,6 +252,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "train_tokens": run.outline.train_tokens,
             "probe_rows": run.outline.probe_rows,
             "probe_tokens": run.outline.probe_tokens,
+            "exact_tokens": run.outline.exact,
             "parameter_bytes": run.parameter_bytes,
             "memory_bytes": run.memory_bytes,
             "extra_state_bytes": run.extra_bytes,
@@ -271,8 +274,8 @@ def show_plan(planned: Plan) -> None:
             r["run"],
             r["id"],
             f"{r['steps']:,}",
-            f"{r['train_tokens']:,}",
-            f"{r['probe_tokens']:,}",
+            _tokens(r["train_tokens"], r["exact_tokens"]),
+            _tokens(r["probe_tokens"], r["exact_tokens"]),
             _bytes(r["memory_bytes"]),
             _bytes(r["extra_state_bytes"]),
             _duration(r["seconds"]),
@@ -289,10 +292,16 @@ def show_plan(planned: Plan) -> None:
         f"about {whole} with {workers} at a time."
     )
     say(
-        "Tokens are upper bounds. Memory is weights, gradients, moments, a snapshot of them where the stream has"
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
     )
-    say("branches, and what the strategy keeps; activations come on top. Times are rough, from operation")
-    say("counts, a typical rate of the device and a typical cost per step, for one run alone.")
+    say(
+        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+    )
+    say("device and a typical cost per step, for one run alone.")
+
+
+def _tokens(count: int, exact: bool) -> str:
+    return f"{count:,}" if exact else f"at most {count:,}"
 
 
 def _bytes(count: float) -> str:

@@ -82,8 +82,9 @@ def suite(
         warn(f"seqmem: left out: {line}")
     if plan:
         from seqmem.cli.bench import plan_records, show_plan
+        from seqmem.planning.counting import count_tokens
 
-        whole = planned.whole()
+        whole = count_tokens(planned.whole(), registry(ctx))
         if as_json:
             print_json(plan_records(whole))
         else:

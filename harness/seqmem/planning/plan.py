@@ -15,6 +15,7 @@ from seqmem.core.recipe import ModelIdentity, OptimizerSettings, PluginChoice, P
 from seqmem.planning.device import choose_device
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRow, PlannedRun
 from seqmem.planning.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoice, resolve
+from seqmem.planning.primary import check_primary
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search, check_plan, check_recipe, read_search
 from seqmem.plugin.composition import owners, place, strategy_options
@@ -124,6 +125,7 @@ def plan(request: Request, registry: Registry, trials: Sequence[Mapping[str, Any
                     search=None if arm.tuned is None else arm.tuned.search,
                 )
             )
+        check_primary(scenario.name, primary, registry)
         boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
     return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)), searches)
 

@@ -49,10 +49,28 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     Raises:
         UsageError: the tokenizer rewrites the text itself when it adds its tokens.
     """
+    return _framed(
+        lambda text, special: list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    )
 
-    def plain(text: str, special: bool) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
+def plain_encoder(folder: Path) -> Callable[[str], list[int]] | None:
+    """Return the encoder of a folder's tokenizer.json, which needs no torch; None where there is no such file.
+
+    Raises:
+        UsageError: the tokenizer rewrites the text itself when it adds its tokens.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(file))
+    return _framed(lambda text, special: list(tokenizer.encode(text, add_special_tokens=special).ids))
+
+
+def _framed(plain: Callable[[str, bool], list[int]]) -> Callable[[str], list[int]]:
+    """Return what encodes text with the tokenizer's own tokens in front, and none after it."""
     sample = "a b"
     bare, dressed = plain(sample, False), plain(sample, True)
     starts = [i for i in range(len(dressed) - len(bare) + 1) if dressed[i : i + len(bare)] == bare]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seqmem.core.sanitize import clean
-from seqmem.record.reader import RunRecord
+from seqmem.record.reader import RunRecord, scheduled
 from seqmem.record.row import Row
 from seqmem.reporting.drawing import (
     COLOURS,
@@ -104,8 +104,8 @@ def _since_trained(row: Row) -> pd.DataFrame:
         if run.info["primary_relation"] == "general" or last.empty:  # documents: nobody can recall them
             continue
         rows = pd.concat([run.asked(twins=False), run.asked(twins=True)])
-        wanted = {names: bool({"boundary", "log"} & set(names.split("+"))) for names in set(rows["schedule"])}
-        rows = rows[rows["schedule"].map(wanted).astype(bool)].drop_duplicates(["step", "probe"])
+        wanted = scheduled(rows, "boundary") | scheduled(rows, "log")
+        rows = rows[wanted].drop_duplicates(["step", "probe"])
         trained = rows["fact"].map(last)
         since = rows["step"] - trained.fillna(rows["twin_of"].map(last)).fillna(last.max())
         rows = rows.assign(seed=run.seed, control=trained.isna(), lag=since)

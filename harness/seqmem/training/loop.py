@@ -250,7 +250,7 @@ def probe_points(run: Run, experience: Experience) -> Mapping[int, tuple[ProbePo
     if run.probing == "every":
         extra = next(iter(run.stream.probe_sets))
         for after in range(experience.steps):
-            due.setdefault(after, (ProbePoint(after, extra, "every"),))
+            due.setdefault(after, (ProbePoint(after, extra, ("every",)),))
     return due
 
 

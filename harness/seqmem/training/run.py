@@ -207,6 +207,7 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "asked": job.asked,
         "date": datetime.now(UTC).date().isoformat(),
         "primary_relation": outline.primary_relation,
+        "design": run.stream.design.stated(),
         "steps": outline.steps,
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
