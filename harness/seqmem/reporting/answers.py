@@ -18,7 +18,7 @@ _LONGEST = 300
 
 
 class Pools:
-    """Where the page keeps ids of facts, questions, lists of steps and texts once."""
+    """Keeps ids of facts, questions, lists of steps and texts once for the whole page."""
 
     def __init__(self) -> None:
         self.facts, self.questions, self.steps, self.texts = Pool(), Pool(), Pool(), Pool()

@@ -211,16 +211,18 @@ def _line(comparison: Comparison, row: Row, shape: _Shape) -> list[Field]:
         Field(arm_of(row) if shape.models else row.label, value=row.label),
     ]
     fields += [Field(comparison.model, value=comparison.model)] if shape.models else []
+    difference = difference_field(comparison, row, primary)
     fields += [
         value_field(comparison.cells[row.label, primary.name], primary, row),
-        difference_field(comparison, row, primary),
-        test_fields(comparison, row)[0],
+        difference,
+        test_fields(comparison, row)[0] if difference.measured else Field(""),
         Chip(word, value=word, finding=verdict.finding, words=answer(verdict)),
     ]
     if shape.questions:
         fields += [_recall(row.runs, controls=False), _recall(row.runs, controls=True)]
     fields += [_recall(row.controls.get(name, {}), controls=False) for name in shape.controls]
-    fields += [cost_field(row)] if shape.timed else []
+    if shape.timed:
+        fields.append(Field(None) if row.cost is None else cost_field(row))
     return [*fields, Field(str(verdict.seeds), value=verdict.seeds)]
 
 
