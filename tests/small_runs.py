@@ -176,17 +176,21 @@ class InlineWorkers:
         from seqmem.training.run import execute
 
         outcome: dict[str, dict[str, Any]] = {}
+        refused: list[str] = []
         for job in jobs:
             if should_stop():
                 break
 
             def report(event: dict[str, Any], run_id: str = job.recipe.id) -> None:
-                if event["event"] == "refused" and run_id == jobs[0].recipe.id:
-                    raise UsageError(event["reason"])
-                outcome[run_id] = event | ({"event": "failed"} if event["event"] == "refused" else {})
-                on_event(run_id, outcome[run_id])
+                if event["event"] == "refused":
+                    refused.append(event["reason"])
+                    event = event | {"event": "failed"}
+                outcome[run_id] = event
+                on_event(run_id, event)
 
             execute(job, report, should_stop)
+        if refused and len(refused) == len(jobs):
+            raise UsageError("; ".join(dict.fromkeys(refused)))
         return outcome
 
 

@@ -166,9 +166,8 @@ def _curves(table: Table) -> list[SizeCurve]:
             interval = replace(cell.interval, mean=cell.interval.mean * (1 + size**2))
             cells[f"{label} @ {name}", measure] = replace(cell, interval=interval)
         boards.append(replace(board, model=name, rows=tuple(rows), cells=cells))
-    several: Any = SimpleNamespace(boards=boards)
     parameters = {f"model {size}": 10 ** (5 + size) for size in range(3)}
-    curves = size_curves(several, ("retention", "edge"), parameters)
+    curves = size_curves(Table(tuple(boards), table.scores), ("retention", "edge"), parameters)
     assert {len(curve.points) for curve in curves} == {3}
     return curves
 

@@ -137,7 +137,7 @@ def test_the_ratio_is_that_of_the_totals_per_step_over_whole_experiences(
     true_train = module.train
 
     def train(run: Any) -> None:
-        experience = run.stream.experience(run.place.experience)
+        experience = run.stream.experience(run.progress.experience)
         before = run.learner.step
         true_train(run)
         assert run.learner.step - before == experience.steps  # one whole experience and no more

@@ -60,6 +60,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="Threads per run.")]
 NoReference = Annotated[bool, typer.Option("--no-reference", help="Leave out the reference strategy.")]
 NoControls = Annotated[bool, typer.Option("--no-controls", help="Leave out the scenario's controls.")]
+AcceptVersions = Annotated[
+    bool,
+    typer.Option(
+        "--accept-versions",
+        help="Keep runs that other versions of torch, transformers or seqmem made; the table says so.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Output folder; finished runs in it are reused.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -96,6 +103,7 @@ def bench(
     force: Annotated[
         bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
     ] = False,
+    accept_versions: AcceptVersions = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the last checkpoints of finished runs.")
@@ -128,6 +136,7 @@ def bench(
         workers=workers,
         resume=resume,
         force=force,
+        accept_versions=accept_versions,
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
         save_models=save_models,

@@ -20,6 +20,9 @@ from seqmem.core.data import Batch, Decoding, Experience, Outline, Probe, ProbeP
 from seqmem.core.design import Design
 from seqmem.core.segments import Place, Repeat, Segment
 
+NO_DESIGN = Design()
+"""What a stream declares that no metric has to know anything of."""
+
 
 class Size(NamedTuple):
     """Probes of a set, and a bound on the tokens of all rows that scoring them takes."""
@@ -157,7 +160,7 @@ class Schedule:
         make: Mapping[str, Callable[[Place], Iterable[Batch]]],
         probe_sets: Mapping[str, tuple[Probe, ...]],
         decoding: Decoding | None = None,
-        design: Design = Design(),
+        design: Design = NO_DESIGN,
     ) -> Stream:
         """Return the stream of which `make` gives the batches, by kind of segment."""
 

@@ -11,7 +11,14 @@ from typing import Any, get_args
 from seqmem.core.data import Options, Outline
 from seqmem.core.errors import PluginError, UsageError, unknown
 from seqmem.core.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
-from seqmem.core.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
+from seqmem.core.recipe import (
+    ModelIdentity,
+    OptimizerSettings,
+    PluginChoice,
+    Probing,
+    Recipe,
+    check_precision,
+)
 from seqmem.planning.device import choose_device
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRow, PlannedRun
 from seqmem.planning.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoice, resolve
@@ -485,6 +492,7 @@ def _run(
         threads=request.threads,
         probing=request.probing,
     )
+    check_precision(recipe)
     memory_bytes, extra_bytes = _memory(arm.strategy, arm.strategy_options, recipe, located, outline)
     names = [
         arm.scenario.name,

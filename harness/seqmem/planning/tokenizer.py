@@ -84,10 +84,15 @@ def _framed(plain: Callable[[str, bool], list[int]]) -> Callable[[str], list[int
     return encode
 
 
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
-    """Token ids to text as it stands, special tokens left out."""
+def bare_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Return a function from text to its own token ids, without any that the tokenizer adds."""
+    return lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase, *, keep_special: bool = False) -> Callable[[list[int]], str]:
+    """Return a function from token ids to text as it stands, special tokens left out unless they are kept."""
     return lambda ids: str(
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        tokenizer.decode(ids, skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False)
     )
 
 

@@ -50,7 +50,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("loss", pa.float64()),  # nats per target token, rehearsed ones included
             ("penalty", pa.float64()),
             ("grad_norm", pa.float64()),  # before clipping
-            ("lr", pa.float64()),
+            ("lr", pa.float64()),  # the optimizer's; of several groups the mean over the numbers they train
             ("tokens", pa.int32()),  # tokens read by the forward, padding excluded
             ("targets", pa.int32()),  # tokens the loss counts
             ("rehearsed", pa.int32()),  # rehearsed rows among them

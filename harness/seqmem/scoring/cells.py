@@ -21,7 +21,8 @@ class Cell:
         items: facts, documents or curves behind it, summed over those seeds.
         difference: to the reference row; its `p` stands on the primary measure only, adjusted over the rows
             compared with the reference. None for the reference itself and where no seed is shared.
-        reason: why seeds lack a value, or why there is no interval.
+        reason: why seeds lack a value, or why there is no interval; on the primary measure also which versions
+            made the row, where it matters.
     """
 
     interval: Interval | None

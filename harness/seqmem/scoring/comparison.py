@@ -16,6 +16,7 @@ from seqmem.core.errors import UsageError
 from seqmem.core.measures import Measure
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
+from seqmem.record.versions import DECISIVE, named, versions_of
 from seqmem.scoring.cells import Cell, Scores, by_seed, cell_of, read_scores
 from seqmem.scoring.family import adjusted, too_few_seeds
 from seqmem.scoring.ranks import rank_rows
@@ -143,10 +144,29 @@ def _compare(
         row.label: judge(row, reference, compared, primary, cells[row.label, primary.name], few)
         for row, few in zip(rows, too_few_seeds(differences), strict=True)
     }
+    for label, note in _versions(rows).items():
+        cell = cells[label, primary.name]
+        cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
     chance = _chance(rows)
     return Comparison(
         scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts, chance
     )
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, str]:
+    """Return by row which versions made it, for rows that were kept and where the rows of a board differ in it."""
+    made = {
+        row.label: versions_of(run for runs in (row.runs, *row.controls.values()) for run in runs.values())
+        for row in rows
+    }
+    differing = [
+        package for package in DECISIVE if len(set().union(*(found[package] for found in made.values()))) > 1
+    ]
+    notes = {row.label: row.kept for row in rows if row.kept}
+    for row in rows:
+        if differing and row.runs and not row.kept:
+            notes[row.label] = f"made by {named(made[row.label], differing)}, unlike other rows of this table"
+    return notes
 
 
 def _chance(rows: Sequence[Row]) -> float | None:

@@ -99,9 +99,10 @@ class Probes:
     def _ladder(self, memory: Memory) -> list[Probe]:
         """Every rung bare, and the primary one after text of the own and of another loop."""
         other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
+        cues: tuple[tuple[Cue, int], ...] = (("own", memory.loop), ("other", other))
         cued = [
             self._probe(memory, "question", twin=twin, cue=cue, place=place)
-            for cue, place in (("own", memory.loop), ("other", other))
+            for cue, place in cues
             for twin in (False, True)
         ]
         return self._bare(memory, RUNGS) + cued

@@ -74,10 +74,6 @@ class Rows:
                 text = f"{opening} {text}"
         return self._row(text, [fact.id])
 
-    def _prose_batch(self, loop: int, cycle: int, step: int) -> Batch:
-        size = self.options.batch_size
-        return tuple(self._row(self.prose(loop, cycle, step * size + i)) for i in range(size))
-
     def prose(self, loop: int, cycle: int, index: int) -> str:
         """Prose document `index` of a loop as it stands in this cycle; `jitter` replaces a share of them."""
         o = self.options
