@@ -22,7 +22,7 @@ MILLI = 1000
 
 ALL, ALL_DOCUMENTS = "all facts", "all documents"
 _NOUNS = {"loop": "loop", "task": "task", "inject": "group"}
-_MOST_SERIES = 8
+_MAX_SERIES = 8
 """Lines that can be told apart by colour, dash and marker."""
 
 
@@ -134,7 +134,7 @@ def curves(asked: Asked, facts: Sequence[str], most_steps: int, steps: Pool) -> 
         "all": _curve(ALL if len(asked.series) > 1 else asked.series[0], trained, most_steps, steps)
     }
     if len(asked.series) > 1:
-        shown = spread(asked.series, _MOST_SERIES)
+        shown = spread(asked.series, _MAX_SERIES)
         made["series"] = [
             _curve(name, trained[trained["series"] == name], most_steps, steps) for name in shown
         ]

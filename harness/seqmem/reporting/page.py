@@ -20,7 +20,7 @@ from seqmem.reporting.page_data import PartData, page_data
 from seqmem.reporting.page_section import Chip, Part, page_section, results_chart
 from seqmem.reporting.words import answer, headline, measure_in_words
 
-MOST_BYTES = 3_000_000
+MAX_BYTES = 3_000_000
 """No page is larger, unless its tables alone are."""
 
 
@@ -50,7 +50,7 @@ def page(title: str, parts: Sequence[Part]) -> str:
             data=_blocks(data),
         )
 
-    room = MOST_BYTES - len(render([PartData() for _ in parts]).encode())
+    room = MAX_BYTES - len(render([PartData() for _ in parts]).encode())
     return render(page_data(parts, lambda made: len(str(_json_block(_blocks(made))).encode()) <= room))
 
 

@@ -10,7 +10,7 @@ from seqmem.scoring.statistics import Difference, false_discovery, seeds_needed,
 
 def adjusted(differences: Sequence[Difference | None]) -> list[Difference | None]:
     """Return the differences of one family with `p` filled in where there is a test."""
-    p_values = iter(false_discovery([found.raw_p for found in _tested(differences)]))  # type: ignore[misc]
+    p_values = iter(false_discovery([found.raw_p or 0.0 for found in _tested(differences)]))
     return [
         replace(found, p=next(p_values)) if found is not None and found.raw_p is not None else found
         for found in differences
