@@ -27,7 +27,7 @@ from seqmem.core.options import validate
 from seqmem.core.packing import unpack
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.conversation_recall import PRESETS, build, outline
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
@@ -531,7 +531,7 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
             whole[index].phase,
             whole[index].task_label,
         )
-        assert chain("", alone) == chain("", whole[index])
+        assert update_stream_hash("", alone) == update_stream_hash("", whole[index])
 
 
 def test_a_stream_of_a_hundred_thousand_blocks_is_made_one_by_one() -> None:
@@ -565,7 +565,7 @@ def test_the_last_of_a_hundred_thousand_blocks_takes_no_longer_than_the_first() 
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.core.options import validate
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, build, outline
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
@@ -647,14 +647,14 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
             whole[index].phase,
             whole[index].task_label,
         )
-        assert chain("", alone) == chain("", whole[index])
+        assert update_stream_hash("", alone) == update_stream_hash("", whole[index])
         assert [ids(batch) for batch in alone.batches] == [ids(batch) for batch in whole[index].batches]
 
 
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 
