@@ -25,14 +25,13 @@ from seqmem.planning.request import SuiteRequest
 from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.record.row import Row
-from seqmem.reporting.figures import (
+from seqmem.reporting.suite_figures import (
     _last_exposures,
     _since_trained,
     draw_retention,
     draw_size_trend,
-    short_count,
 )
-from seqmem.scoring.numbers import format_p
+from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
 from seqmem.scoring.statistics import Interval, Trend, size_trend
 
@@ -548,7 +547,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
         drawn.extend(rows)
 
     monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
     (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
@@ -562,7 +561,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", lambda *arguments: None)
 
 
 def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(

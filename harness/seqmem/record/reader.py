@@ -349,9 +349,9 @@ def items_file(record: RunRecord) -> Path:
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
     try:
-        packed = archive_of(path) is not None
-        source = pa.BufferReader(read_bytes(path)) if packed else path
-        size = source.size() if packed else path.stat().st_size
+        content = None if archive_of(path) is None else read_bytes(path)
+        source = path if content is None else pa.BufferReader(content)
+        size = path.stat().st_size if content is None else len(content)
         # as a data set of one file it would take four times as long
         table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
