@@ -88,9 +88,9 @@ class Composed(Strategy):
         for part in self.parts:
             part.after_experience(learner, experience)
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Sum over the parts."""
-        return sum(part.extra_bytes() for part in self.parts)
+        return sum(part.unregistered_bytes() for part in self.parts)
 
     def state_dict(self) -> dict[str, Any]:
         """By the part's name."""
@@ -128,7 +128,7 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
     for one, other in itertools.combinations(specs, 2):
         if one.name == other.name:
             raise UsageError(f"strategy {title} names {one.name} twice")
-        for what in set(one.owns) & set(other.owns):
+        for what in set(one.exclusive) & set(other.exclusive):
             raise UsageError(
                 f"strategy {title}: {one.name} and {other.name} cannot go together, "
                 f"both want the only say in the learner's {what}"
@@ -156,16 +156,16 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
         options=create_model(title, __base__=Options, **fields),
         build=lambda options: Composed(
             {spec.name: spec.build(getattr(options, spec.name)) for spec in specs},
-            [spec.name for spec in specs if "model" in spec.owns],
+            [spec.name for spec in specs if "model" in spec.exclusive],
         ),
         # what a part makes of the stream holds for all
         resize=lambda options, footprint: _resized(
             sorted(specs, key=lambda spec: spec.transform_stream is None), options, footprint
         ),
-        extra_bytes=lambda options, footprint: sum(
-            spec.extra_bytes(getattr(options, spec.name), footprint) for spec in specs if spec.extra_bytes
+        planned_bytes=lambda options, footprint: sum(
+            spec.planned_bytes(getattr(options, spec.name), footprint) for spec in specs if spec.planned_bytes
         ),
-        owns=tuple({what: None for spec in specs for what in spec.owns}),
+        exclusive=tuple({what: None for spec in specs for what in spec.exclusive}),
         transform_stream=_transformed([s.transform_stream for s in specs if s.transform_stream is not None]),
         check=check,
         check_model=check_model,

@@ -107,9 +107,9 @@ class StrategySpec:
     Attributes:
         build: options to a fresh strategy object.
         resize: the footprint with what it adds to the model, or takes from the optimizer, at the most.
-        extra_bytes: bytes it keeps besides (moment contexts, anchors, a buffer), at most; given its options and
+        planned_bytes: bytes it keeps besides (moment contexts, anchors, a buffer), at most; given its options and
             the footprint after every `resize`. What `transform_update` compares with is the host's to count.
-        owns: what only one strategy of a composition may have the say in: ``moments``, ``model``, ``forward``,
+        exclusive: what only one strategy of a composition may have the say in: ``moments``, ``model``, ``forward``,
             or a word of its own.
         transform_stream: replaces the stream before training, from (stream, seed); for `joint`.
         check: refuses settings it cannot work with; raises UsageError. Given the options and the
@@ -125,8 +125,8 @@ class StrategySpec:
     build: Callable[[Any], Strategy]
     options: type[Options] = Options
     resize: Callable[[Any, Footprint], Footprint] | None = None
-    extra_bytes: Callable[[Any, Footprint], int] | None = None
-    owns: tuple[str, ...] = ()
+    planned_bytes: Callable[[Any, Footprint], int] | None = None
+    exclusive: tuple[str, ...] = ()
     transform_stream: Callable[[Stream, int], Stream] | None = None
     check: Callable[[Any, Any], None] | None = None
     check_model: Callable[[Any, Footprint], None] | None = None

@@ -91,7 +91,7 @@ class Strategy:
     def after_experience(self, learner: Learner, experience: Experience) -> None:
         """After an experience's last step."""
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Bytes kept outside the learner's registry, e.g. a buffer of rows."""
         return 0
 
@@ -100,7 +100,7 @@ class Strategy:
         return {}
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Tensors a checkpoint must hold that belong to no parameter; `extra_bytes` counts them too."""
+        """Tensors a checkpoint must hold that belong to no parameter; `unregistered_bytes` counts them too."""
         return {}
 
     def reshape(self, learner: Learner, state: dict[str, Any]) -> None:

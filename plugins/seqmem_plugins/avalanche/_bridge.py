@@ -100,7 +100,7 @@ class Bridge(Strategy, ABC):
         """Why the plugin has no effect, where it has none."""
         return ""
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Bytes kept outside the registry, the most that lived from the start of a step to its end included."""
         return self._scratch
 

@@ -53,7 +53,7 @@ class Replay(Bridge):
         groups = self._plugin.storage_policy.buffer_groups.values()
         self._rows = [row for group in groups for row in group.buffer]
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Bytes of the kept rows."""
         return sum(row.nbytes for row in self._rows)
 
@@ -125,10 +125,10 @@ class Projection(Bridge):
         projected, self._projected = self._projected, None
         return {f"avalanche.{self.name}.projected": float(projected)}
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Bytes of the kept rows and, inside a step, of their gradients."""
         kept: list[list[Example]] = self._plugin.buffers
-        return super().extra_bytes() + sum(row.nbytes for rows in kept for row in rows)
+        return super().unregistered_bytes() + sum(row.nbytes for rows in kept for row in rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, by experience."""

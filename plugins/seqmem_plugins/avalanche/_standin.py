@@ -117,7 +117,7 @@ class Model(nn.Module):
 
 
 class Teacher:
-    """The model with the weights it had earlier; of routes it knows nothing, see `owns` of `avalanche:LwF`."""
+    """The model with the weights it had earlier; of routes it knows nothing, see `exclusive` of `avalanche:LwF`."""
 
     def __init__(self, learner: Learner, weights: Mapping[str, Tensor]) -> None:
         self._learner = learner

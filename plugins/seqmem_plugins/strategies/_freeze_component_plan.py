@@ -156,7 +156,7 @@ def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
     return replace(footprint, shapes={**shapes, **added})
 
 
-def extra_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
+def planned_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
     """At most the limit, or every trained token's activations; exactly the router's counts."""
     config = footprint.config
     token_bytes = _width(config) * footprint.value_bytes

@@ -160,7 +160,7 @@ def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
     return replace(footprint, shapes=shapes, config={**footprint.config, **size})
 
 
-def extra_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
+def planned_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
     """A byte of mask per weight of the blocks, and 4 for its Fisher mean."""
     each = {"none": 0, "magnitude": 1, "fisher": 5}[options.prune]
     return each * numbers(prunable(footprint.shapes))

@@ -324,7 +324,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=CosineSteerOptions,
             build=lambda options: SPACES[options.space](options),
             # a running mean per loop and, where there are others, the reference
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 (footprint.outline.loops + (footprint.outline.loops > 1)) * footprint.trained_bytes
             ),
             check=check,

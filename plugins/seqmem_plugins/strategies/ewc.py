@@ -209,7 +209,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=EWCOptions,
             build=EWC,
             # the anchor in the model's numbers, the importance in float32
-            extra_bytes=lambda options, footprint: footprint.trained_bytes + 4 * footprint.numbers,
+            planned_bytes=lambda options, footprint: footprint.trained_bytes + 4 * footprint.numbers,
             citation="Kirkpatrick et al. 2017, arXiv 1612.00796; online: Schwarz et al. 2018, arXiv 1805.06370",
         )
     ]

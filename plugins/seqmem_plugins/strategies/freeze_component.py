@@ -56,7 +56,7 @@ from seqmem_plugins.strategies._freeze_component_plan import (
     FreezeComponentOptions,
     adapter_names,
     check_model,
-    extra_bytes,
+    planned_bytes,
     keeps_activations,
     resize,
 )
@@ -276,7 +276,7 @@ class FreezeComponent(Strategy):
 
     # -- what a checkpoint holds ------------------------------------------------------------------------
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Most bytes of activations ever kept, and the router's counts."""
         return self._cache.peak + (self._router.counts.nbytes if self._options.switched else 0)
 
@@ -366,8 +366,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=FreezeComponentOptions,
             build=FreezeComponent,
             resize=resize,
-            extra_bytes=extra_bytes,
-            owns=("model", "forward"),
+            planned_bytes=planned_bytes,
+            exclusive=("model", "forward"),
             check_model=check_model,
             citation="kin: Progressive Neural Networks arXiv 1606.04671, LLaMA Pro arXiv 2401.02415",
         )

@@ -155,7 +155,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=LoraOptions,
             build=build,
             resize=resize,
-            owns=("model", "forward"),
+            exclusive=("model", "forward"),
             check_model=check_model,
             citation="Hu et al. 2021, LoRA, arXiv 2106.09685",
         )

@@ -150,7 +150,7 @@ def check_model(options: LrProfileOptions, footprint: Footprint) -> None:
     factors(options, footprint.shapes)
 
 
-def extra_bytes(options: LrProfileOptions, footprint: Footprint) -> int:
+def planned_bytes(options: LrProfileOptions, footprint: Footprint) -> int:
     """Nothing is kept. Looks at the model as it will be at its largest: custom rates must fit that one too.
 
     Raises:
@@ -170,7 +170,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="A learning rate that changes over depth, at the same total.",
             options=LrProfileOptions,
             build=LrProfile,
-            extra_bytes=extra_bytes,
+            planned_bytes=planned_bytes,
             check_model=check_model,
             citation="kin: Howard & Ruder 2018, discriminative fine-tuning, arXiv 1801.06146",
         )

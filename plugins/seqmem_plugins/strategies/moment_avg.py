@@ -156,10 +156,10 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=MomentAvgOptions,
             build=MomentAverage,
             check=check,
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 0 if options.init == "shared" else footprint.outline.loops * footprint.context_bytes
             ),
-            owns=("moments",),
+            exclusive=("moments",),
             citation="kin: Reptile/MAML arXiv 1703.03400, DES-LOC arXiv 2505.22549",
         )
     ]

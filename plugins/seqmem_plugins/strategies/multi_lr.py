@@ -328,7 +328,7 @@ def _refuse_standstill(options: MultiLrOptions, outline: Outline) -> None:
         )
 
 
-def extra_bytes(options: MultiLrOptions, footprint: Footprint) -> int:
+def planned_bytes(options: MultiLrOptions, footprint: Footprint) -> int:
     """A rate for every part; with `frequency` its period too, and the steps that wait, one number per parameter."""
     if options.whole:
         rates = periods = SCALAR_BYTES * len(footprint.shapes)
@@ -353,7 +353,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Random shares of the parameters train at different rates, or at different frequencies.",
             options=MultiLrOptions,
             build=MultiLr,
-            extra_bytes=extra_bytes,
+            planned_bytes=planned_bytes,
             check_model=check_model,
             citation="frequency: Behrouz et al. 2025, Nested Learning, arXiv 2512.24695",
         )

@@ -51,7 +51,7 @@ class Replay(Strategy):
             elif (place := int(learner.generator.integers(self._seen))) < self._options.buffer:
                 self._buffer[place] = row
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         """Bytes of the buffered rows."""
         return sum(row.nbytes for row in self._buffer)
 
@@ -75,7 +75,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Rehearses rows of earlier experiences from a reservoir buffer.",
             options=ReplayOptions,
             build=Replay,
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 options.buffer * footprint.outline.longest_row * TOKEN_BYTES
             ),
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",
