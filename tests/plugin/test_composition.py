@@ -179,7 +179,10 @@ def test_what_cannot_go_together_is_refused_with_the_reason() -> None:
         compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model", "moments"))])
     with pytest.raises(UsageError, match="names a twice"):
         compose([spec("a"), spec("a")])
-    assert compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model",))]).exclusive == ("moments", "model")
+    assert compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model",))]).exclusive == (
+        "moments",
+        "model",
+    )
 
 
 def request(strategy: str, **changes: Any) -> Request:

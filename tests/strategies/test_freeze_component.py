@@ -20,7 +20,11 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.specs import Footprint
 from seqmem.training.learner import Learner
-from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions, check_model, planned_bytes
+from seqmem_plugins.strategies._freeze_component_plan import (
+    FreezeComponentOptions,
+    check_model,
+    planned_bytes,
+)
 from seqmem_plugins.strategies._router import Router
 from seqmem_plugins.strategies.freeze_component import FreezeComponent
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
