@@ -1,7 +1,7 @@
 """`avalanche:NAME`: eight of Avalanche's strategy plugins, as strategies of this host.
 
 Avalanche 0.6.0, https://avalanche.continualai.org (Lomonaco et al. 2021, arXiv 2104.00405). How its code is called is
-in `_penalties` and `_memories`, what it is given in `_standin`. Option names and meanings are those of
+in `_penalties` and `_memories`, its surroundings in `_standin`. Option names and meanings are those of
 Avalanche's constructors.
 
 Nothing here imports Avalanche: planning must stay light.

@@ -102,7 +102,7 @@ class LrProfile(Strategy):
 
 
 def factors(options: LrProfileOptions, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """Multiple of the learning rate for every parameter.
+    """Return the multiple of the learning rate for every parameter.
 
     Raises:
         UsageError: the names show no blocks, or custom rates are not one per depth.
@@ -151,7 +151,7 @@ def check_model(options: LrProfileOptions, footprint: Footprint) -> None:
 
 
 def planned_bytes(options: LrProfileOptions, footprint: Footprint) -> int:
-    """Nothing is kept. Looks at the model as it will be at its largest: custom rates must fit that one too.
+    """Return 0, after a check that custom rates fit the model at its largest.
 
     Raises:
         UsageError: another strategy of the composition adds blocks that custom rates do not name.

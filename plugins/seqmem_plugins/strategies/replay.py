@@ -52,11 +52,11 @@ class Replay(Strategy):
                 self._buffer[place] = row
 
     def unregistered_bytes(self) -> int:
-        """Bytes of the buffered rows."""
+        """Return the bytes of the buffered rows."""
         return sum(row.nbytes for row in self._buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The buffer's rows and how many were offered."""
+        """Return the buffer's rows and the number of rows offered."""
         return {"rows": [row.to_json() for row in self._buffer], "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
