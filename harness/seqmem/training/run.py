@@ -157,7 +157,7 @@ def _results(run: Run) -> dict[str, Any]:
         "contamination": dict(sorted(run.progress.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
-        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
+        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.unregistered_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
     }
 
