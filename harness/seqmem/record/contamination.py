@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from seqmem.core.data import NEVER
 from seqmem.core.digits import significant
@@ -23,8 +24,18 @@ IMPROBABLE = 1e-5
 A table of a thousand clean runs loses one to it once in a hundred times."""
 
 
+_FOUND: WeakKeyDictionary[RunRecord, str] = WeakKeyDictionary()
+"""Verdicts on the records that are open: every metric asks for them again, and all answers are read for one."""
+
+
 def contaminated(run: RunRecord) -> str:
-    """Why the run's controls are none any more; empty where nothing speaks against them."""
+    """Return why the run's controls cannot be used as controls; empty where they can."""
+    if run not in _FOUND:
+        _FOUND[run] = _verdict(run)
+    return _FOUND[run]
+
+
+def _verdict(run: RunRecord) -> str:
     found: Mapping[str, str] = run.info.get("contamination") or {}
     if found:
         control, where = next(iter(found.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -242,6 +243,7 @@ def _version(package: str) -> str:
         return __version__ if package == "seqmem" else "not installed"
 
 
+@functools.cache
 def _code_revision() -> dict[str, Any] | None:
     """Commit and dirty flag of a source checkout; None for an installed wheel."""
     root = Path(__file__).resolve().parents[2]
