@@ -50,6 +50,17 @@ def stranger_python(shared_folder: Path, wheel: Path) -> Path:
 
 
 @pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and named, and their files hold a head only: rendering takes longer than the test's runs."""
+    heads = {".png": b"\x89PNG", ".svg": b"<?xml"}
+
+    def savefig(self: object, path: Path, **settings: object) -> None:
+        path.write_bytes(heads[path.suffix])
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+
+
+@pytest.fixture
 def seqmem_in() -> Runner:
     """Runs `seqmem` with an environment's interpreter: `seqmem_in(python, "list", cwd=...)`."""
 

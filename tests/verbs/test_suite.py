@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from scipy import stats
-from small_runs import InlineWorkers, installed, small_model
+from small_runs import RememberingWorkers, installed, small_model
 
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
@@ -61,7 +61,7 @@ SETTINGS = (
 """What both parts share; they differ in how often they are probed."""
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process, keeps a list of them, and interrupts itself when told to."""
 
     started: list[str] = []
@@ -134,7 +134,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(out: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+def page(
+    out: Path, models: list[str], unrendered: None, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Path]:
     """The folder of the page of three models and two strategies; trained by the first test that asks for it."""
     made = list(out.glob("suites/*"))
     if not made:
@@ -514,7 +516,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     """With tests planted for the three models there are: one trend stands out among all of the page's parts."""
     planted = chain([0.004], repeat(0.9))
     monkeypatch.setattr(
-        "seqmem.reporting.suite_page.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
+        "seqmem.scoring.size_trend.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
     )
     assert command_line(arguments(tmp_path, models)) == 0
     (page,) = tmp_path.glob("suites/*")
@@ -533,7 +535,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
 
 
 def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[str], unrendered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Row] = []
 
@@ -544,7 +546,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
     def draw(rows: list[Row], title: str, stem: Path) -> None:
         drawn.extend(rows)
 
-    monkeypatch.setattr("seqmem.record.contamination.contaminated", spoilt)
+    monkeypatch.setattr("seqmem.record.contamination._verdict", spoilt)
     monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
