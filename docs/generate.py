@@ -5,14 +5,13 @@ With --check it writes nothing and fails when one is out of date.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import fnmatch
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +19,7 @@ from typing import Any
 
 import typer.main
 
-from seqmem import Strategy
+from seqmem import Metric, Strategy, Value
 from seqmem.cli.app import app
 from seqmem.core.measures import Measure
 from seqmem.core.options import describe_options
@@ -330,7 +329,7 @@ def metric_page(spec: MetricSpec, module: ModuleType, scenarios: Sequence[str]) 
         margin = "" if one.margin is None else f"{one.margin:g}"
         lines.append(f"| `{one.name}` | {one.unit} | {one.direction} | {margin} | {cell(one.summary)} |")
     lines += ["", "## Formulas", ""]
-    for names, text in formulas(spec, module):
+    for names, text in formulas(module):
         lines += [f"**{', '.join(f'`{name}`' for name in names)}**", "", text, ""]
     shown = [name for name in scenarios if f"`{spec.name}" in (DOCS / f"{name}.md").read_text("utf-8")]
     lines += ["See also: " + ", ".join(f"[{name}](../{name}.md)" for name in shown), ""] if shown else []
@@ -338,57 +337,15 @@ def metric_page(spec: MetricSpec, module: ModuleType, scenarios: Sequence[str]) 
     return "\n".join(lines) + "\n"
 
 
-def formulas(spec: MetricSpec, module: ModuleType) -> Iterator[tuple[list[str], str]]:
-    """For every function of the module behind a measure: the measures, and its docstring without its arguments.
-
-    Which function is behind which measure is read off the module's text: where a measure's name stands as a key, or
-    in a tuple with its `Measure`, the first function of the module named in the value.
-    """
-    own = {
-        name: found
-        for name, found in vars(module).items()
-        if inspect.isfunction(found) and found.__module__ == module.__name__ and not name.startswith("_")
-    }
-    behind: dict[str, str] = {}
-    for pattern, value in named_values(ast.parse(inspect.getsource(module))):
-        used = [node for node in ast.walk(value) if isinstance(node, ast.Name) and node.id in own]
-        if used:
-            function = min(used, key=lambda node: (node.lineno, node.col_offset)).id
-            for measure in spec.measures:
-                if fnmatch.fnmatchcase(measure.name, pattern):
-                    behind.setdefault(measure.name, function)
-    for function in dict.fromkeys(behind[one.name] for one in spec.measures if one.name in behind):
-        text = inspect.cleandoc(own[function].__doc__ or "")
-        yield [name for name, by in behind.items() if by == function], SECTIONS.split(text)[0].strip()
-
-
-def named_values(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Names of measures as they stand in the code, ``*`` for what is filled in, and what stands beside each.
-
-    Where a variable stands beside one, it is what the variable was set to.
-    """
-    assigned = {
-        target.id: node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    for node in ast.walk(tree):
-        pairs: list[tuple[ast.AST | None, ast.AST]] = []
-        if isinstance(node, ast.Dict):
-            pairs += zip(node.keys, node.values, strict=True)
-        elif isinstance(node, ast.DictComp):
-            pairs.append((node.key, node.value))
-        elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Call):
-            pairs += [(argument, node.elts[1]) for argument in node.elts[0].args[:1]]
-        for key, beside in pairs:
-            value = assigned.get(beside.id, beside) if isinstance(beside, ast.Name) else beside
-            if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                yield key.value, value
-            elif isinstance(key, ast.JoinedStr):
-                parts = (part.value if isinstance(part, ast.Constant) else "*" for part in key.values)
-                yield "".join(map(str, parts)), value
+def formulas(module: ModuleType) -> Iterator[tuple[list[str], str]]:
+    """Yield for every function behind a measure the measures, and its docstring without its arguments."""
+    metric = next(found for found in vars(module).values() if isinstance(found, Metric))
+    behind: dict[Callable[..., Value], list[str]] = {}
+    for one in metric.declared:
+        formula = one.formula.func if isinstance(one.formula, partial) else one.formula
+        behind.setdefault(formula, []).append(one.measure.name)
+    for function, names in behind.items():
+        yield names, SECTIONS.split(inspect.cleandoc(function.__doc__ or ""))[0].strip()
 
 
 def cell(text: str | None) -> str:

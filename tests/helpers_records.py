@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from seqmem.record.reader import RunRecord
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
@@ -68,6 +69,15 @@ class Layout:
     rehearsed: int = 0  # facts per loop stated at every rest step, as `replay` does
     joint: bool = False  # every fact at every step, no loop visited on its own
     label: Mapping[str, Any] = field(default_factory=dict)
+
+
+def on_schedules(asked: Iterable[tuple[str, ...]]) -> pd.Categorical:
+    """The column `schedule` of `RunRecord.probes`."""
+    rows = list(asked)
+    known = list(dict.fromkeys(rows))
+    return pd.Categorical.from_codes(
+        [known.index(names) for names in rows], pd.Index(known, tupleize_cols=False)
+    )
 
 
 def visits_of(layout: Layout, seed: int) -> list[int]:
@@ -216,7 +226,7 @@ def write_record(
             "step": step,
             "experience": experience,
             "after": after,
-            "schedule": schedule,
+            "schedule": (schedule,),
             "tokens": tokens,
         }
         unknown = {"closed": [None] * n, "sampled": [None] * n, "said": [None] * n}
@@ -286,6 +296,10 @@ def write_record(
         "recipe": {"seed": seed},
         "status": "finished",
         "primary_relation": primary,
+        "design": {
+            "added_loops": [layout.loops] * layout.added_loop,
+            "choice_labels": {f"loop {k}": k for k in range(loops)} if layout.conflict else {},
+        },
         "extra_state_bytes": 300,
         "parameter_bytes": 100,
     }

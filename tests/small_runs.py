@@ -184,7 +184,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 
 class InlineWorkers:
-    """Stands in for `seqmem.launch.local.Workers` where a process of their own is not the point: same calls, no start."""
+    """Stands in for `seqmem.launch.local.Workers` without processes of their own: same calls, no start."""
 
     def __init__(self, count: int, threads: int = 1) -> None:
         self.count = count
@@ -202,17 +202,21 @@ class InlineWorkers:
         should_stop: Callable[[], bool],
     ) -> Mapping[str, dict[str, Any]]:
         outcome: dict[str, dict[str, Any]] = {}
+        refused: list[str] = []
         for job in jobs:
             if should_stop():
                 break
 
             def report(event: dict[str, Any], run_id: str = job.recipe.id) -> None:
-                if event["event"] == "refused" and run_id == jobs[0].recipe.id:
-                    raise UsageError(event["reason"])
-                outcome[run_id] = event | ({"event": "failed"} if event["event"] == "refused" else {})
-                on_event(run_id, outcome[run_id])
+                if event["event"] == "refused":
+                    refused.append(event["reason"])
+                    event = event | {"event": "failed"}
+                outcome[run_id] = event
+                on_event(run_id, event)
 
             self.carry_out(job, report, should_stop)
+        if refused and len(refused) == len(jobs):
+            raise UsageError("; ".join(dict.fromkeys(refused)))
         return outcome
 
     def carry_out(

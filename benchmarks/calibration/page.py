@@ -34,7 +34,7 @@ calibrate`; do not edit.
   truth is the mean of the true number over that population of runs.
 - **Noise** is AR(1) over steps; phi is its correlation between probes 4 steps apart. A tenth of its variance is common
   to all facts of a run, as a step of training moves all of them.
-- **A bench** is 3 or 8 runs, the mean over their values and its 95 % t interval (`seqmem.scoring.statistics.t_interval`). The runs
+- **A bench** is 3 or 8 runs, the mean over their values and its 95 % t interval (`t_interval`). The runs
   of a case are split into ten blocks; 400 benches of each kind are drawn from each block, all runs of a bench
   different. Blocks share no run: their spread gives the simulation's error.
 - **A detector fires** where that interval lies above zero; `oscillation.p`, which is a p-value of one run, where it is

@@ -43,7 +43,7 @@ def steered_step(pupil: Learner, steering: CosineSteer, rows: Batch) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     pupil.clip()
     steering.transform_gradient(pupil)
-    before = pupil.keep_before()
+    before = pupil.copy_parameters()
     pupil.optimizer.step()
     steering.transform_update(pupil, before)
     pupil.optimizer.zero_grad(set_to_none=True)
@@ -89,7 +89,7 @@ def cost(model: torch.nn.Module, space: str, name: str) -> float:
             parameter.grad = gradients[key]
         steering.transform_gradient(pupil)
         if space == "update":
-            before = pupil.keep_before()
+            before = pupil.copy_parameters()
             torch._foreach_mul_([p.data for p in pupil.parameters.values()], 1 + 1e-4)  # a step of some kind
             steering.transform_update(pupil, before)
         steering.after_step(pupil, rows)

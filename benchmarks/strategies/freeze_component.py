@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, naive_step, random_neox
 from seqmem import Batch, Experience
 from seqmem.training.learner import Learner
-from seqmem_plugins.strategies.freeze_component import FreezeComponent, FreezeComponentOptions
+from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions
+from seqmem_plugins.strategies.freeze_component import FreezeComponent
 
 LAYERS, HIDDEN = 12, 256
 VISITS = 3
@@ -32,7 +33,7 @@ class _Component:
     def enter(self) -> None:
         """Begin an experience: nothing is kept."""
         self.strategy.before_experience(self.learner, self.part)
-        self.learner.train_only(self.strategy.trainable(self.learner, self.part))
+        self.learner.set_trainable(self.strategy.trainable(self.learner, self.part))
 
     def step(self, rows: Batch) -> float:
         """The loop's step, without records."""

@@ -12,8 +12,9 @@ import torch
 from benchmarks.strategies.bar import Bar, batch, interleaved, learner, medium, naive_step, tiny
 from seqmem import Experience
 from seqmem.training.learner import Learner
+from seqmem_plugins.strategies._grow_prune_plan import GrowPruneOptions
 from seqmem_plugins.strategies._growth import add_blocks, widen
-from seqmem_plugins.strategies.grow_prune import MASK, GrowPrune, GrowPruneOptions
+from seqmem_plugins.strategies.grow_prune import MASK, GrowPrune
 
 GROW: dict[str, Callable[[Any], Any]] = {
     "blocks": lambda model: add_blocks(model, 2, np.random.default_rng(0), "even")[0],

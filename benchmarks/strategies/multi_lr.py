@@ -39,7 +39,7 @@ def _cost(name: str, pupil: Learner, options: dict[str, Any], rounds: int) -> Ba
     def added() -> None:
         for key, parameter in pupil.parameters.items():
             parameter.grad = gradients[key]
-        before = pupil.keep_before()
+        before = pupil.copy_parameters()
         strategy.transform_update(pupil, before)
         pupil.step += 1
         pupil.optimizer.zero_grad(set_to_none=True)

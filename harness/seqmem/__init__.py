@@ -17,14 +17,18 @@ _HOME = {
     "BenchResult": "verbs.bench",
     "BuildContext": "core.data",
     "COLOURS": "reporting.figures",
+    "Cue": "core.data",
     "Decoding": "core.data",
+    "Design": "core.design",
     "Example": "core.data",
     "Experience": "core.data",
     "Footprint": "plugin.specs",
     "LOOP_PHASES": "core.data",
     "Learner": "plugin.learner",
     "Measure": "core.measures",
+    "Metric": "plugin.metric",
     "MetricSpec": "plugin.specs",
+    "Missing": "reading.missing",
     "ModelSpec": "plugin.specs",
     "NEVER": "core.data",
     "NotApplicable": "core.errors",
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
     from seqmem.core.data import TOKEN_BYTES as TOKEN_BYTES
     from seqmem.core.data import Batch as Batch
     from seqmem.core.data import BuildContext as BuildContext
+    from seqmem.core.data import Cue as Cue
     from seqmem.core.data import Decoding as Decoding
     from seqmem.core.data import Example as Example
     from seqmem.core.data import Experience as Experience
@@ -105,6 +110,7 @@ if TYPE_CHECKING:
     from seqmem.core.data import Relation as Relation
     from seqmem.core.data import Stream as Stream
     from seqmem.core.data import TextSource as TextSource
+    from seqmem.core.design import Design as Design
     from seqmem.core.errors import NotApplicable as NotApplicable
     from seqmem.core.errors import PluginError as PluginError
     from seqmem.core.errors import RunFailed as RunFailed
@@ -120,6 +126,7 @@ if TYPE_CHECKING:
     from seqmem.core.sanitize import clean as clean
     from seqmem.plugin.hookspecs import hookimpl as hookimpl
     from seqmem.plugin.learner import Learner as Learner
+    from seqmem.plugin.metric import Metric as Metric
     from seqmem.plugin.specs import API_VERSION as API_VERSION
     from seqmem.plugin.specs import Footprint as Footprint
     from seqmem.plugin.specs import MetricSpec as MetricSpec
@@ -130,6 +137,7 @@ if TYPE_CHECKING:
     from seqmem.plugin.specs import SuiteSpec as SuiteSpec
     from seqmem.plugin.specs import TextSpec as TextSpec
     from seqmem.plugin.strategy import Strategy as Strategy
+    from seqmem.reading.missing import Missing as Missing
     from seqmem.record.reader import RunRecord as RunRecord
     from seqmem.record.row import Row as Row
     from seqmem.reporting.figures import COLOURS as COLOURS

@@ -1,11 +1,12 @@
-"""What the scenarios share: background rows, probes of the world's facts on every rung, and when to ask."""
+"""Build what the scenarios share: background rows, and probes of the world's facts on every rung."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from seqmem import (
+    Batch,
     BuildContext,
     Example,
     Probe,
@@ -15,6 +16,7 @@ from seqmem import (
     document_probe,
     text_example,
 )
+from seqmem.streams import Size
 from seqmem_scenarios.world import (
     ATTRIBUTE_BY_NAME,
     Draw,
@@ -36,6 +38,16 @@ RUNGS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "paraphras
 """The distance ladder, from the text that was trained outwards."""
 
 
+def general_size(row_tokens: int) -> Size:
+    """Return the size of the held-out probes."""
+    return Size(GENERAL_DOCUMENTS, GENERAL_DOCUMENTS * row_tokens)
+
+
+def bare_size(probes: int) -> Size:
+    """Return the size of a set of bare prompts with their answers."""
+    return Size(probes, probes * PROBE_TOKENS)
+
+
 def joined(row_tokens: int) -> int:
     """Background documents joined, then cut, so that they fill a row: they may be short."""
     return -(-row_tokens // SHORT_DOCUMENT)
@@ -50,6 +62,14 @@ def background_text(context: BuildContext, index: int, row_tokens: int) -> str:
 def background_row(context: BuildContext, index: int, row_tokens: int) -> Example:
     """Background row number `index`, at most `row_tokens` tokens."""
     return text_example(context.encode, background_text(context, index, row_tokens), length=row_tokens)
+
+
+def background_batches(
+    context: BuildContext, first: int, batches: int, size: int, row_tokens: int
+) -> Iterator[Batch]:
+    """Return batches of `size` background rows each, from row number `first` on."""
+    for start in range(first, first + batches * size, size):
+        yield tuple(background_row(context, start + place, row_tokens) for place in range(size))
 
 
 def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
@@ -182,8 +202,3 @@ def check_lengths(context: BuildContext, probe_sets: Mapping[str, Sequence[Probe
 def _longest_row(probe: Probe) -> int:
     """Tokens of the longest row that scoring a probe takes."""
     return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))
-
-
-def log_spaced(steps: int) -> tuple[int, ...]:
-    """0, the powers of two below `steps`, and `steps`."""
-    return tuple(sorted({0, steps, *(2**power for power in range(steps.bit_length()) if 2**power < steps)}))

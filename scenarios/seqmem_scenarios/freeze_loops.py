@@ -20,9 +20,9 @@ task on they come again, about other people. What is asked, and when:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -30,25 +30,25 @@ from pydantic import Field, model_validator
 from seqmem import (
     Batch,
     BuildContext,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     hookimpl,
 )
+from seqmem.streams import Place, Repeat, Schedule, Segment, ask, begin, finish, log, rest, start
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_TOKENS,
     RUNGS,
-    background_row,
+    background_batches,
+    bare_size,
     check_lengths,
     fact_probe,
     general_probes,
+    general_size,
     joined,
-    log_spaced,
     statement_row,
     trained_wordings,
 )
@@ -100,14 +100,45 @@ class _Taught:
     twin: Fact
 
 
+def schedule(options: FreezeLoopsOptions) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o = options
+    boundary = (start(), finish())
+    whole = (begin(), begin("rest"), finish())
+    return Schedule(
+        [
+            Segment("general", "general", o.general_steps, rows=o.general_rows),
+            Repeat(
+                o.tasks,
+                Segment("task", "task", o.task_steps, name="task {}".format, label=int, trains="component"),
+                Segment(
+                    "after",
+                    "general",
+                    o.general_steps,
+                    rows=o.general_rows,
+                    name="general after task {}".format,
+                    label=int,
+                    trains="others",
+                ),
+            ),
+            rest(o.rest_steps, rows=o.rest_steps * o.batch_size, name="rest"),
+        ],
+        [
+            ask("inferred", "boundary", *boundary),
+            ask("known", "boundary", *boundary),
+            ask("inferred", "log", log("rest")),
+            ask("ladder", "ladder", *whole),
+            ask("general", "general", *whole),
+        ],
+    )
+
+
 class _FreezeLoops:
-    """The stream of one seed. Experience 0 is general text; task c is experience 1 + 2c; the last is the rest."""
+    """The stream of one seed."""
 
     def __init__(self, options: FreezeLoopsOptions, context: BuildContext) -> None:
         self.options = options
         self.context = context
-        self.length = 2 + 2 * options.tasks
-        self.experience = lru_cache(maxsize=4)(self._experience)
 
     @cached_property
     def tasks(self) -> tuple[tuple[_Taught, ...], ...]:
@@ -128,59 +159,20 @@ class _FreezeLoops:
 
     # -- training rows --------------------------------------------------------------------------------
 
-    def _experience(self, index: int) -> Experience:
+    def general(self, place: Place) -> Iterator[Batch]:
+        """Make general text; no stretch has rows of another."""
         o = self.options
-        task, after = divmod(index - 1, 2)
-        if index in (0, self.length - 1):
-            return Experience(
-                index=index,
-                name="rest" if index else "general",
-                phase="rest" if index else "general",
-                task_label=None,
-                batches=self._general(o.tasks + 1, o.rest_steps) if index else self._general(0),
-                moments="fresh" if index else "carry",
-            )
-        if after:
-            return Experience(
-                index=index,
-                name=f"general after task {task}",
-                phase="general",
-                task_label=task,
-                batches=self._general(task + 1),
-                trains="others",
-            )
-        return Experience(
-            index=index,
-            name=f"task {task}",
-            phase="task",
-            task_label=task,
-            batches=self._task(task),
-            trains="component",
-        )
+        return background_batches(self.context, place.row, place.steps, o.batch_size, o.row_tokens)
 
-    def _general(self, stretch: int, steps: int | None = None) -> tuple[Batch, ...]:
-        """General text: every stretch has rows of its own, the rest's come after all others."""
+    def task(self, place: Place) -> Iterator[Batch]:
+        """Make passes over the task's facts, one fact a row, each time in another wording."""
         o = self.options
-        first = stretch * o.general_rows
-        return tuple(
-            tuple(
-                background_row(self.context, first + step * o.batch_size + row, o.row_tokens)
-                for row in range(o.batch_size)
-            )
-            for step in range(o.general_steps if steps is None else steps)
-        )
-
-    def _task(self, task: int) -> tuple[Batch, ...]:
-        """Passes over the task's facts, one fact a row, each time in another wording."""
-        o = self.options
-        batches: list[Batch] = []
         for exposure in range(o.exposures):
             rows = [
                 statement_row(self.context, taught.fact, exposure + taught.place, o.row_tokens)
-                for taught in self.tasks[task]
+                for taught in self.tasks[place.number]
             ]
-            batches += [tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size)]
-        return tuple(batches)
+            yield from (tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size))
 
     def check_rows(self) -> None:
         """Refuse facts that do not fit a row before anything is trained.
@@ -193,18 +185,6 @@ class _FreezeLoops:
                 statement_row(self.context, taught.fact, wording, self.options.row_tokens)
 
     # -- probes ---------------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When what is asked; see the top of this file."""
-        boundary = [ProbePoint(0, "inferred", "boundary"), ProbePoint(0, "known", "boundary")]
-        whole = [ProbePoint(0, name, name) for name in ("ladder", "general")]
-        if index < self.length - 1:
-            return (*boundary, *(whole if index == 0 else ()))
-        end = self.options.rest_steps
-        points = [ProbePoint(0, "inferred", "boundary+log"), boundary[1], *whole]
-        points += [ProbePoint(after, "inferred", "log") for after in log_spaced(end) if 0 < after < end]
-        points += [ProbePoint(end, "inferred", "boundary+log"), replace(boundary[1], after=end)]
-        return (*points, *(replace(point, after=end) for point in whole))
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set."""
@@ -238,30 +218,27 @@ class _FreezeLoops:
 
 
 def build(options: FreezeLoopsOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     loops = _FreezeLoops(options, context)
     loops.check_rows()
-    return Stream(loops.length, loops.experience, loops.probe_points, loops.probe_sets())
+    general = dict.fromkeys(("general", "after", "rest"), loops.general)
+    return schedule(options).stream({**general, "task": loops.task}, loops.probe_sets())
 
 
 def outline(options: FreezeLoopsOptions) -> Outline:
-    """Steps, tokens and probes, counted without making a document."""
-    o = options
-    steps = (o.tasks + 1) * o.general_steps + o.tasks * o.task_steps + o.rest_steps
-    documents = ((o.tasks + 1) * o.general_rows + o.rest_steps * o.batch_size) * joined(o.row_tokens)
-    per_sweep = 2 * o.tasks * o.facts_per_task
-    boundaries = 2 * o.tasks + 3
-    asked = per_sweep * (2 * boundaries + len(log_spaced(o.rest_steps)) - 2 + 3 * len(RUNGS))
-    general = 3 * GENERAL_DOCUMENTS
-    return Outline(
-        steps=steps,
-        train_tokens=steps * o.batch_size * o.row_tokens,
-        probe_rows=asked + general,
-        probe_tokens=asked * PROBE_TOKENS + general * o.row_tokens,
-        loops=o.tasks,
-        experiences=2 + 2 * o.tasks,
+    """Return steps, tokens and probes, counted without making a document."""
+    o, plan = options, schedule(options)
+    asked = 2 * o.tasks * o.facts_per_task
+    return plan.outline(
+        {
+            "inferred": bare_size(asked),
+            "known": bare_size(asked),
+            "ladder": bare_size(asked * len(RUNGS)),
+            "general": general_size(o.row_tokens),
+        },
+        train_tokens=(plan.rows + o.tasks * o.exposures * o.facts_per_task) * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS),
-        documents=(documents, GENERAL_DOCUMENTS),
+        documents=(plan.rows * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="task_recall",
         primary_relation="question",
     )

@@ -15,8 +15,8 @@ all of them meet the very same background. Learning rate and `others` are what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -24,23 +24,25 @@ from pydantic import Field, model_validator
 from seqmem import (
     Batch,
     BuildContext,
+    Design,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     hookimpl,
 )
+from seqmem.streams import Place, Repeat, Schedule, Segment, Size, ask, begin, end, every, finish
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_TOKENS,
+    background_batches,
     background_row,
     check_lengths,
     fact_probe,
     general_probes,
+    general_size,
     joined,
     statement_row,
     trained_wordings,
@@ -84,21 +86,47 @@ class LearningThresholdOptions(Options):
         return self
 
     @property
-    def background_documents(self) -> int:
-        """Rows of background text a run reads, those of every fact being the same."""
-        return (
-            self.base_steps + self.survive_steps
-        ) * self.background_rows + self.max_exposures * self.others
+    def beside(self) -> int:
+        """Number of the first background row beside the facts; the base's come before it."""
+        return self.base_steps * self.background_rows
+
+    @property
+    def behind(self) -> int:
+        """Number of the first background row that follows the facts, the same for every fact."""
+        return self.beside + self.max_exposures * self.others
+
+
+def schedule(options: LearningThresholdOptions) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o = options
+    return Schedule(
+        [
+            Segment("base", "general", o.base_steps, save_as=BASE),
+            Repeat(
+                o.facts,
+                Segment("fact", "inject", o.max_exposures, name=_set, label=int, start_from=BASE),
+                Segment("after", "general", o.survive_steps, name="background after fact {}".format),
+            ),
+        ],
+        [
+            ask(lambda place: _set(place.number), "exposure", every(1, "fact")),
+            ask(lambda place: _set(place.number), "survival", end("after")),
+            ask("general", "general", begin(), end("base", "fact"), finish()),
+        ],
+    )
+
+
+def _set(number: int) -> str:
+    """Return the name of a fact's experience and of its probe set."""
+    return f"fact {number}"
 
 
 class _Threshold:
-    """The stream of one seed. Experience 0 makes the base; 1 + 2i states fact i; 2 + 2i is what follows it."""
+    """The stream of one seed."""
 
     def __init__(self, options: LearningThresholdOptions, context: BuildContext) -> None:
         self.options = options
         self.context = context
-        self.length = 1 + 2 * options.facts
-        self.experience = lru_cache(maxsize=4)(self._experience)
 
     @cached_property
     def pairs(self) -> list[tuple[Fact, Fact]]:
@@ -107,30 +135,25 @@ class _Threshold:
 
     # -- training rows --------------------------------------------------------------------------------
 
-    def _experience(self, index: int) -> Experience:
-        o = self.options
-        number, after = divmod(index - 1, 2)
-        if index == 0:
-            steps = tuple(self._background(step * o.background_rows) for step in range(o.base_steps))
-            return Experience(0, "base", "general", None, steps, save_as=BASE)
-        if after:
-            first = o.base_steps * o.background_rows + o.max_exposures * o.others
-            steps = tuple(
-                self._background(first + step * o.background_rows) for step in range(o.survive_steps)
-            )
-            return Experience(index, f"background after fact {number}", "general", None, steps)
-        steps = tuple(self._exposure(number, exposure) for exposure in range(o.max_exposures))
-        return Experience(index, f"fact {number}", "inject", number, steps, start_from=BASE)
+    def base(self, place: Place) -> Iterator[Batch]:
+        """Make the background before the facts."""
+        return self._background(0, place.steps)
 
-    def _background(self, first: int, rows: int | None = None) -> Batch:
-        count = self.options.background_rows if rows is None else rows
-        return tuple(background_row(self.context, first + i, self.options.row_tokens) for i in range(count))
+    def after(self, place: Place) -> Iterator[Batch]:
+        """Make the background that follows every fact."""
+        return self._background(self.options.behind, place.steps)
 
-    def _exposure(self, number: int, exposure: int) -> Batch:
-        """The fact once, and the background rows beside it."""
+    def fact(self, place: Place) -> Iterator[Batch]:
+        """Make a statement of the fact for every step, and the background rows beside it."""
         o = self.options
-        first = o.base_steps * o.background_rows + exposure * o.others
-        return (self._row(number, exposure), *self._background(first, o.others))
+        for exposure in range(o.max_exposures):
+            first = o.beside + exposure * o.others
+            others = (background_row(self.context, first + i, o.row_tokens) for i in range(o.others))
+            yield (self._row(place.number, exposure), *others)
+
+    def _background(self, first: int, steps: int) -> Iterator[Batch]:
+        o = self.options
+        return background_batches(self.context, first, steps, o.background_rows, o.row_tokens)
 
     def _row(self, number: int, exposure: int) -> Example:
         fact, _ = self.pairs[number]
@@ -148,22 +171,9 @@ class _Threshold:
 
     # -- probes ---------------------------------------------------------------------------------------
 
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When what is asked; see the top of this file."""
-        o = self.options
-        number, after = divmod(index - 1, 2)
-        if index == 0:
-            return tuple(ProbePoint(at, "general", "general") for at in sorted({0, o.base_steps}))
-        if after:
-            asked = ProbePoint(o.survive_steps, f"fact {number}", "survival")
-            last = index == self.length - 1
-            return (asked, *([ProbePoint(o.survive_steps, "general", "general")] if last else []))
-        points = [ProbePoint(at, f"fact {number}", "exposure") for at in range(o.max_exposures + 1)]
-        return (*points, ProbePoint(o.max_exposures, "general", "general"))
-
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """All probes by set: one of two questions for each fact, and the held-out documents."""
-        sets = {f"fact {number}": self._asked(number) for number in range(self.options.facts)}
+        sets = {_set(number): self._asked(number) for number in range(self.options.facts)}
         sets["general"] = general_probes(self.context, self.options.row_tokens)
         check_lengths(self.context, sets)
         return sets
@@ -180,31 +190,27 @@ class _Threshold:
 
 
 def build(options: LearningThresholdOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     threshold = _Threshold(options, context)
     threshold.check_rows()
-    return Stream(threshold.length, threshold.experience, threshold.probe_points, threshold.probe_sets())
+    make = {"base": threshold.base, "fact": threshold.fact, "after": threshold.after}
+    design = Design(criterion=options.criterion, max_exposures=options.max_exposures, others=options.others)
+    return schedule(options).stream(make, threshold.probe_sets(), design=design)
 
 
 def outline(options: LearningThresholdOptions) -> Outline:
-    """Steps, tokens and probes, counted without making a document."""
+    """Return steps, tokens and probes, counted without making a document."""
     o = options
-    background = (o.base_steps + o.facts * o.survive_steps) * o.background_rows
-    exposed = o.facts * o.max_exposures
-    asked = 3 * o.facts * (o.max_exposures + 2)  # fact, twin, and the fact's answer to the twin's question
-    general = (3 + o.facts) * GENERAL_DOCUMENTS
-    return Outline(
-        steps=o.base_steps + exposed + o.facts * o.survive_steps,
-        train_tokens=(background + exposed * (1 + o.others)) * o.row_tokens,
-        probe_rows=asked + general,
-        probe_tokens=asked * PROBE_TOKENS + general * o.row_tokens,
-        loops=o.facts,
-        experiences=1 + 2 * o.facts,
+    background = o.beside + o.facts * (o.max_exposures * o.others + o.survive_steps * o.background_rows)
+    asked = Size(2, 3 * PROBE_TOKENS)  # fact, twin, and the fact's answer to the twin's question
+    documents = o.behind + o.survive_steps * o.background_rows
+    return schedule(options).outline(
+        {_set(number): asked for number in range(o.facts)} | {"general": general_size(o.row_tokens)},
+        train_tokens=(background + o.facts * o.max_exposures) * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS),
-        documents=(o.background_documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=(documents * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="exposures_to_criterion",
         primary_relation="question",
-        branches=True,
     )
 
 

@@ -16,7 +16,7 @@ After Allen-Zhu & Li 2024, "Physics of Language Models: Part 3.3, Knowledge Capa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -25,19 +25,19 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from seqmem import (
+    Batch,
     BuildContext,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     UsageError,
     answer_probe,
     hookimpl,
 )
+from seqmem.streams import Place, Schedule, Segment, Size, When, ask, finish
 from seqmem_scenarios.common import apart
 from seqmem_scenarios.world import ATTRIBUTES, Attribute, Draw, Fact, Role, World, population
 
@@ -102,6 +102,16 @@ class SaturationOptions(Options):
         return tuple(sorted({0, *(self.exposures // part for part in PARTS)}))
 
 
+def schedule(options: SaturationOptions) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o, epochs = options, options.asked_before
+    before = When(lambda place: (0,) if place.number in epochs else ())
+    return Schedule(
+        [Segment("epoch", "inject", o.epoch_steps, count=o.exposures, name="epoch {}".format)],
+        [ask("facts", "boundary", before, finish())],
+    )
+
+
 class _Saturation:
     """The stream of one seed; its rows are made once, its epochs on demand."""
 
@@ -143,27 +153,13 @@ class _Saturation:
         mask = np.arange(len(line.input_ids)) >= line.answer_start
         return Example(np.asarray(line.input_ids, dtype=np.int32), mask, tuple(fact.id for fact in facts))
 
-    def experience(self, index: int) -> Experience:
-        """Epoch `index`."""
+    def epoch(self, place: Place) -> Iterator[Batch]:
+        """Make one pass over all rows, in an order of its own."""
         size = self.options.batch_size
-        order = Draw("saturation epoch", self.context.seed, index).shuffled(self.rows)
-        return Experience(
-            index=index,
-            name=f"epoch {index}",
-            phase="inject",
-            task_label=None,
-            batches=tuple(tuple(order[first : first + size]) for first in range(0, len(order), size)),
-        )
+        order = Draw("saturation epoch", self.context.seed, place.number).shuffled(self.rows)
+        return (tuple(order[first : first + size]) for first in range(0, len(order), size))
 
     # -- probes ---------------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When facts and twins are asked for; see the top of this file."""
-        o = self.options
-        points = [ProbePoint(0, "facts", "boundary")] if index in o.asked_before else []
-        if index == o.exposures - 1:
-            points.append(ProbePoint(o.epoch_steps, "facts", "boundary"))
-        return tuple(points)
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """Every value of the people asked about, and of as many twins."""
@@ -219,25 +215,20 @@ class _Saturation:
 
 
 def build(options: SaturationOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     made = _Saturation(options, context)
     _ = made.rows  # a row that the model cannot read is refused now, not in the first epoch
-    return Stream(options.exposures, made.experience, made.probe_points, made.probe_sets())
+    return schedule(options).stream({"epoch": made.epoch}, made.probe_sets())
 
 
 def outline(options: SaturationOptions) -> Outline:
-    """Steps, tokens and probes, counted without making a row."""
+    """Return steps, tokens and probes, counted without making a row."""
     o = options
-    sweeps = len(o.asked_before) + 1
+    asked = 2 * o.asked * len(TOLD)
     # every choice is a row of its own where the tokenizer makes more than one token of a value
-    rows = sweeps * 2 * o.asked * len(TOLD) * LARGEST_SET
-    return Outline(
-        steps=o.exposures * o.epoch_steps,
+    return schedule(options).outline(
+        {"facts": Size(asked, asked * LARGEST_SET * ROW_TOKENS)},
         train_tokens=o.exposures * o.people * ROW_TOKENS,
-        probe_rows=rows,
-        probe_tokens=rows * ROW_TOKENS,
-        loops=0,
-        experiences=o.exposures,
         longest_row=ROW_TOKENS,
         documents=(0, 0),
         primary="bits_per_parameter",

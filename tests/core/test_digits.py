@@ -23,7 +23,7 @@ from seqmem.reporting import Part, page, tables
 from seqmem.reporting.figures import short_count
 from seqmem.reporting.suite_page import _measure_tables, _slope
 from seqmem.reporting.words import verdict_lines
-from seqmem.scoring.comparison import Table, tabulate
+from seqmem.scoring.comparison import Table, compare, tabulate
 from seqmem.scoring.numbers import format_margin, format_number, format_p
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.size_trend import size_curves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,7 +96,52 @@ def test_an_option_given_twice_is_refused() -> None:
 )  # fmt: skip
 def test_values_are_json_where_they_can_be(text: str, value: Any) -> None:
     assert parse_value(text) == value
-    assert type(parse_value(text)) is type(value)
+    assert isinstance(parse_value(text), type(value))
+
+
+class Texts(Options):
+    plain: str = ""
+    place: Path = Path()
+    perhaps: str | None = "x"
+    number: float = 0.0
+    number_or_text: int | str = 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.10",
+        "1e3",
+        "2.",
+        "+3",
+        ".5",
+        "-0",
+        "12345678901234567890123",
+        "true",
+        "null",
+        "[1,2]",
+        '{"a":  1}',
+        "007",
+    ],
+)
+def test_an_option_that_is_text_is_what_was_typed(text: str) -> None:
+    (typed,) = parse_assignments([f"text.plain={text}"])["text"].values()
+    assert validate(Texts, {"plain": typed}, "x").plain == text
+    assert validate(Texts, {"place": typed}, "x").place == Path(text)
+    assert validate(Texts, {"perhaps": typed}, "x").perhaps == (None if text == "null" else text)
+
+
+def test_other_options_are_the_plain_values_they_were() -> None:
+    made = validate(Texts, {"number": parse_value("1e3"), "number_or_text": parse_value("+3")}, "x")
+    assert (made.number, type(made.number)) == (1000.0, float)
+    assert made.number_or_text == 3
+    assert validate(Texts, {"plain": parse_value('"4"')}, "x").plain == "4"
+    assert json.dumps([parse_value("1e3"), parse_value("[1,2]")]) == "[1000.0, [1, 2]]"
+
+
+def test_a_value_swept_twice_is_refused_however_it_is_typed() -> None:
+    with pytest.raises(UsageError, match=r"names the value 0\.001 twice"):
+        parse_sweep("optimizer.lr=0.001,1e-3")
 
 
 @given(st.text())

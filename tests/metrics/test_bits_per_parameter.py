@@ -80,7 +80,7 @@ def record(
             "step": [step] * count,
             "experience": [experience] * count,
             "after": [0] * count,
-            "schedule": ["boundary"] * count,
+            "schedule": [("boundary",)] * count,
             "probe": items["probe"],
             "logprob": [-9.0] * count,
             "tokens": [1] * count,
@@ -188,7 +188,7 @@ def test_without_twins_there_is_a_reason(tmp_path: Path) -> None:
         {"closed": [None] * 4},
         {"choices": [["0", "1"]] * 4},  # competes with two values, drawn from four
         {"chance": [None] * 4},
-        {"schedule": ["even"] * 4},
+        {"schedule": [("even",)] * 4},
     ],
 )
 def test_it_does_not_apply_where_no_whole_closed_set_was_scored(

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from seqmem import NotApplicable, Row, RunRecord, Value
+from seqmem.reading import Missing as CannotBeHad
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
-from seqmem_plugins.metrics.coupling import LEAST_ROOM, OWN_KEPT, kappa, seqmem_metric
-from seqmem_plugins.metrics.coupling import Missing as CannotBeHad
+from seqmem_plugins.metrics.coupling import MIN_ROOM, OWN_KEPT, kappa, seqmem_metric
 from seqmem_scenarios import sequential_sentences
 
 (SPEC,) = seqmem_metric()
@@ -72,7 +72,7 @@ def record(
             step=[step] * n,
             experience=[0] * n,
             after=[step] * n,
-            schedule=["general+context"] * n,
+            schedule=[("general", "context")] * n,
             probe=[probe for probe, *_ in probes],
             logprob=[-1.0] * n,
             tokens=[1] * n,
@@ -110,7 +110,7 @@ def test_kappa_by_hand() -> None:
 
 
 def test_too_little_room_gives_no_number_with_the_reason() -> None:
-    assert kappa(0.05 + LEAST_ROOM, [0.0], 0.05) < 0.1
+    assert kappa(0.05 + MIN_ROOM, [0.0], 0.05) < 0.1
     with pytest.raises(CannotBeHad, match=r"accuracy is 0\.24 before training, under 0\.2 above chance"):
         kappa(0.24, [0.2], 0.05)
 

@@ -11,7 +11,8 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
-from seqmem_plugins.metrics.distance_decay import RUNGS, curve, on_ladder, recall, seqmem_metric, with_age
+from seqmem_plugins.metrics.distance_decay import RUNGS, on_ladder, recall, seqmem_metric, with_age
+from seqmem_plugins.metrics.figures.distance_decay import curve
 
 (SPEC,) = seqmem_metric()
 LAYOUT = Layout(loops=2, cycles=2, facts=10, prose=2, block=3, rest=40, even=4)

@@ -13,19 +13,13 @@ import pytest
 from helpers_records import Answer, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
+from seqmem.reading import first_run
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
-from seqmem_plugins.metrics.exposures_to_criterion import (
-    Trial,
-    cell_of,
-    draw,
-    first_run,
-    restricted_mean,
-    seqmem_metric,
-    survival,
-    trials,
-)
+from seqmem_plugins.metrics._trials import Trial, restricted_mean, survival, trials
+from seqmem_plugins.metrics.exposures_to_criterion import seqmem_metric
+from seqmem_plugins.metrics.figures.exposures_to_criterion import cell_of, draw
 
 (SPEC,) = seqmem_metric()
 NAME = "exposures_to_criterion"
@@ -104,7 +98,7 @@ def record(
             **{
                 **{"step": [step] * n, "experience": [index] * n, "after": [0] * n, "tokens": [1] * n},
                 **{
-                    "schedule": [schedule] * n,
+                    "schedule": [(schedule,)] * n,
                     "closed": [None] * n,
                     "sampled": [None] * n,
                     "said": [None] * n,
@@ -160,7 +154,8 @@ def record(
     info = {
         "format": FORMAT,
         "id": f"r{seed}",
-        "recipe": {"seed": seed, "optimizer": {"lr": lr}, "scenario": {"options": options}},
+        "recipe": {"seed": seed, "optimizer": {"lr": lr}},
+        "design": options,
         "status": "finished",
         "primary_relation": "question",
     }

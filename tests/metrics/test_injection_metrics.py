@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_records import Answer, Ask, Layout, on_schedules, write_record
 
 from seqmem import BuildContext, MetricSpec, NotApplicable, RunRecord, TextSource, Value
+from seqmem.reading import injections
 from seqmem.record.row import Row
-from seqmem_plugins.metrics._injections import Injected, kept, retained
-from seqmem_scenarios.fact_injection import FactInjectionOptions, build
+from seqmem.record.schema import FORMAT
+from seqmem_plugins.metrics._retained import kept, retained
+from seqmem_scenarios.fact_injection import build
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.world import background
 
 Array = npt.NDArray[np.float64]
@@ -131,11 +134,18 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
             "id": "x",
             "status": "finished",
             "primary_relation": "question",
-            "recipe": {"seed": seed, "scenario": {"options": {"local_window": s.window, **options}}},
+            "format": FORMAT,
+            "recipe": {"seed": seed},
+            "design": {"local_window": s.window, **options},
         },
     )
-    asked_rows = pd.concat(probes).assign(
-        tokens=3, schedule="boundary+inject", experience=0, best_other=np.nan, choice=np.nan
+    asked_rows = pd.concat(probes)
+    asked_rows = asked_rows.assign(
+        tokens=3,
+        schedule=on_schedules([("boundary", "inject")] * len(asked_rows)),
+        experience=0,
+        best_other=np.nan,
+        choice=np.nan,
     )
     vars(run)["items"] = table
     vars(run)["probes"] = asked_rows.assign(correct=asked_rows["logprob"] > -3).merge(table, on="probe")
@@ -293,10 +303,10 @@ def test_rehearsed_facts_are_not_injected_ones() -> None:
     assert {group: number(score("effectivity", run)[f"effectivity.{group}"]) for group in TRAINED} == (
         pytest.approx(RISE)
     )
-    injections = Injected(run).injections
-    assert [one.start for one in injections if one.fact == "duplicate-0"] == [0, 10, 20]
-    assert [one.start for one in injections if one.fact == "once-0"] == [0]
-    assert {one.until - one.start for one in injections} == {5}
+    seen = injections(run)
+    assert [one.start for one in seen if one.fact == "duplicate-0"] == [0, 10, 20]
+    assert [one.start for one in seen if one.fact == "once-0"] == [0]
+    assert {one.until - one.start for one in seen} == {5}
 
 
 def test_twins_are_controls_where_they_were_asked_beside_the_facts() -> None:
@@ -355,7 +365,7 @@ def test_exposures_in_a_row_have_windows_of_one_step() -> None:
     vars(run)["exposures"] = pd.DataFrame(
         {"step": [1, 2, 3, 4], "fact": "once-0", "count": 1, "rehearsed": 0}
     )
-    windows = [(one.start, one.until) for one in Injected(run).injections]
+    windows = [(one.start, one.until) for one in injections(run)]
     assert windows == [(0, 1), (1, 2), (2, 3), (3, 8)]
 
 
@@ -379,12 +389,12 @@ def test_facts_that_only_a_strategy_states_are_not_injected_whatever_the_schedul
         (31, "once-0", 1, 0),  # in the rest
     ]
     vars(run)["exposures"] = pd.DataFrame(rows, columns=["step", "fact", "count", "rehearsed"])
-    found = [(one.fact, one.start) for one in Injected(run).injections]
+    found = [(one.fact, one.start) for one in injections(run)]
     assert found == [("duplicate-0", 0), ("once-0", 20), ("once-0", 29), ("paraphrase-0", 10)]
 
 
 def test_retainability_has_a_point_for_every_doubling() -> None:
-    log_t, share = retained(kept(Injected(record(planted(RISE, a=0.2))), "verbatim", "duplicate"))
+    log_t, share = retained(kept(record(planted(RISE, a=0.2)), "verbatim", "duplicate"))
     # the last maximum is at step 22; asked are t = 1 to 8, 9 (boundary), 10, 12, 16, 24, 40, 72 and 136
     expected = [[1], [2, 3], [4, 5, 6, 7], [8, 9, 10, 12], [16, 24], [40], [72], [136]]
     assert log_t == pytest.approx([np.log10(times).mean() for times in expected])
@@ -424,10 +434,13 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     items = pd.DataFrame([{"probe": i, **{f: getattr(p, f) for f in fields}} for i, p in every.items()])
     items = items.assign(choices=None)
     names = ["step", "experience", "schedule", "probe", "logprob", "tokens", "correct"]
-    recipe = {"seed": 0, "scenario": {"options": options.model_dump()}}
-    run = RunRecord(Path("in memory"), {"primary_relation": options.primary_relation, "recipe": recipe})
+    stated = {"recipe": {"seed": 0}, "design": stream.design.stated()}
+    run = RunRecord(
+        Path("in memory"), {"format": FORMAT, "primary_relation": options.primary_relation, **stated}
+    )
     vars(run)["items"] = items
     answers = pd.DataFrame(probes, columns=names).assign(best_other=np.nan, choice=np.nan)
+    answers = answers.assign(schedule=on_schedules(answers["schedule"]))
     vars(run)["probes"] = answers.merge(items, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     columns = ["phase", "task_label", "first_step", "steps", "start_from", "save_as"]
@@ -547,7 +560,8 @@ def test_interference_is_compared_with_background() -> None:
     probes = run.items.query("relation == 'question'").merge(pd.DataFrame({"step": starts}), how="cross")
     trained = probes["task_label"].notna()
     probes["logprob"] = -np.where(trained, loss[probes["step"]], 0.005 * probes["step"]) * 3
-    vars(run)["probes"] = probes.assign(tokens=3, schedule="boundary", experience=0, correct=True)
+    schedule = on_schedules([("boundary",)] * len(probes))
+    vars(run)["probes"] = probes.assign(tokens=3, schedule=schedule, experience=0, correct=True)
     vars(run)["experiences"] = pd.DataFrame(
         {
             "phase": phases,

@@ -16,7 +16,8 @@ from seqmem import MetricSpec, NotApplicable, Row, RunRecord, Value
 from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
-from seqmem_plugins.metrics.memory_signal import Changes, changes_of, seqmem_metric, signal, smallest
+from seqmem_plugins.metrics._windows import Changes, changes_of
+from seqmem_plugins.metrics.memory_signal import seqmem_metric, signal, smallest
 
 POSITIONS = 100
 WINDOWS = [(20, 30), (50, 60)]
@@ -86,7 +87,7 @@ def write(
             "step": experience * 10 + after,
             "experience": experience,
             "after": after,
-            "schedule": schedule,
+            "schedule": (schedule,),
             "tokens": TOKENS,
             "correct": False,
         }
@@ -117,17 +118,14 @@ def write(
             for after in rest:
                 ask(experience, after, "log", seen(memory, last, after))
     writer.flush()
-    options = {
-        "windows": WINDOWS if windows is None else windows,
-        "control_windows": CONTROLS,
-        "zone": ZONE,
-    }
+    scored = WINDOWS if windows is None else windows
     info = {
         "format": FORMAT,
         "id": f"r{seed}",
         "status": "finished",
         "primary_relation": "general",
-        "recipe": {"seed": seed, "scenario": {"name": "rolling_window", "options": options}},
+        "recipe": {"seed": seed},
+        "design": {"windows": [*scored, *CONTROLS], "scored": len(scored), "zone": ZONE},
     }
     write_json(folder / "run.json", info)
     return RunRecord.open(folder)
@@ -307,8 +305,8 @@ def test_without_a_memory_the_signal_seldom_exceeds_the_smallest_one_and_its_int
         ("behind", ["behind", "ahead"]),
         ("ahead", ["behind", "ahead"]),
     ):
-        values = np.array([signal(run, region).value for run in runs])
-        least = np.array([smallest(run, *near).value for run in runs])
+        values = np.array([signal(run, (region,)).value for run in runs])
+        least = np.array([smallest(run, near).value for run in runs])
         assert stats.ttest_1samp(values, 0).pvalue > 0.01, region
         assert np.mean(np.abs(values) > least) <= 0.1
 
@@ -336,7 +334,7 @@ def test_one_window_beyond_its_smallest_signal_is_as_rare_as_stated() -> None:
 def test_a_signal_beyond_the_smallest_one_is_found_in_noise() -> None:
     for seed in range(20):
         changes = made(noisy(planted(0.4), seed))
-        found, least = signal(changes, "inside").value, smallest(changes, "inside").value
+        found, least = signal(changes).value, smallest(changes).value
         assert found is not None and least is not None
         assert found == pytest.approx(0.4, abs=0.15) and found > least
 
@@ -393,7 +391,7 @@ def test_changes_are_read_as_they_were_made(tmp_path: Path) -> None:
 
 def test_other_scenarios_have_nothing_for_it(tmp_path: Path) -> None:
     run = write(tmp_path / "run", planted())
-    other = RunRecord(run.folder, {**run.info, "recipe": {"seed": 0}})
+    other = RunRecord(run.folder, {**run.info, "design": {}})
     with pytest.raises(NotApplicable, match="no window of a stream is trained again"):
         spec().compute(other, {})
 
@@ -447,7 +445,7 @@ def test_the_figure_shows_the_window_the_band_and_the_rest(tmp_path: Path) -> No
 def test_rows_with_other_windows_or_nothing_to_show_are_left_out_and_counted(tmp_path: Path) -> None:
     one = [write(tmp_path / "one", planted(0.4))]
     two = [write(tmp_path / "two", planted(0.4), windows=[(20, 30), (48, 60)])]
-    stranger = [RunRecord(one[0].folder, {**one[0].info, "recipe": {"seed": 0}})]
+    stranger = [RunRecord(one[0].folder, {**one[0].info, "design": {}})]
     figure = drawn([row("stranger", stranger), row("naive", one), row("wider", two)])
     assert set(lines(figure.axes[0])) == {"naive"}
     assert "1 seed, 1 of 3 rows" in figure.get_suptitle()

@@ -14,9 +14,10 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import MetricSpec, NotApplicable, RunRecord, Value
-from seqmem_plugins.metrics._curves import Missing, first_exposures, questions
-from seqmem_plugins.metrics.latent_revival import excess_rise, largest_rise
-from seqmem_plugins.metrics.retention import Fits, fit_half_lives
+from seqmem.reading import Missing, first_exposures, questions, scheduled
+from seqmem_plugins.metrics._decaying_noise import largest_rise
+from seqmem_plugins.metrics._half_life import Fits, fit_half_lives
+from seqmem_plugins.metrics.latent_revival import excess_rise
 
 NAMES = (
     "average_accuracy backward_transfer cost forgetting general_ability latent_revival learning_accuracy "
@@ -448,7 +449,7 @@ def test_the_half_lifes_interval_is_over_facts_asked_at_every_step(
     """Facts resampled without one that was asked throughout would leave a step without recall."""
     layout = Layout(loops=2, facts=2)
     run = write_record(tmp_path / "run", fades(50), layout)
-    asked, log = run.probes, run.probes["schedule"] == "log"
+    asked, log = run.probes, scheduled(run.probes, "log")
     fitted: list[int] = []
 
     def counted(steps: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> Fits:

@@ -14,16 +14,16 @@ import pytest
 from scipy.signal import lfilter
 
 from seqmem import NotApplicable, RunRecord, Value
-from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
-from seqmem.record.writer import RecordWriter
-from seqmem_plugins.metrics._curves import (
+from seqmem.reading import (
     loop_visits,
     loops_end,
     stream_answers,
     stream_end,
     stream_exposures,
 )
-from seqmem_plugins.metrics.oscillation import Spectrum, null
+from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.writer import RecordWriter
+from seqmem_plugins.metrics._spectrum import Spectrum, null
 from seqmem_plugins.metrics.relearning_savings import curve
 from seqmem_plugins.metrics.worst_case_accuracy import recall_by_probe
 
@@ -61,7 +61,7 @@ class Made:
         for loop, share in recall.items():
             for i in range(facts):
                 row = (f"f{loop}.{i}", loop, False, i < share * FACTS, 0.0)
-                self.asked.append((self.start(index) + after, index, after, schedule, *row))
+                self.asked.append((self.start(index) + after, index, after, schedule.split("+"), *row))
 
     def state(self, index: int, loop: int) -> None:
         """A visit's last step states the loop's facts."""
@@ -356,8 +356,8 @@ def rested(
     made.state(0, 0)
     for probe, after in enumerate(every or range(0, 49, 4)):
         for i in range(FACTS):
-            made.asked.append((4 + after, 1, after, "even", f"f0.{i}", 0, False, False, facts(i, probe)))
-            made.asked.append((4 + after, 1, after, "even", f"t0.{i}", 0, True, False, twins(i, probe)))
+            made.asked.append((4 + after, 1, after, ("even",), f"f0.{i}", 0, False, False, facts(i, probe)))
+            made.asked.append((4 + after, 1, after, ("even",), f"t0.{i}", 0, True, False, twins(i, probe)))
     if again:
         made.stated.append((4 + again, "f0.0"))
     return made.write(folder)

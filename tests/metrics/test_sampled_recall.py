@@ -53,7 +53,13 @@ def record(
         probabilities = [*facts, *twins]
         found = [p if step == TRAINED or p is None else 0.0 for p in probabilities]
         n = len(names)
-        fixed = {"step": step, "experience": 0, "after": step, "schedule": "boundary+log", "logprob": -1.0}
+        fixed = {
+            "step": step,
+            "experience": 0,
+            "after": step,
+            "schedule": ("boundary", "log"),
+            "logprob": -1.0,
+        }
         fixed |= {
             "tokens": 1,
             "correct": False,
@@ -66,7 +72,7 @@ def record(
             "probes", **{name: [value] * n for name, value in fixed.items()}, probe=names, sampled=found
         )
     writer.flush()
-    info = {"format": FORMAT, "id": "r", "recipe": {"seed": 0, "scenario": {"options": dict(options)}}}
+    info = {"format": FORMAT, "id": "r", "recipe": {"seed": 0}, "design": dict(options)}
     write_json(folder / "run.json", {**info, "status": "finished", "primary_relation": "verbatim"})
     return RunRecord.open(folder)
 

@@ -13,7 +13,8 @@ from seqmem import NotApplicable, Row, RunRecord, Value
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
-from seqmem_plugins.metrics.task_recall import draw, recall_by_task, routes, seqmem_metric, task_ends
+from seqmem_plugins.metrics.figures.task_recall import draw
+from seqmem_plugins.metrics.task_recall import recall_by_task, routes, seqmem_metric, task_ends
 
 (SPEC,) = seqmem_metric()
 
@@ -92,7 +93,7 @@ def record(
             step=[step] * count,
             experience=[experience] * count,
             after=[step - starts[experience]] * count,
-            schedule=["boundary"] * count,
+            schedule=[("boundary",)] * count,
             probe=names,
             logprob=[-loss(step, told) for *_, told in asked],
             tokens=[1] * count,

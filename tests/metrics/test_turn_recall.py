@@ -90,7 +90,7 @@ def record(
                 "step": step,
                 "experience": experience,
                 "after": 0,
-                "schedule": schedule,
+                "schedule": schedule.split("+"),
                 "probe": item["probe"],
                 "logprob": logprob,
                 "tokens": 2,

@@ -17,7 +17,7 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.training.checkpoint import digest
 from seqmem.training.run import build_run
-from seqmem_scenarios.memory_loops import MemoryLoopsOptions
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 
 
 class Changed:

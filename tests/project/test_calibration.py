@@ -90,7 +90,7 @@ def test_a_metric_without_its_control_is_found(monkeypatch: pytest.MonkeyPatch) 
     """Recovery read at the maximum of all items, with nothing subtracted, sees recovery in noise."""
 
     def naive(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-        gaps = recovery._late(recovery._gaps(run))
+        gaps = recovery._late(run)
         curve = recovery._mean_curve(gaps[0].losses)
         share = float((curve.max() - curve[-1]) / curve.max())
         return {measure.name: Value(share, 64) for measure in spec_of("recovery").measures}

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
+from hypothesis import given
+from hypothesis import strategies as st
 from small_runs import finish, installed, planned, small_model
 
 from seqmem import Example, Probe, RunRecord, Stream, Value
 from seqmem.core.measures import Measure
+from seqmem.planning.tokenizer import bare_encoder, decoder
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.contamination import contaminated
 from seqmem.record.row import Row
 from seqmem.scoring.scores import score_rows, sound
-from seqmem.training.leaks import Watch
+from seqmem.training.leaks import ContaminationDetector
 from seqmem_scenarios.world import make_facts, statement
 
 
@@ -38,9 +41,13 @@ def row(text: str, *facts: str) -> Example:
     return Example(ids, np.ones(len(ids), dtype=np.bool_), facts)
 
 
+def encode(text: str) -> list[int]:
+    return list(text.encode())
+
+
 def leaks(texts: Sequence[str], *probes: Probe) -> list[list[str]]:
-    watch = Watch(probes, decode)
-    return [list(watch.look([row(text)])) for text in texts]
+    detector = ContaminationDetector(probes, encode, decode)
+    return [list(detector.scan([row(text)])) for text in texts]
 
 
 def test_a_row_with_a_control_s_subject_and_answer_is_a_leak() -> None:
@@ -69,8 +76,69 @@ def test_a_control_without_a_subject_is_known_by_its_prompt_and_answer() -> None
 
 
 def test_a_row_that_states_a_control_s_id_is_a_leak() -> None:
-    watch = Watch([twin("t1", "Dana Orfel", "crimson otter")], decode)
-    assert list(watch.look([row("Some text.", "t1", "f")])) == ["t1"]
+    detector = ContaminationDetector([twin("t1", "Dana Orfel", "crimson otter")], encode, decode)
+    assert list(detector.scan([row("Some text.", "t1", "f")])) == ["t1"]
+
+
+def test_subjects_that_begin_alike_or_overlap_are_all_looked_for() -> None:
+    probes = (
+        twin("city", "New York City", "blue"),
+        twin("state", "New York", "red"),
+        twin("paper", "York City Times", "green"),
+    )
+    texts = ["New York City is red.", "The New York City Times are green.", "New York City is blue and red."]
+    assert leaks(texts, *probes) == [["state"], ["paper"], ["city", "state"]]
+
+
+SHORT = st.text("ab ", min_size=1, max_size=4).filter(str.strip)
+
+
+@given(st.lists(st.tuples(SHORT, SHORT), min_size=1, max_size=6), st.text("ab ", max_size=24))
+def test_exactly_what_a_search_of_every_place_finds_is_found(
+    controls: list[tuple[str, str]], text: str
+) -> None:
+    probes = [twin(str(number), *control) for number, control in enumerate(controls)]
+    words = text.split()
+    said = " ".join(words)
+
+    def leaked(subject: str, answer: str) -> bool:
+        whole = answer.split()
+        return any(said.startswith(" ".join(subject.split()), place) for place in range(len(said))) and any(
+            words[place : place + len(whole)] == whole for place in range(len(words))
+        )
+
+    expected = {probe.fact for probe, control in zip(probes, controls, strict=True) if leaked(*control)}
+    assert set(*leaks([text], *probes)) == expected
+
+
+def word_tokenizer(lower: bool) -> Any:
+    """A tokenizer of whole words that knows no capitals: it lowers them, or has one token for all such words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = "[UNK] dana orfel ivo brant wears the crimson otter silver hare .".split()
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if lower:
+        tokenizer.normalizer = normalizers.Lowercase()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@pytest.mark.parametrize(("lower", "other"), [(True, []), (False, ["t1"])])
+def test_a_leak_is_seen_through_a_tokenizer_that_loses_capitals(lower: bool, other: list[str]) -> None:
+    tokenizer = word_tokenizer(lower)
+    read = bare_encoder(tokenizer)
+    control = twin("t1", "Dana Orfel", "crimson Otter" if lower else "crimson otter")
+    detector = ContaminationDetector([control], read, decoder(tokenizer, keep_special=True))
+
+    def found(text: str) -> list[str]:
+        ids = np.array(read(text), dtype=np.int32)
+        return list(detector.scan([Example(ids, np.ones(len(ids), dtype=np.bool_), ())]))
+
+    assert found("Dana Orfel wears the crimson otter.") == ["t1"]
+    assert found("Dana Orfel wears the silver hare.") == []
+    # where both names are words it does not know, the learner cannot tell them apart either
+    assert found("Ivo Brant wears the crimson otter.") == other
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from seqmem.board.submit import submit
 from seqmem.cli.app import run
 from seqmem.core.options import parse_seeds
 from seqmem.planning.request import Request
+from seqmem.record import contamination
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import Part, command_line, page, verdict_lines
@@ -375,10 +376,10 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "script-src 'sha256-" in policy and "unsafe-eval" not in policy
 
 
-def test_contaminated_and_failed_runs_are_named(tmp_path: Path) -> None:
+def test_contaminated_and_failed_runs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = row(tmp_path, "naive", 0.5, 2)
     spoilt = write_record(tmp_path / "spoilt", remembers(0.5), SMALL, seed=2, info=info())
-    spoilt.__dict__["contamination"] = "a twin was trained"
+    monkeypatch.setitem(contamination._FOUND, spoilt, "a twin was trained")
     one = replace(one, runs={**one.runs, 2: spoilt}, failed={7: "out of memory"})
     text = Elements(page("x", [part([one])])).text
     assert "naive, seed 2: a twin was trained" in text and "naive, seed 7: out of memory" in text

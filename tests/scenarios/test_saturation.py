@@ -15,6 +15,7 @@ from small_runs import finish, installed
 from tokenizers import Tokenizer
 
 from seqmem import BuildContext, Example, Experience, Probe, RunRecord, Stream, TextSource, UsageError
+from seqmem.core.count import counted
 from seqmem.core.options import validate
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.plan import plan
@@ -224,8 +225,8 @@ def test_the_outline_counts_steps_and_bounds_the_rest() -> None:
         assert told.steps == sum(epoch.steps for epoch in built.epochs)
         assert told.from_scratch and told.documents == (0, 0) and told.loops == 0
         sweeps = sum(len(built.stream.probe_points(index)) for index in range(built.stream.length))
-        lines = sum(1 if len(p.choices[0]) == 1 else len(p.choices) for p in built.probes)
-        assert sweeps * lines <= told.probe_rows
+        assert sweeps * len(built.probes) == told.probe_rows
+        assert counted(told, built.stream).probe_tokens <= told.probe_tokens
         if encode is words:
             assert (
                 sum(len(r.input_ids) for e in built.epochs for b in e.batches for r in b) <= told.train_tokens

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outlines import check_outline
 from reading import TOKENIZER, Letters, build_context
 from small_runs import carry_out, installed, small_model
 from tokenizers import Tokenizer
@@ -21,15 +22,9 @@ from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.training.loop import chain
-from seqmem_scenarios.sequential_sentences import (
-    OWN_KEPT,
-    PEOPLE,
-    PRESETS,
-    SequentialSentencesOptions,
-    build,
-    make_sentence,
-    outline,
-)
+from seqmem_scenarios.sequential_sentences import PRESETS, build, outline
+from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
+from seqmem_scenarios.sequential_sentences.rows import OWN_KEPT, make_sentence
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World
 
 BASE: dict[str, Any] = {
@@ -332,7 +327,7 @@ def schedule(built: Built) -> dict[str, list[tuple[int, int]]]:
     for e in built.experiences:
         for point in built.stream.probe_points(e.index):
             assert 0 <= point.after <= e.steps and point.probe_set in built.stream.probe_sets
-            for name in point.schedule.split("+"):
+            for name in point.schedule:
                 found.setdefault(name, []).append((e.index, point.after))
     return found
 
@@ -394,27 +389,17 @@ def random_options(draw: random.Random) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", range(16))
 def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
-    check_outline(made(seed=number, **random_options(random.Random(number))))
+    built = made(seed=number, **random_options(random.Random(number)))
+    stated = outline(built.options)
+    check_outline(stated, built.stream, built.trained, built.heldout)
+    documents = (max(built.trained, default=-1) + 1, max(built.heldout, default=-1) + 1)
+    assert documents == stated.documents, "no document more or less than announced"
 
 
 @pytest.mark.parametrize("preset", ["smoke", "default"])
 def test_the_outline_bounds_a_preset(preset: str) -> None:
-    check_outline(made(**{**SequentialSentencesOptions().model_dump(), **PRESETS[preset]}))
-
-
-def check_outline(built: Built) -> None:
-    said, experiences = outline(built.options), built.experiences
-    assert said.steps == sum(e.steps for e in experiences)
-    batches = [e.batch(step) for e in experiences for step in range(e.steps)]
-    assert said.train_tokens >= sum(len(row.input_ids) for batch in batches for row in batch)
-    asked = [p for e in experiences for p in built.stream.probe_points(e.index)]
-    lengths = {name: [len(p.input_ids) for p in probes] for name, probes in built.stream.probe_sets.items()}
-    assert said.probe_rows == sum(len(lengths[point.probe_set]) for point in asked)
-    assert said.probe_tokens >= sum(sum(lengths[point.probe_set]) for point in asked)
-    longest = max(max(own) for own in lengths.values())
-    assert said.longest_row >= max(longest, *(len(row.input_ids) for batch in batches for row in batch))
-    documents = (max(built.trained, default=-1) + 1, max(built.heldout, default=-1) + 1)
-    assert documents == said.documents, "no document more or less than announced"
+    built = made(**{**SequentialSentencesOptions().model_dump(), **PRESETS[preset]})
+    check_outline(outline(built.options), built.stream, built.trained, built.heldout)
 
 
 def test_the_paper_s_preset_is_outlined_without_making_it() -> None:

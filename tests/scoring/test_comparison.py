@@ -567,7 +567,10 @@ def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -
 def test_scoring_and_tables_need_no_torch() -> None:
     names = "average_accuracy cost latent_revival loop_contrast new_loop recovery retention"
     imports = "".join(f"import seqmem_plugins.metrics.{name}; " for name in names.split())
-    check = f"import sys; import seqmem.scoring.comparison, seqmem.reporting.figures; {imports}print('torch' in sys.modules)"
+    check = (
+        f"import sys; import seqmem.scoring.comparison, seqmem.reporting.figures; {imports}"
+        "print('torch' in sys.modules)"
+    )
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-c", check], env={**os.environ, **paths}, capture_output=True, text=True, check=True

@@ -112,7 +112,7 @@ def one_step(learner: Learner, strategy: Strategy, batch: Sequence[Example]) -> 
 
 def train(learner: Learner, strategy: Strategy, experience: Experience) -> list[float]:
     strategy.before_experience(learner, experience)
-    learner.train_only(None)
+    learner.set_trainable(None)
     penalties = [one_step(learner, strategy, experience.batch(i)) for i in range(experience.steps)]
     strategy.after_experience(learner, experience)
     assert all(parameter.grad is None for parameter in learner.parameters.values())
@@ -258,7 +258,7 @@ def test_a_rest_is_trained_under_the_plugin_and_not_consolidated(case: str) -> N
     assert kept or case in ("Replay", "AGEM", "GEM")
     rest = visit(1, phase="rest")
     strategy.before_experience(learner, rest)
-    learner.train_only(None)
+    learner.set_trainable(None)
     acted = []
     for position in range(rest.steps):
         if case == "Replay":
@@ -559,7 +559,7 @@ def test_replay_keeps_rows_of_all_experiences_alike_and_shows_them() -> None:
     experiences = [visit(index) for index in range(3)]
     for past, experience in enumerate(experiences):
         strategy.before_experience(learner, experience)
-        learner.train_only(None)
+        learner.set_trainable(None)
         rehearsed = strategy.rehearse(learner, experience.batch(0))
         known = {key: e.index for e in experiences[:past] for batch in e.batches for key in ids(batch)}
         assert len(rehearsed) == (4 if past else 0)

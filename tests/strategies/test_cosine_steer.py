@@ -75,7 +75,7 @@ def take_step(learner: Learner, strategy: Strategy, gradient: Sequence[float | N
     for parameter, value in zip(learner.parameters.values(), gradient, strict=True):
         parameter.grad = None if value is None else torch.tensor([float(value)])
     strategy.transform_gradient(learner)
-    before = learner.keep_before()
+    before = learner.copy_parameters()
     learner.optimizer.step()
     strategy.transform_update(learner, before)
     strategy.after_step(learner, ())
@@ -343,7 +343,7 @@ def test_what_is_measured_is_what_happened(model: Path) -> None:
         strategy.before_experience(learner, visit(loop))
         rows = [Example(draw.integers(0, 50, 12).astype(np.int32), np.ones(12, bool)) for _ in range(2)]
         learner.loss(rows)[0].backward()
-        before = learner.keep_before()
+        before = learner.copy_parameters()
         start = flat(learner.parameters)
         learner.optimizer.step()
         wanted = flat(learner.parameters) - start

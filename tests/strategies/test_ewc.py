@@ -295,7 +295,7 @@ def test_rest_and_what_trains_nothing_are_not_consolidated(phase: Any, trains: A
 def test_importance_is_asked_of_all_weights_and_leaves_everything_as_it_was() -> None:
     learner = learner_of()
     strategy = strategy_for(learner, fisher="empirical")
-    learner.train_only({"bias"})
+    learner.set_trainable({"bias"})
     loss, _, _ = learner.loss(ROWS)
     loss.backward()
     grad = learner.parameters["bias"].grad

@@ -20,13 +20,9 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.specs import Footprint
 from seqmem.training.learner import Learner
+from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions, check_model, extra_bytes
 from seqmem_plugins.strategies._router import Router
-from seqmem_plugins.strategies.freeze_component import (
-    FreezeComponent,
-    FreezeComponentOptions,
-    check_model,
-    extra_bytes,
-)
+from seqmem_plugins.strategies.freeze_component import FreezeComponent
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
 
 BLOCKS = {"gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers", "gpt2": "transformer.h"}
@@ -100,7 +96,7 @@ def step(learner: Learner, strategy: FreezeComponent, rows: Sequence[Example], l
 
 def visit(learner: Learner, strategy: FreezeComponent, part: Experience) -> list[float]:
     strategy.before_experience(learner, part)
-    learner.train_only(strategy.trainable(learner, part))
+    learner.set_trainable(strategy.trainable(learner, part))
     losses = [
         step(learner, strategy, part.batch(position), part.task_label) for position in range(part.steps)
     ]
@@ -253,7 +249,7 @@ def test_a_frozen_head_takes_no_part_in_the_gradient_s_norm() -> None:
     strategy = strategy_of(learner, "heads")
     part = experience("component", 0)
     strategy.before_experience(learner, part)
-    learner.train_only(strategy.trainable(learner, part))
+    learner.set_trainable(strategy.trainable(learner, part))
     learner.loss(random_rows(3))[0].backward()
     whole = learner.clip()
     strategy.add_gradient(learner)
@@ -326,7 +322,7 @@ def test_on_later_visits_only_the_suffix_is_computed_and_the_prefix_builds_no_gr
     strategy = strategy_of(learner)
     part = experience("component", 1)  # block 2 of 0 to 3
     strategy.before_experience(learner, part)
-    learner.train_only(strategy.trainable(learner, part))
+    learner.set_trainable(strategy.trainable(learner, part))
     calls, _ = blocks_run(learner)
     rows = random_rows(4)
     for count, expected in (
@@ -425,7 +421,7 @@ def test_blocks_that_go_by_their_number_are_never_computed_apart(part: str) -> N
     learner = Learner(model, ADAM, torch.device("cpu"), seed=0)
     values = {"patterns": ("layers.3.mlp.*",)} if part == "pattern" else {}
     strategy = strategy_of(learner, part, **values)
-    learner.train_only(strategy.trainable(learner, experience("component", 0)))
+    learner.set_trainable(strategy.trainable(learner, experience("component", 0)))
     ids = torch.randint(1, 64, (2, 12), generator=torch.Generator().manual_seed(0))
     own = model(input_ids=ids, use_cache=False).logits
     assert torch.equal(strategy.forward(learner, ids, 0, None), own)

@@ -24,8 +24,9 @@ from seqmem.planning.request import Request
 from seqmem.training.learner import Learner
 from seqmem_plugins.strategies import grow_prune
 from seqmem_plugins.strategies._architecture import block_of
+from seqmem_plugins.strategies._grow_prune_plan import GrowPruneOptions
 from seqmem_plugins.strategies._growth import widen
-from seqmem_plugins.strategies.grow_prune import GrowPrune, GrowPruneOptions
+from seqmem_plugins.strategies.grow_prune import GrowPrune
 
 SETTINGS = {
     "adam": OptimizerSettings(name="adam", lr=1e-2, weight_decay=0.1),
@@ -71,7 +72,7 @@ def stepped(learner: Learner, strategy: GrowPrune, experience: Experience) -> It
     """Train an experience as the loop does; stops before the first step (0) and after each (1, 2, ...)."""
     strategy.before_experience(learner, experience)
     yield 0
-    learner.train_only(strategy.trainable(learner, experience))
+    learner.set_trainable(strategy.trainable(learner, experience))
     for position in range(experience.steps):
         loss, _, _ = learner.loss(experience.batch(position))
         loss.backward()

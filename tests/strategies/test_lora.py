@@ -50,7 +50,7 @@ def logits(learner: Learner, ids: torch.Tensor) -> torch.Tensor:
 def visit(learner: Learner, strategy: Lora, task: int | None, steps: int = 2) -> None:
     part = Experience(0, "part", "task", task, ())
     strategy.before_experience(learner, part)
-    learner.train_only(strategy.trainable(learner, part))
+    learner.set_trainable(strategy.trainable(learner, part))
     draw = np.random.default_rng(0 if task is None else task + 1)
     rows = [Example(draw.integers(1, 500, 9).astype(np.int32), np.ones(9, np.bool_)) for _ in range(3)]
     for _ in range(steps):

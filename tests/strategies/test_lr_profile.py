@@ -96,7 +96,7 @@ def train(learner: Learner, strategy: Strategy, steps: int) -> None:
         rows = [Example(draw.integers(0, 64, 16).astype(np.int32), mask) for _ in range(4)]
         loss, _, _ = learner.loss(rows)
         loss.backward()
-        before = learner.keep_before()
+        before = learner.copy_parameters()
         learner.optimizer.step()
         strategy.transform_update(learner, before)
         learner.optimizer.zero_grad(set_to_none=True)

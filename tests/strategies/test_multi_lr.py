@@ -58,7 +58,7 @@ def train(learner: Learner, strategy: Strategy, steps: int) -> None:
     for _ in range(steps):
         loss, _, _ = learner.loss(rows_at(learner.step))
         loss.backward()
-        before = learner.keep_before()
+        before = learner.copy_parameters()
         learner.optimizer.step()
         strategy.transform_update(learner, before)
         learner.optimizer.zero_grad(set_to_none=True)
@@ -177,7 +177,7 @@ def test_parameters_without_a_gradient_stay_as_they_are() -> None:
         begin(learner, strategy)
         start = weights(learner)
         trained = {name for name in learner.parameters if "layers.1." in name}
-        learner.train_only(trained)
+        learner.set_trainable(trained)
         train(learner, strategy, 2)
         for name, parameter in learner.parameters.items():
             assert torch.equal(parameter.detach(), start[name]) == (name not in trained)
@@ -302,7 +302,7 @@ def test_for_sgd_a_level_moves_by_its_accumulated_gradient_when_it_is_due() -> N
     }
     for step, (quick_value, slow_value) in expected.items():
         value.grad = torch.full((4,), float(step))
-        before = learner.keep_before()
+        before = learner.copy_parameters()
         learner.optimizer.step()
         strategy.transform_update(learner, before)
         learner.step += 1

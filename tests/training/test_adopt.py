@@ -79,7 +79,7 @@ def test_what_is_gone_is_forgotten_and_bytes_are_counted_against_the_first_model
     learner.adopt(net(5))
     assert learner.extra_bytes() == 6 * 4 * 3
     learner.parameters["a.weight"].grad = torch.zeros(5, 2)
-    assert set(learner.keep_before()) == {"a.weight"}
+    assert set(learner.copy_parameters()) == {"a.weight"}
     assert learner.extra_bytes() == 6 * 4 * 3 + sum(p.nbytes for p in learner.parameters.values())
 
 

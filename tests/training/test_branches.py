@@ -20,7 +20,8 @@ from seqmem.record.schema import ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import load_last
 from seqmem.training.learner import Learner
-from seqmem.training.loop import Place, Run, Stopped, restore, train
+from seqmem.training.loop import Stopped, train
+from seqmem.training.run_state import Progress, Run, restore
 from seqmem_plugins.strategies.moment_avg import MomentAverage, MomentAvgOptions
 from seqmem_plugins.strategies.replay import Replay, ReplayOptions
 
@@ -52,7 +53,7 @@ def stream_of(*parts: Experience) -> Stream:
         Probe("p", (0, 1, 2), 1, "", "", "f", "question", task_label=3),
         Probe("q", (0, 1, 2), 1, "", "", "f", "question", task_label=3, task_known=True),
     )
-    at_end = {i: (ProbePoint(e.steps, "all", "boundary"),) for i, e in enumerate(parts)}
+    at_end = {i: (ProbePoint(e.steps, "all", ("boundary",)),) for i, e in enumerate(parts)}
     return Stream(len(parts), parts.__getitem__, lambda i: at_end[i], {"all": probes})
 
 
@@ -66,7 +67,7 @@ def run_of(folder: Path, strategy: Strategy, *parts: Experience, every: int = 10
         strategy,
         stream_of(*parts),
         RecordWriter(folder),
-        Place(),
+        Progress(),
         "schedule",
         checkpoint_every=every,
     )
@@ -122,7 +123,7 @@ def test_a_run_stopped_anywhere_among_its_branches_resumes_to_the_same_bits(
     restore(resumed, saved)
     train(resumed)
     assert same(weights(whole), weights(resumed))
-    assert resumed.place == whole.place
+    assert resumed.progress == whole.progress
     records = [record_of(tmp_path / name) for name in ("whole", "stopped")]
     for table in ("probes", "steps", "experiences"):
         first, second = (getattr(record, table).reset_index(drop=True) for record in records)

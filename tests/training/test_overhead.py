@@ -18,9 +18,11 @@ from seqmem import Batch, Example, Experience, Probe, Strategy, Stream, text_exa
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
-from seqmem.training.loop import Place, Run, train
+from seqmem.training.loop import train
 from seqmem.training.probing import ProbeSet
-from seqmem_scenarios.memory_loops import OPTIMIZER, MemoryLoopsOptions
+from seqmem.training.run_state import Progress, Run
+from seqmem_scenarios.memory_loops import OPTIMIZER
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import background
 
 pytestmark = pytest.mark.slow
@@ -96,7 +98,9 @@ def run_of(model: torch.nn.Module, batches: list[Batch], folder: Path) -> Run:
     ]
     stream = Stream(len(parts), parts.__getitem__, lambda index: (), {})
     learner = Learner(model, SETTINGS, CPU, seed=0)
-    return Run(learner, Strategy(), stream, RecordWriter(folder), Place(), "schedule", checkpoint_every=PART)
+    return Run(
+        learner, Strategy(), stream, RecordWriter(folder), Progress(), "schedule", checkpoint_every=PART
+    )
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -198,7 +202,7 @@ def test_a_sweep_of_probes_is_many_times_faster_than_generating_one_by_one(
         for _ in range(5):
             sweep.append(seconds(lambda a=asked: a.ask(model)))  # type: ignore[misc]
             alone.append(seconds(lambda p=probes: one_by_one(model, p)))  # type: ignore[misc]
-        assert asked.ask(model).correct == one_by_one(model, probes)
+        assert asked.ask(model).exact_match == one_by_one(model, probes)
         ratios[name] = statistics.median(a / s for a, s in zip(alone, sweep, strict=True))
         print(
             f"\n128 probes of {name}, {threads} threads: sweep {statistics.median(sweep) * 1e3:.0f} ms, "

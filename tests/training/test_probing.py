@@ -35,7 +35,7 @@ def agreement(model: Any, probes: Sequence[Probe]) -> tuple[int, int]:
     """Asks the probes both ways; number of right ones, and of disagreements, which must be ties."""
     said = generated(model, probes)
     mixed = answered(probes, said)
-    correct = ProbeSet(mixed, CPU).ask(model).correct
+    correct = ProbeSet(mixed, CPU).ask(model).exact_match
     expected = [row == probe.input_ids[probe.answer_start :] for row, probe in zip(said, mixed, strict=True)]
     other = [probe for probe, a, b in zip(mixed, correct, expected, strict=True) if a != b]
     for probe in other:
@@ -106,10 +106,12 @@ def test_probes_asked_together_score_as_each_asked_alone(kind: Kind, folders: di
     for n, probe in enumerate(probes):
         alone = ProbeSet([probe], CPU).ask(model)
         assert answers.logprob[n] == pytest.approx(alone.logprob[0], rel=1e-5, abs=1e-4)
-        assert answers.correct[n] == alone.correct[0]
+        assert answers.exact_match[n] == alone.exact_match[0]
         assert answers.choice[n] == alone.choice[0]
-        assert answers.best_other[n] == (
-            None if alone.best_other[0] is None else pytest.approx(alone.best_other[0], rel=1e-5, abs=1e-4)
+        assert answers.top_distractor_logprob[n] == (
+            None
+            if alone.top_distractor_logprob[0] is None
+            else pytest.approx(alone.top_distractor_logprob[0], rel=1e-5, abs=1e-4)
         )
 
 
@@ -139,7 +141,7 @@ def test_log_probabilities_and_choices_are_those_of_the_chain_rule() -> None:
         assert answers.logprob[n] == pytest.approx(by_hand(model, prompt, right), rel=1e-5, abs=1e-4)
         assert answers.choice[n] == int(np.argmax(scores))
         others = [score for score, choice in zip(scores, probe.choices, strict=True) if choice != right]
-        assert answers.best_other[n] == pytest.approx(max(others), rel=1e-5, abs=1e-4)
+        assert answers.top_distractor_logprob[n] == pytest.approx(max(others), rel=1e-5, abs=1e-4)
     picked = [probe.choices[answers.choice[n] or 0] for n, probe in enumerate(probes)]
     rights = [probe.input_ids[probe.answer_start :] for probe in probes]
     assert 0 < sum(a == b for a, b in zip(picked, rights, strict=True)) < len(probes)
@@ -151,7 +153,7 @@ def test_without_choices_there_is_neither_a_choice_nor_a_rival(folders: dict[Kin
     only = replace(only, choices=(only.input_ids[only.answer_start :],), choice_names=("right",))
     answers = ProbeSet([plain, only], CPU).ask(model)
     assert answers.choice == [None, 0]
-    assert answers.best_other == [None, None]
+    assert answers.top_distractor_logprob == [None, None]
 
 
 def test_only_the_last_token_can_be_asked_for(folders: dict[Kind, Path]) -> None:
@@ -213,11 +215,11 @@ def test_one_token_choices_score_as_rows_of_their_own(folders: dict[Kind, Path])
     for index, probe in enumerate(probes):
         scores = [by_hand(model, probe.input_ids[:-1], choice) for choice in probe.choices]
         assert alone.logprob[index] == pytest.approx(scores[0], abs=1e-4)
-        assert alone.best_other[index] == pytest.approx(max(scores[1:]), abs=1e-4)
+        assert alone.top_distractor_logprob[index] == pytest.approx(max(scores[1:]), abs=1e-4)
         assert alone.choice[index] == int(np.argmax(scores))
-        assert alone.closed[index] == pytest.approx(scores[0] - np.logaddexp.reduce(scores), abs=1e-4)
+        assert alone.choice_logprob[index] == pytest.approx(scores[0] - np.logaddexp.reduce(scores), abs=1e-4)
         more = by_hand(model, mixed[index].input_ids[:-1], mixed[index].choices[-1])
-        assert with_rows.closed[index] == pytest.approx(
+        assert with_rows.choice_logprob[index] == pytest.approx(
             scores[0] - np.logaddexp.reduce([*scores, more]), abs=1e-4
         )
     assert ProbeSet(probes, CPU).tokens == sum(len(p.input_ids) for p in probes)
@@ -230,8 +232,8 @@ def test_a_choice_given_twice_counts_once_more_and_never_as_certain(folders: dic
     twice = replace(probe, answer_start=start, choices=(probe.input_ids[start:], (21,), (21,)))
     answers = ProbeSet([twice], CPU).ask(model)
     rival = by_hand(model, probe.input_ids[:start], (21,))
-    assert answers.best_other[0] == pytest.approx(rival, abs=1e-4)
-    assert answers.closed[0] == pytest.approx(
+    assert answers.top_distractor_logprob[0] == pytest.approx(rival, abs=1e-4)
+    assert answers.choice_logprob[0] == pytest.approx(
         answers.logprob[0] - np.logaddexp.reduce([answers.logprob[0], rival, rival]), abs=1e-4
     )
 
@@ -240,8 +242,8 @@ def test_an_answer_that_is_none_of_the_choices_has_no_closed_score(folders: dict
     model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
     (probe,) = questions(encode, 1)
     answers = ProbeSet([replace(probe, choices=((1, 2),))], CPU).ask(model)
-    assert answers.closed == [None]
-    assert ProbeSet([probe], CPU).ask(model).closed == [None]
+    assert answers.choice_logprob == [None]
+    assert ProbeSet([probe], CPU).ask(model).choice_logprob == [None]
 
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.7), Decoding(1.3, 5), Decoding(1.0, 1)])
@@ -277,8 +279,8 @@ def test_with_one_candidate_sampling_is_greedy_decoding() -> None:
     model, encode = shipped()
     probes = questions(encode, 60)
     answers = ProbeSet(probes, CPU, Decoding(1.0, 1)).ask(model)
-    assert answers.sampled == [float(right) for right in answers.correct]
-    assert 10 < sum(answers.correct) < 50
+    assert answers.sampled == [float(right) for right in answers.exact_match]
+    assert 10 < sum(answers.exact_match) < 50
 
 
 @torch.no_grad()
@@ -287,11 +289,11 @@ def test_a_wrong_answer_is_kept_as_greedy_decoding_begins_it() -> None:
     probes = questions(encode, 40)
     document = replace(probes[0], id="document", relation="general")
     answers = ProbeSet([*probes, document], CPU).ask(model)
-    assert answers.said[-1] is None and not answers.correct[0]
+    assert answers.greedy_tokens[-1] is None and not answers.exact_match[0]
     model.eval()
     for n, probe in enumerate(probes):
-        if answers.correct[n]:
-            assert answers.said[n] is None
+        if answers.exact_match[n]:
+            assert answers.greedy_tokens[n] is None
             continue
         ids, begun = list(probe.input_ids[: probe.answer_start]), []
         for true in probe.input_ids[probe.answer_start :]:
@@ -300,12 +302,12 @@ def test_a_wrong_answer_is_kept_as_greedy_decoding_begins_it() -> None:
             ids.append(begun[-1])
             if begun[-1] != true:
                 break
-        assert answers.said[n] == begun
-    lengths = {len(said) for said in answers.said if said is not None}
+        assert answers.greedy_tokens[n] == begun
+    lengths = {len(said) for said in answers.greedy_tokens if said is not None}
     assert len(lengths) > 1  # some go wrong later than others
 
 
 def test_with_choices_the_preferred_one_says_it(folders: dict[Kind, Path]) -> None:
     model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
     answers = ProbeSet(questions(encode, 8, choices=4), CPU).ask(model)
-    assert not all(answers.correct) and answers.said == [None] * 8
+    assert not all(answers.exact_match) and answers.greedy_tokens == [None] * 8

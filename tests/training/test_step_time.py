@@ -137,7 +137,7 @@ def test_the_ratio_is_that_of_the_totals_per_step_over_whole_experiences(
     true_train = module.train
 
     def train(run: Any) -> None:
-        experience = run.stream.experience(run.place.experience)
+        experience = run.stream.experience(run.progress.experience)
         before = run.learner.step
         true_train(run)
         assert run.learner.step - before == experience.steps  # one whole experience and no more
@@ -266,6 +266,9 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_the_flag_nothing_here_imports_torch() -> None:
-    code = "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, seqmem.verbs.bench, seqmem.verbs.tune, seqmem.planning.search, seqmem.cli;"
+        " assert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

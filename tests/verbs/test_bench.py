@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from model_folders import make_model_folder
 from small_runs import (
     SMALL,
@@ -27,6 +30,8 @@ from small_runs import (
 import seqmem
 from seqmem import PluginError, RunRecord, UsageError
 from seqmem.cli.app import run as command_line
+from seqmem.planning.store import Store
+from seqmem.reporting.board_files import rebuild
 from seqmem.verbs.bench import BenchResult
 
 TINY_RUNS = {**SMALL, "scenario.rest_steps": 2}
@@ -93,8 +98,8 @@ def records(out: Path) -> dict[str, RunRecord]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Content and time of every file."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    """Content and time of every file but the lock, which stays."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
@@ -247,6 +252,58 @@ def test_force_trains_everything_again_with_the_same_result(bench: Bench, tmp_pa
     assert sorted(Counting.started) == ["moment_avg 0", "naive 0"]
     assert {name: results(record) for name, record in records(tmp_path / "out").items()} == runs
     pd.testing.assert_frame_equal(first.table, second.table)
+
+
+def made_by(out: Path, torch: str) -> None:
+    """Have every record say that another torch made it."""
+    for record in records(out).values():
+        info = json.loads((record.folder / "run.json").read_text())
+        info["versions"]["torch"] = torch
+        (record.folder / "run.json").write_text(json.dumps(info))
+
+
+def test_runs_of_another_version_are_made_again_or_kept_on_record_never_reused_without_a_word(
+    bench: Bench, tmp_path: Path
+) -> None:
+    out, torch = tmp_path / "out", importlib.metadata.version("torch")
+    bench("naive", controls=False)
+    made_by(out, "0.1")
+    Counting.started.clear()
+    before = snapshot(out)
+    allowed = rf"made by torch 0\.1, and installed is torch {re.escape(torch)}; .*--force.*--accept-versions"
+    with pytest.raises(UsageError, match=allowed):
+        bench("naive", controls=False)
+    assert snapshot(out) == before
+
+    kept = bench("naive", controls=False, accept_versions=True)
+    said = f"made by torch 0.1 and kept by --accept-versions where torch {torch} was installed"
+    assert Counting.started == []
+    assert said in (kept.board.folder / "table.md").read_text()
+    (rebuilt,), _ = rebuild(kept.board.folder)
+    assert (rebuilt.folder / "table.md").read_text().count(said) == 1
+
+    mixed = bench(["naive", "replay"], controls=False, accept_versions=True)
+    table = (mixed.board.folder / "table.md").read_text()
+    assert said in table and f"made by torch {torch}, unlike other rows of this table" in table
+    assert Counting.started == ["replay 0"]
+
+    fresh = bench("naive", controls=False, force=True)
+    assert Counting.started == ["replay 0", "naive 0"]
+    assert "made by" not in (fresh.board.folder / "table.md").read_text()
+
+
+def test_an_unfinished_run_of_another_version_is_not_continued_without_a_word(
+    bench: Bench, model: Path, tmp_path: Path
+) -> None:
+    out, run = tmp_path / "out", planned(model, "naive", {"scenario.rest_steps": 2})
+    asked: list[None] = []
+    carry_out(run, out / "records" / run.folder, should_stop=lambda: asked.append(None) or len(asked) == 5)
+    made_by(out, "0.1")
+    with pytest.raises(UsageError, match=r"made by torch 0\.1"):
+        bench("naive", controls=False, resume=True)
+    result = bench("naive", controls=False, resume=True, accept_versions=True)
+    torch = importlib.metadata.version("torch")
+    assert f"made by torch 0.1 and {torch} and kept" in (result.board.folder / "table.md").read_text()
 
 
 def test_an_unfinished_run_waits_for_a_word_resume_or_force(
@@ -480,6 +537,27 @@ def test_two_benches_cannot_work_in_one_folder_at_a_time(bench: Bench, tmp_path:
             bench("naive")
         other.stdin.close()
     assert bench("naive", controls=False).failed == {}
+
+
+def test_nobody_else_gets_the_folder_before_it_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, release = Store(tmp_path), FileLock.release
+    refused: list[str] = []
+
+    def slow_release(lock: FileLock) -> None:
+        monkeypatch.setattr(FileLock, "release", release)
+        with pytest.raises(UsageError) as said, Store(tmp_path).locked():
+            pass
+        refused.append(str(said.value))
+        release(lock)
+
+    with store.locked():
+        (tmp_path / "records").mkdir()
+        monkeypatch.setattr(FileLock, "release", slow_release)
+    assert "another bench is at work" in refused[0]
+    with store.locked():
+        pass
 
 
 # -- the command line -------------------------------------------------------------------------------------

@@ -546,7 +546,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
     def draw(rows: list[Row], title: str, stem: Path) -> None:
         drawn.extend(rows)
 
-    monkeypatch.setattr("seqmem.record.contamination._verdict", spoilt)
+    monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
     monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]

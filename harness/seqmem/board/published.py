@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from seqmem.board.rules import RULES, Judge, Mismatch, Rules, read_rules
@@ -83,8 +84,9 @@ def asked_of(record: RunRecord) -> Asked:
     """
     from pandas.util import hash_pandas_object
 
-    probes = read_table(record, "probes").select(["step", "schedule", "probe"]).to_pandas()
-    places = np.sort(hash_pandas_object(probes, index=False).to_numpy())
+    probes = read_table(record, "probes").select(["step", "schedule", "probe"])
+    probes = probes.set_column(1, "schedule", pc.binary_join(probes["schedule"], "+"))
+    places = np.sort(hash_pandas_object(probes.to_pandas(), index=False).to_numpy())
     return Asked(
         items=str(record.info["items"]) if record.compact else items_hash(read_items(record)),
         answers=f"{len(probes):,} answers, {hashlib.sha256(places.tobytes()).hexdigest()[:16]}",

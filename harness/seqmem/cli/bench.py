@@ -60,6 +60,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="Threads per run.")]
 NoReference = Annotated[bool, typer.Option("--no-reference", help="Leave out the reference strategy.")]
 NoControls = Annotated[bool, typer.Option("--no-controls", help="Leave out the scenario's controls.")]
+AcceptVersions = Annotated[
+    bool,
+    typer.Option(
+        "--accept-versions",
+        help="Keep runs that other versions of torch, transformers or seqmem made; the table says so.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Output folder; finished runs in it are reused.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -96,6 +103,7 @@ def bench(
     force: Annotated[
         bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
     ] = False,
+    accept_versions: AcceptVersions = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the last checkpoints of finished runs.")
@@ -128,6 +136,7 @@ def bench(
         workers=workers,
         resume=resume,
         force=force,
+        accept_versions=accept_versions,
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
         save_models=save_models,
@@ -184,6 +193,7 @@ def plan_verb(
     as_json: Json = False,
 ) -> None:
     """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
+    from seqmem.planning.counting import count_tokens
     from seqmem.planning.plan import plan
     from seqmem.planning.request import Request
     from seqmem.plugin.registry import Registry
@@ -211,7 +221,8 @@ def plan_verb(
             no_controls=no_controls,
         ),
     )
-    planned = plan(request, Registry.from_environment(disabled_plugins(ctx)))
+    registry = Registry.from_environment(disabled_plugins(ctx))
+    planned = count_tokens(plan(request, registry), registry)
     if as_json:
         print_json(plan_records(planned))
         return
@@ -250,6 +261,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "train_tokens": run.outline.train_tokens,
             "probe_rows": run.outline.probe_rows,
             "probe_tokens": run.outline.probe_tokens,
+            "exact_tokens": run.outline.exact,
             "parameter_bytes": run.parameter_bytes,
             "memory_bytes": run.memory_bytes,
             "extra_state_bytes": run.extra_bytes,
@@ -271,8 +283,8 @@ def show_plan(planned: Plan) -> None:
             r["run"],
             r["id"],
             f"{r['steps']:,}",
-            f"{r['train_tokens']:,}",
-            f"{r['probe_tokens']:,}",
+            _tokens(r["train_tokens"], r["exact_tokens"]),
+            _tokens(r["probe_tokens"], r["exact_tokens"]),
             _bytes(r["memory_bytes"]),
             _bytes(r["extra_state_bytes"]),
             _duration(r["seconds"]),
@@ -289,10 +301,16 @@ def show_plan(planned: Plan) -> None:
         f"about {whole} with {workers} at a time."
     )
     say(
-        "Tokens are upper bounds. Memory is weights, gradients, moments, a snapshot of them where the stream has"
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
     )
-    say("branches, and what the strategy keeps; activations come on top. Times are rough, from operation")
-    say("counts, a typical rate of the device and a typical cost per step, for one run alone.")
+    say(
+        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+    )
+    say("device and a typical cost per step, for one run alone.")
+
+
+def _tokens(count: int, exact: bool) -> str:
+    return f"{count:,}" if exact else f"at most {count:,}"
 
 
 def _bytes(count: float) -> str:

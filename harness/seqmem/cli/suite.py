@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqmem.cli.app import FAILED, INTERRUPTED, OK, PARTIAL, app, disabled_plugins, registry
-from seqmem.cli.bench import Device, Dtype, Json, NoControls, Out, Seeds, Set, TextSource, Threads
+from seqmem.cli.bench import (
+    AcceptVersions,
+    Device,
+    Dtype,
+    Json,
+    NoControls,
+    Out,
+    Seeds,
+    Set,
+    TextSource,
+    Threads,
+)
 from seqmem.cli.terminal import is_terminal, print_json, resume_command, say, say_lines, warn
 
 if TYPE_CHECKING:
@@ -50,6 +61,7 @@ def suite(
     force: Annotated[
         bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
     ] = False,
+    accept_versions: AcceptVersions = False,
     display: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     plan: Annotated[
         bool, typer.Option("--plan", help="Show the runs and what they cost; train nothing.")
@@ -82,8 +94,9 @@ def suite(
         warn(f"seqmem: left out: {line}")
     if plan:
         from seqmem.cli.bench import plan_records, show_plan
+        from seqmem.planning.counting import count_tokens
 
-        whole = planned.whole()
+        whole = count_tokens(planned.whole(), registry(ctx))
         if as_json:
             print_json(plan_records(whole))
         else:
@@ -96,6 +109,7 @@ def suite(
         workers=workers,
         resume=resume,
         force=force,
+        accept_versions=accept_versions,
         display=shown,
         disabled=disabled_plugins(ctx),
         on_part=lambda number, part: (

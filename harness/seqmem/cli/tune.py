@@ -9,6 +9,7 @@ import typer
 
 from seqmem.cli.app import FAILED, INTERRUPTED, OK, PARTIAL, app, disabled_plugins
 from seqmem.cli.bench import (
+    AcceptVersions,
     Attention,
     Device,
     Dtype,
@@ -93,6 +94,7 @@ def tune(
     force: Annotated[
         bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
     ] = False,
+    accept_versions: AcceptVersions = False,
     display: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     as_json: Json = False,
 ) -> int:
@@ -116,6 +118,7 @@ def tune(
         workers=workers,
         resume=resume,
         force=force,
+        accept_versions=accept_versions,
         display=one_of("display", display, ("auto", "rich", "plain", "none")),
         disabled=disabled_plugins(ctx),
         preset=preset,

@@ -1,1 +1,1 @@
-"""Nouns without torch: examples, experiences, streams, probes, options, recipes, errors."""
+"""Nouns without torch: examples, experiences, streams and their schedules, probes, options, recipes, errors."""

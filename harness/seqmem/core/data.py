@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from seqmem.core.design import Design
+
 if TYPE_CHECKING:
     pass
 
@@ -210,12 +212,18 @@ class ProbePoint:
     Attributes:
         after: optimizer steps done in this experience.
         probe_set: key into `Stream.probe_sets`.
-        schedule: names of the schedules this point belongs to; each metric says which one it reads.
+        schedule: names of the schedules this point belongs to; each metric says which one it reads. One text, with
+            "+" between names, is taken apart.
     """
 
     after: int
     probe_set: str
-    schedule: str
+    schedule: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Take apart what plugins of the first API version wrote as one text."""
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", tuple(self.schedule.split("+")))
 
 
 @dataclass(frozen=True)
@@ -227,6 +235,8 @@ class Stream:
 
     Attributes:
         decoding: where sampled decoding is asked for besides greedy.
+        schedules: names of schedules that only metrics of one's own read, beside those of the host.
+        design: facts about the stream that metrics read from its records.
     """
 
     length: int
@@ -234,6 +244,8 @@ class Stream:
     probe_points: Callable[[int], tuple[ProbePoint, ...]]
     probe_sets: Mapping[str, tuple[Probe, ...]]
     decoding: Decoding | None = None
+    schedules: tuple[str, ...] = ()
+    design: Design = Design()
 
 
 @dataclass(frozen=True)
@@ -276,17 +288,19 @@ class Outline:
 
     Attributes:
         steps: optimizer steps.
-        train_tokens: upper bound of trained tokens, padding excluded.
-        probe_rows: upper bound of probe rows scored.
-        probe_tokens: upper bound of tokens in those rows.
+        train_tokens: tokens of all rows trained, padding excluded; an upper bound unless `exact`.
+        probe_rows: probes asked, each as often as it is asked: rows of the record.
+        probe_tokens: tokens of all rows that scoring them takes, those of competing answers included; an upper
+            bound unless `exact`.
         loops: number of distinct task labels.
         experiences: length of the stream.
-        longest_row: tokens the model must be able to read at once.
+        longest_row: tokens the model must be able to read at once; an upper bound unless `exact`.
         documents: background documents needed from the text source, (train, heldout).
         primary: name of the measure rows are ranked by.
         primary_relation: the rung of the distance ladder that metrics read unless they say otherwise.
         branches: experiences return to snapshots; strategies that mix the whole stream cannot run it.
         from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
+        exact: tokens and rows have been counted in the stream itself.
     """
 
     steps: int
@@ -301,3 +315,4 @@ class Outline:
     primary_relation: Relation
     branches: bool = False
     from_scratch: bool = False
+    exact: bool = False

@@ -52,6 +52,36 @@ class Sweep:
     values: tuple[Any, ...]
 
 
+class Typed:
+    """A value that remembers how it was typed, for an option that turns out to be plain text."""
+
+    typed: str
+
+
+class _TypedInt(int, Typed):
+    pass
+
+
+class _TypedFloat(float, Typed):
+    pass
+
+
+class _TypedList(list[Any], Typed):
+    pass
+
+
+class _TypedMapping(dict[str, Any], Typed):
+    pass
+
+
+_REMEMBERING: Mapping[type, type] = {
+    int: _TypedInt,
+    float: _TypedFloat,
+    list: _TypedList,
+    dict: _TypedMapping,
+}
+
+
 def parse_assignments(assignments: Iterable[str]) -> dict[Scope, dict[str, Any]]:
     """Read `scope.name=value` texts; a value is JSON where it parses as JSON, else it is text.
 
@@ -74,12 +104,23 @@ def parse_assignments(assignments: Iterable[str]) -> dict[Scope, dict[str, Any]]
 
 
 def parse_value(text: str) -> Any:
-    """JSON where it parses as JSON, a number where it reads as one (.5), else the text itself."""
+    """Return JSON where it parses as JSON, a number where it reads as one (.5), else the text itself.
+
+    A value that would be written otherwise than it was typed is a `Typed` one.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         # JSON has no .5, +1 or 1.; people write them.
-        return float(text) if re.fullmatch(r"[+-]?(\d+\.|\.\d+|[1-9]\d*)(e[+-]?\d+)?", text.lower()) else text
+        if not re.fullmatch(r"[+-]?(\d+\.|\.\d+|[1-9]\d*)(e[+-]?\d+)?", text.lower()):
+            return text
+        value = float(text)
+    kind = _REMEMBERING.get(type(value))
+    if kind is None or _typed(value) == text:
+        return value
+    remembering = kind(value)
+    remembering.typed = text
+    return remembering
 
 
 def parse_sweep(text: str) -> Sweep:
@@ -93,7 +134,7 @@ def parse_sweep(text: str) -> Sweep:
         raise UsageError(f"sweep {text!r} has an empty value; write {scope}.{name}=VALUE,VALUE,...")
     values = tuple(value for piece in pieces for value in _spaced(piece))
     for position, value in enumerate(values):
-        if any(value == other and type(value) is type(other) for other in values[:position]):
+        if any(value == other and _kind(value) is _kind(other) for other in values[:position]):
             raise UsageError(f"sweep {text!r} names the value {_typed(value)} twice")
     return Sweep(scope, name, values)
 
@@ -105,10 +146,10 @@ def _spaced(piece: str) -> list[Any]:
         UsageError: a range that no numbers lie in.
     """
     bounds = [parse_value(bound) for bound in piece.split(":")] if piece[:1] not in ('"', "[", "{") else []
-    if len(bounds) != 3 or any(type(bound) not in (int, float) for bound in bounds):
+    if len(bounds) != 3 or any(_kind(bound) not in (int, float) for bound in bounds):
         return [parse_value(piece)]
     first, last, count = bounds
-    if type(count) is not int or not 2 <= count <= MAX_SWEPT or first == last:
+    if _kind(count) is not int or not 2 <= count <= MAX_SWEPT or first == last:
         raise UsageError(
             f"{piece!r} is no range: write FIRST:LAST:COUNT with a COUNT of 2 to {MAX_SWEPT}, e.g. -1:1:5"
         )
@@ -207,12 +248,25 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(name)
 
 
+def _kind(value: Any) -> type:
+    """Return the type of a value, whether or not it remembers how it was typed."""
+    return next(
+        (kind for kind, remembering in _REMEMBERING.items() if type(value) is remembering), type(value)
+    )
+
+
 def _as_text(options_class: type[BaseModel], name: str, value: Any) -> Any:
-    """Give an option that is plain text its value as text, be it written as a number."""
+    """Return the value of a plain text option as it was typed, be it written as a number or as other JSON."""
     annotation = options_class.model_fields[name].annotation
-    choices = typing.get_args(annotation) or (annotation,)
-    plain_text = any(choice in (str, Path) for choice in choices) and not {int, float}.intersection(choices)
-    return str(value) if plain_text and type(value) in (int, float) else value
+    choices = set(typing.get_args(annotation) or (annotation,))
+    kind = _kind(value)
+    number = kind in (int, float) and not choices & {int, float}
+    other = (
+        kind in (bool, list, dict, type(None)) and kind not in choices and choices <= {str, Path, type(None)}
+    )
+    if not choices & {str, Path} or not (number or other):
+        return value
+    return value.typed if isinstance(value, Typed) else _typed(value)
 
 
 def _fault(

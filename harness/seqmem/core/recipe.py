@@ -6,9 +6,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from seqmem.core.data import Options
+from seqmem.core.errors import UsageError
 
 Probing = Literal["schedule", "every", "none"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -73,3 +75,17 @@ class Recipe(Options):
         """SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_precision(recipe: Recipe) -> None:
+    """Accept an optimizer whose settings the model's number type can hold.
+
+    Raises:
+        UsageError: Adam's eps is 0 in it, so that a gradient of 0 would be divided by 0.
+    """
+    optimizer, dtype = recipe.optimizer, recipe.model.dtype
+    if optimizer.name != "sgd" and dtype == "float16" and np.float16(optimizer.eps) == 0:
+        raise UsageError(
+            f"optimizer.eps = {optimizer.eps:g} is 0 in float16, and {optimizer.name} would divide 0 by it at once; "
+            "give a larger one (--set optimizer.eps=1e-4) or --dtype bfloat16 or float32"
+        )

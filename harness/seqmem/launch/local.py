@@ -63,10 +63,20 @@ class _Worker:
         return code
 
 
+_START = """
+import json, runpy, sys
+module, sys.path[:] = sys.argv[1], json.loads(sys.argv[2])
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
 def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
-    """Start a module of ours as a process of `threads` threads that talks over pipes; errors go to `log`."""
+    """Start a module of ours as a process of `threads` threads that talks over pipes; errors go to `log`.
+
+    It finds the modules that this process finds. `python -m` would look in the current folder first.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-P", "-c", _START, module, json.dumps([str(folder) for folder in sys.path])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -81,8 +91,9 @@ def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
 class Workers:
     """A fixed number of worker processes, started at once so that they load while the parent plans."""
 
-    def __init__(self, count: int, threads: int = 1) -> None:
-        """Start `count` processes of `threads` threads each."""
+    def __init__(self, count: int, threads: int = 1, module: str = "seqmem.training.worker") -> None:
+        """Start `count` processes of `threads` threads each, in which `module` reads jobs and reports events."""
+        self._module = module
         self._messages: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._threads = threads
         self._workers = [self._start() for _ in range(count)]
@@ -108,13 +119,13 @@ class Workers:
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 
-        A run that is refused when others have started counts as failed.
+        A run that is refused counts as failed, and the others go on.
 
         Raises:
-            UsageError: a run was refused before any had started: nothing was written.
+            UsageError: every run was refused: nothing was written.
         """
         waiting = deque(jobs)
-        started = False
+        refused: dict[str, dict[str, Any]] = {}  # told in the end, when it is clear that not all are
         outcome: dict[str, dict[str, Any]] = {}
         stopping = False
         for worker in self._workers:
@@ -137,16 +148,19 @@ class Workers:
             if job is None or event["event"] == "ready":
                 continue
             if event["event"] == "refused":
-                if not started:
-                    raise UsageError(event["reason"])
                 event = event | {"event": "failed"}
-            started = started or event["event"] == "started"
-            on_event(job.recipe.id, event)
+                refused[job.recipe.id] = event
+            else:
+                on_event(job.recipe.id, event)
             if event["event"] in ENDS:
                 outcome[job.recipe.id] = event
                 worker.job = None
                 if not stopping:
                     self._give(worker, waiting)
+        if refused and len(refused) == len(jobs):
+            raise UsageError("; ".join(dict.fromkeys(refused[job.recipe.id]["reason"] for job in jobs)))
+        for run_id, event in refused.items():
+            on_event(run_id, event)
         return outcome
 
     def _give(self, worker: _Worker, waiting: deque[Job]) -> None:
@@ -156,7 +170,7 @@ class Workers:
 
     def _start(self) -> _Worker:
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        process = start_module("seqmem.training.worker", self._threads, log)
+        process = start_module(self._module, self._threads, log)
         worker = _Worker(process, log)
         worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)
         worker.reader.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -24,10 +24,25 @@ def choose_device(asked: str) -> str:
 
 
 def _gpu_in_sight() -> bool:
-    """An NVIDIA device that is not hidden, and a torch that is not a CPU build."""
+    """Return whether there is an NVIDIA device that is not hidden, and a torch that is built for one."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    devices = [
-        *Path("/dev").glob("nvidia[0-9]*"),
-        *Path("/dev").glob("dxg"),
-    ]  # dxg: as Windows' Linux shows it
-    return bool(devices) and not hidden and "+cpu" not in importlib.metadata.version("torch")
+    return not hidden and bool(_devices()) and _built_for_cuda(_version_file())
+
+
+def _devices() -> list[Path]:
+    # dxg: as Windows' Linux shows it
+    return [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
+
+
+def _version_file() -> Path | None:
+    """Return the file in which torch states what it is built for; finding it executes nothing of torch."""
+    found = importlib.util.find_spec("torch")
+    return None if found is None or found.origin is None else Path(found.origin).with_name("version.py")
+
+
+def _built_for_cuda(version: Path | None) -> bool:
+    """Return whether torch's version file states a CUDA version: ``cuda: Optional[str] = '13.0'``."""
+    if version is None or not version.is_file():
+        return False
+    stated = re.search(r"^cuda\b[^=\n]*=\s*(.*?)\s*$", version.read_text(encoding="utf-8"), re.MULTILINE)
+    return stated is not None and stated[1] != "None"

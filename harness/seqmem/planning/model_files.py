@@ -42,6 +42,8 @@ _NOT_CAUSAL = (
 
 
 def has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
+    """Say whether the folder holds files that a tokenizer can be made of."""
+
     def there(*names: str) -> bool:
         return all((folder / name).is_file() for name in names)
 
@@ -89,6 +91,7 @@ def read_config(path: Path, where: str) -> dict[str, Any]:
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what is not a causal language model in full precision."""
     if not config.get("model_type"):
         raise UsageError(f"{where} has a config.json without model_type, so its architecture is unknown")
     architectures = config.get("architectures") or []
@@ -126,6 +129,7 @@ def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> Non
 
 
 def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> str:
+    """Return a hash over weights, config and tokenizer: the model by content."""
     names = {"config.json", *_TOKENIZER_FILES, *(path.name for path in folder.glob("*.model"))}
     if trust_remote_code:
         names |= {path.name for path in folder.glob("*.py")}
@@ -178,6 +182,7 @@ def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:
 
 
 def max_positions(folder: Path, config: Mapping[str, Any]) -> int:
+    """Return the longest row the model can read, in tokens."""
     stated = stated_number(
         config, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"
     )
@@ -190,10 +195,12 @@ def max_positions(folder: Path, config: Mapping[str, Any]) -> int:
 
 
 def stated_number(config: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first of these settings that is a whole number above 0."""
     values = (config.get(name) for name in names)
     return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
 def first_line(error: BaseException) -> str:
+    """Return an error's first line, or its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

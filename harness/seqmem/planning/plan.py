@@ -11,10 +11,18 @@ from typing import Any, get_args
 from seqmem.core.data import Options, Outline
 from seqmem.core.errors import PluginError, UsageError, unknown
 from seqmem.core.options import Sweep, parse_assignments, parse_seeds, parse_sweep, validate
-from seqmem.core.recipe import ModelIdentity, OptimizerSettings, PluginChoice, Probing, Recipe
+from seqmem.core.recipe import (
+    ModelIdentity,
+    OptimizerSettings,
+    PluginChoice,
+    Probing,
+    Recipe,
+    check_precision,
+)
 from seqmem.planning.device import choose_device
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRow, PlannedRun
 from seqmem.planning.models import DTYPE_BYTES, Attention, Dtype, LocatedModel, ModelChoice, resolve
+from seqmem.planning.primary import check_primary
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search, check_plan, check_recipe, read_search
 from seqmem.plugin.composition import owners, place, strategy_options
@@ -124,6 +132,7 @@ def plan(request: Request, registry: Registry, trials: Sequence[Mapping[str, Any
                     search=None if arm.tuned is None else arm.tuned.search,
                 )
             )
+        check_primary(scenario.name, primary, registry)
         boards.append(PlannedBoard(scenario.name, scenario.version, primary, tuple(rows)))
     return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)), searches)
 
@@ -483,6 +492,7 @@ def _run(
         threads=request.threads,
         probing=request.probing,
     )
+    check_precision(recipe)
     memory_bytes, extra_bytes = _memory(arm.strategy, arm.strategy_options, recipe, located, outline)
     names = [
         arm.scenario.name,

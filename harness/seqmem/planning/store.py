@@ -24,6 +24,7 @@ from seqmem.planning.search import Search
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.record.schema import FORMAT, MODEL, write_json
+from seqmem.record.versions import difference, installed_versions
 
 BENCH = "bench.json"
 COST = "cost.json"
@@ -50,6 +51,7 @@ class _Bench(BaseModel):
     primary: str
     asked: dict[str, Any]
     rows: list[_BenchRow]
+    versions: dict[str, str] | None = None  # not in what older versions wrote
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,30 @@ class Store:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is still ours
-            lock.release()
-            if made and not any(self.folder.iterdir()):
+            # the file stays: whoever had opened it before it was deleted would hold a lock nobody else sees
+            if made and list(self.folder.iterdir()) == [path]:
+                path.unlink()
                 self.folder.rmdir()
+            lock.release()
 
-    def todo(self, plan: Plan, *, resume: bool, force: bool, models: bool = False) -> Todo:
+    def todo(
+        self,
+        plan: Plan,
+        *,
+        resume: bool,
+        force: bool,
+        models: bool = False,
+        accept_versions: bool = False,
+    ) -> Todo:
         """Compare the plan with what is there; with `models`, a run that left no model is not finished.
 
         Raises:
             UsageError: a folder holds a run of another configuration; there are unfinished runs and neither
-                `resume` nor `force` says what to do with them; or there is nothing to resume.
+                `resume` nor `force` says what to do with them; there is nothing to resume; or other versions of
+                torch, transformers or seqmem made what would be kept, without `accept_versions`.
         """
+        installed = installed_versions()
+        others: list[str] = []
         start: list[PlannedRun] = []
         resumed: list[str] = []
         reused: list[str] = []
@@ -119,6 +133,7 @@ class Store:
             complete = not models or (folder / MODEL).is_dir()
             if record is not None and record.status == "finished" and complete and not force:
                 reused.append(run.recipe.id)
+                others += _made_by_others(record, installed)
                 continue
             start.append(run)
             if (
@@ -127,6 +142,13 @@ class Store:
                 and record.status != "failed"
             ):
                 resumed.append(run.recipe.id)
+                others += _made_by_others(record, installed)
+        if others and not accept_versions and not force:
+            more = f" ({len(others)} such runs)" if len(others) > 1 else ""
+            raise UsageError(
+                f"{others[0]}{more}; make them again with --force, or keep them with --accept-versions, which the "
+                "table then says"
+            )
         if resume and not resumed and not reused:
             raise UsageError(
                 f"nothing to resume in {self.folder}: no checkpoint of these runs; leave out --resume"
@@ -150,9 +172,11 @@ class Store:
             return records
 
         cost = read_cost(self.board_folder(board))
+        installed = installed_versions()
         rows = []
         for row in board.rows:
             runs = finished(row.runs)
+            controls = {name: finished(ids) for name, ids in row.controls.items()}
             failed = {
                 seed: str(outcome.get(run_id, {}).get("reason", "not finished"))
                 for seed, run_id in row.runs.items()
@@ -163,11 +187,12 @@ class Store:
                     label=row.label,
                     facts=row.facts,
                     runs=runs,
-                    controls={name: finished(ids) for name, ids in row.controls.items()},
+                    controls=controls,
                     reference=row.reference,
                     swept=row.swept,
                     failed=failed,
                     cost=cost.get(row.label),
+                    kept=_kept(runs, controls, installed),
                 )
             )
         return rows
@@ -201,6 +226,7 @@ class Store:
                 "version": board.version,
                 "primary": board.primary,
                 "asked": plan.asked(),
+                "versions": installed_versions(),
                 "rows": rows,
             },
         )
@@ -262,11 +288,12 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
             label=row.label,
             facts=row.facts,
             runs=(runs := opened(row.runs)),
-            controls={name: opened(names) for name, names in row.controls.items()},
+            controls=(controls := {name: opened(names) for name, names in row.controls.items()}),
             reference=row.reference,
             swept=row.swept,
             failed={seed: "not finished" for seed in row.runs if seed not in runs},
             cost=cost.get(row.label),
+            kept="" if bench.versions is None else _kept(runs, controls, bench.versions),
         )
         for row in bench.rows
     ]
@@ -307,6 +334,23 @@ def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
     except ValueError:
         same = False
     return record if same else _refuse(folder, "holds a run of another configuration")
+
+
+def _made_by_others(record: RunRecord, installed: Mapping[str, str]) -> list[str]:
+    """Return one line on a record that other versions made, none for one of the installed ones."""
+    made, instead = difference([record], installed)
+    return [f"{record.folder} was made by {made}, and installed is {instead}"] if made else []
+
+
+def _kept(
+    runs: Mapping[int, RunRecord],
+    controls: Mapping[str, Mapping[int, RunRecord]],
+    installed: Mapping[str, str],
+) -> str:
+    """Return what a table says of a row whose runs were kept though other versions made them."""
+    every = [record for part in (runs, *controls.values()) for record in part.values()]
+    made, instead = difference(every, installed)
+    return f"made by {made} and kept by --accept-versions where {instead} was installed" if made else ""
 
 
 def _refuse(folder: Path, why: str) -> RunRecord:

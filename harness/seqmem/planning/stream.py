@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from seqmem.core.data import BuildContext, Outline, Stream
 from seqmem.core.errors import UsageError
 from seqmem.core.options import validate
 from seqmem.core.recipe import PluginChoice, Recipe
+from seqmem.core.validate import checked
+from seqmem.planning.grid import PlannedRun
 from seqmem.planning.job import Job
 from seqmem.planning.models import ModelChoice
 from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, vocabulary
@@ -25,10 +28,26 @@ def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
 
 
 def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase) -> tuple[Stream, Outline]:
-    """The scenario's stream as the job's model reads it, before any strategy transforms it.
+    """Return the scenario's stream as the job's model reads it, before any strategy transforms it.
 
     Raises:
         UsageError: the scenario or the text refuses.
+        PluginError: the stream is not what it declares.
+    """
+    return stream_of(job, registry, encoder(tokenizer), decoder(tokenizer))
+
+
+def stream_of(
+    job: Job | PlannedRun,
+    registry: Registry,
+    encode: Callable[[str], list[int]],
+    decode: Callable[[list[int]], str] | None = None,
+) -> tuple[Stream, Outline]:
+    """Return the scenario's stream as this tokenizer reads it, with what was said of it beforehand.
+
+    Raises:
+        UsageError: the scenario or the text refuses.
+        PluginError: the stream is not what it declares.
     """
     recipe = job.recipe
     scenario = registry.load("scenario", recipe.scenario.name)
@@ -40,13 +59,13 @@ def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBas
     outline = scenario.outline(options)
     context = BuildContext(
         seed=recipe.seed,
-        encode=encoder(tokenizer),
+        encode=encode,
         max_positions=recipe.model.max_positions,
         text=text.open(text_options, recipe.seed, outline.documents),
-        decode=decoder(tokenizer),
+        decode=decode,
         vocabulary=vocabulary(Path(job.model_folder)),
     )
-    return scenario.build(options, context), outline
+    return checked(scenario.build(options, context), outline, scenario.name), outline
 
 
 def model_choice(recipe: Recipe) -> ModelChoice:

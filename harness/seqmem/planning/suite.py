@@ -63,8 +63,8 @@ def plan_suite(
         registry: where plugins are found.
         models: names of lists the suite knows, models, folders or Hugging Face ids, separated by commas.
         smoke: run every part at its scenario's preset `smoke`.
-        **request: fields of `seqmem.planning.plan.Request` that all parts share: strategy, seeds, set, text, dtype, device,
-            threads, controls.
+        **request: fields of `Request` that all parts share: strategy, seeds, set, text, dtype, device, threads,
+            controls.
 
     Raises:
         UsageError: the request cannot be carried out, or no model can be used.

@@ -49,10 +49,28 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     Raises:
         UsageError: the tokenizer rewrites the text itself when it adds its tokens.
     """
+    return _framed(
+        lambda text, special: list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    )
 
-    def plain(text: str, special: bool) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
+def plain_encoder(folder: Path) -> Callable[[str], list[int]] | None:
+    """Return the encoder of a folder's tokenizer.json, which needs no torch; None where there is no such file.
+
+    Raises:
+        UsageError: the tokenizer rewrites the text itself when it adds its tokens.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(file))
+    return _framed(lambda text, special: list(tokenizer.encode(text, add_special_tokens=special).ids))
+
+
+def _framed(plain: Callable[[str, bool], list[int]]) -> Callable[[str], list[int]]:
+    """Return what encodes text with the tokenizer's own tokens in front, and none after it."""
     sample = "a b"
     bare, dressed = plain(sample, False), plain(sample, True)
     starts = [i for i in range(len(dressed) - len(bare) + 1) if dressed[i : i + len(bare)] == bare]
@@ -66,10 +84,15 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     return encode
 
 
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
-    """Token ids to text as it stands, special tokens left out."""
+def bare_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Return a function from text to its own token ids, without any that the tokenizer adds."""
+    return lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase, *, keep_special: bool = False) -> Callable[[list[int]], str]:
+    """Return a function from token ids to text as it stands, special tokens left out unless they are kept."""
     return lambda ids: str(
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        tokenizer.decode(ids, skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False)
     )
 
 

@@ -97,6 +97,7 @@ class Registry:
         for name in sorted(disabled):
             if name not in known and _canonical(name) not in known:
                 raise UsageError(unknown("plugin in -p no:NAME", name, known))
+        self.disabled = disabled
         self._entries: dict[tuple[Kind, str], list[Entry]] = {}
         for entry in found:
             if entry.name not in disabled and _canonical(entry.distribution) not in map(_canonical, disabled):

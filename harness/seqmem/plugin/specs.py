@@ -181,6 +181,7 @@ class TextSpec:
             when the text is missing, unreadable or too short.
         fingerprint: options to a string that changes with the content, for the run's id.
         local: options that say where the text lies on this machine; recipes keep only their last part.
+        remote: opening it may read from the network; planning does not.
     """
 
     name: str
@@ -190,6 +191,7 @@ class TextSpec:
     fingerprint: Callable[[Any], str]
     options: type[Options] = Options
     local: tuple[str, ...] = ()
+    remote: bool = False
 
 
 @dataclass(frozen=True)

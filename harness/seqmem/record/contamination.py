@@ -10,14 +10,11 @@ guessing explains say the same of a leak nobody saw. Such a run has no score and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from seqmem.core.data import NEVER
 from seqmem.core.digits import significant
-
-if TYPE_CHECKING:
-    from seqmem.record.reader import RunRecord
+from seqmem.record.reader import RunRecord
 
 IMPROBABLE = 1e-5
 """Controls answered as often as this improbably by guessing are taken for contaminated: 4.3 standard errors.
@@ -25,17 +22,17 @@ A table of a thousand clean runs loses one to it once in a hundred times."""
 
 
 _FOUND: WeakKeyDictionary[RunRecord, str] = WeakKeyDictionary()
-"""Verdicts on the records that are open: every metric asks for them again, and all answers are read for one."""
+"""What has been found of records that are still in use: every table and figure asks again."""
 
 
 def contaminated(run: RunRecord) -> str:
-    """Return why the run's controls cannot be used as controls; empty where they can."""
+    """Return why the run's never-trained controls are not controls; empty where they are."""
     if run not in _FOUND:
-        _FOUND[run] = _verdict(run)
+        _FOUND[run] = _contamination_of(run)
     return _FOUND[run]
 
 
-def _verdict(run: RunRecord) -> str:
+def _contamination_of(run: RunRecord) -> str:
     found: Mapping[str, str] = run.info.get("contamination") or {}
     if found:
         control, where = next(iter(found.items()))

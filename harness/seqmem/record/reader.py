@@ -34,10 +34,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
+from seqmem.core.design import Design
 from seqmem.core.errors import UsageError
 from seqmem.record.schema import ASKED_ORDER, ITEMS, READABLE, TABLES
+from seqmem.record.upgrade import design_of, with_lists_of_schedules
 
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
@@ -53,6 +57,8 @@ _OBJECTS = ("code", "contamination", "hardware", "plugins", "versions")
 _IN_WORDS = {str: "text", dict: "an object", int: "a whole number"}
 _LARGE = 4 << 20
 """Bytes of a file from which on several threads read it faster than one."""
+_JOINT = "\0"
+"""Stands between the names of schedules while a list of them is one text; no name has it."""
 _KEPT_ROWS = 20_000
 """Answers up to which `RunRecord.asked` keeps what it has found."""
 
@@ -79,7 +85,7 @@ class RunRecord:
         if not isinstance(info, dict):
             raise UsageError(f"{path}: no readable run record ({reprlib.repr(info)} is not an object)")
         if info.get("format") not in READABLE:
-            known = " and ".join(map(str, READABLE))
+            known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
             raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
         if wrong := _wrong_keys(info):
             raise UsageError(f"{path}: no readable run record ({wrong})")
@@ -111,6 +117,20 @@ class RunRecord:
         return "compact" in self.info
 
     @cached_property
+    def design(self) -> Design:
+        """Return what the stream declares of its design.
+
+        Raises:
+            UsageError: the record states something else.
+        """
+        try:
+            return design_of(self.info)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{self.folder}: not a valid design ({where}: {first['msg']})") from error
+
+    @cached_property
     def items(self) -> pd.DataFrame:
         """What each probe asks; columns as `ITEMS`, index 0..n-1."""
         frame: pd.DataFrame = read_items(self).to_pandas()
@@ -128,14 +148,19 @@ class RunRecord:
 
     @cached_property
     def probes(self) -> pd.DataFrame:
-        """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`."""
+        """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`.
+
+        `schedule` is a categorical column of tuples of names.
+        """
         import pandas as pd
 
         answers = read_table(self, "probes")
         places = self._places_of(answers["probe"].combine_chunks())
         vars(self)["_places"] = places  # found here, where it costs least
         asked = self.items.drop(columns="probe").take(places)
-        told: pd.DataFrame = answers.to_pandas()
+        told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
+        place = answers.schema.get_field_index("schedule")
+        told.insert(place, "schedule", pd.Series(_categorical(answers["schedule"])))
         return pd.concat([told, asked.set_axis(told.index)], axis="columns")
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
@@ -170,10 +195,9 @@ class RunRecord:
         return {}
 
     @cached_property
-    def _schedules(self) -> tuple[list[str], npt.NDArray[np.int32]]:
-        """The different entries of `schedule`, and for every row of `probes` which it is."""
-        named = pa.array(self.probes["schedule"].to_numpy(object), pa.string()).dictionary_encode()
-        return named.dictionary.to_pylist(), named.indices.to_numpy()
+    def schedules(self) -> frozenset[str]:
+        """Names of the schedules on which anything was asked."""
+        return frozenset().union(*self.probes["schedule"].cat.categories)
 
     @cached_property
     def steps(self) -> pd.DataFrame:
@@ -221,8 +245,7 @@ class RunRecord:
             fits &= items["context"] == context
         wanted = self.answering(fits)
         if schedule is not None:
-            named, which = self._schedules
-            wanted &= np.array([schedule in names.split("+") for names in named], dtype=bool)[which]
+            wanted &= scheduled(self.probes, schedule)
         rows = self.probes[wanted] if columns is None else self._part(wanted, columns)
         if len(rows) <= _KEPT_ROWS:
             self._asked[key] = rows.copy(deep=False)
@@ -238,6 +261,22 @@ class RunRecord:
     def answering(self, items: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """For every row of `probes` whether it answers one of the items that are marked, one mark per item."""
         return np.asarray(items[self._places])
+
+
+def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
+    """Mark the rows of `RunRecord.probes` that were asked on a schedule."""
+    due = rows["schedule"].cat
+    named = np.array([schedule in names for names in due.categories], dtype=bool)
+    return np.asarray(named[due.codes.to_numpy()])
+
+
+def _categorical(schedules: pa.ChunkedArray) -> pd.Categorical:
+    """Hold each different list of names once, as a tuple: rows are many, lists few."""
+    import pandas as pd
+
+    joined = pc.binary_join(schedules, _JOINT).combine_chunks().dictionary_encode()
+    names = [tuple(text.split(_JOINT)) for text in joined.dictionary.to_pylist()]
+    return pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
 
 
 def _wrong_keys(info: Mapping[str, Any]) -> str:
@@ -304,7 +343,7 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
     try:
         # as a data set of one file it would take four times as long
-        table = pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE)
+        table = with_lists_of_schedules(pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
         found = table.select([field.name for field in fields]).cast(pa.schema(fields))
     except (OSError, pa.ArrowException) as error:

@@ -22,6 +22,7 @@ class Row:
             None where there is no reference.
         swept: swept option to its value, e.g. ``{"strategy.target": 0.5}``.
         failed: seed to the one-line reason of a run that did not finish.
+        kept: which versions made its runs, where those of the bench differ and it was told to accept them.
         cost: time of a training step over that of the reference row's; None where it was not measured.
     """
 
@@ -33,3 +34,4 @@ class Row:
     swept: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[int, str] = field(default_factory=dict)
     cost: float | None = None
+    kept: str = ""

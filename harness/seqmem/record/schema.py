@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     pass  # only readers need it, and it is slow to import: workers write
 
-FORMAT = 3
+FORMAT = 4
 
-READABLE = (2, 3)
-"""Formats that are read: in 2 there is no column `said`."""
+READABLE = (2, 3, 4)
+"""Formats that are read: 2 has no column `said`; up to 3 a "+" joins schedules, and no design is stated."""
 
 ASKED_ORDER = ("experience", "step", "after")
 """Columns that say when a probe was asked: experiences run one after the other."""
@@ -31,7 +31,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("step", pa.int32()),  # optimizer steps done when asked
             ("experience", pa.int32()),
             ("after", pa.int32()),  # steps done inside that experience
-            ("schedule", pa.string()),  # "+"-joined names of the schedules asking here
+            ("schedule", pa.list_(pa.string())),  # names of the schedules asking here
             ("probe", pa.string()),
             ("logprob", pa.float64()),  # of the whole answer, nats
             ("tokens", pa.int32()),  # answer tokens
@@ -50,7 +50,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("loss", pa.float64()),  # nats per target token, rehearsed ones included
             ("penalty", pa.float64()),
             ("grad_norm", pa.float64()),  # before clipping
-            ("lr", pa.float64()),
+            ("lr", pa.float64()),  # the optimizer's; of several groups the mean over the numbers they train
             ("tokens", pa.int32()),  # tokens read by the forward, padding excluded
             ("targets", pa.int32()),  # tokens the loss counts
             ("rehearsed", pa.int32()),  # rehearsed rows among them

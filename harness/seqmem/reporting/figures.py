@@ -21,7 +21,7 @@ from seqmem.core.errors import NotApplicable, UsageError
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
 from seqmem.plugin.specs import MetricSpec
-from seqmem.record.reader import RunRecord
+from seqmem.record.reader import RunRecord, scheduled
 from seqmem.record.row import Row
 from seqmem.scoring.size_trend import arm_of
 from seqmem.scoring.statistics import LEVEL, t_interval
@@ -386,8 +386,8 @@ def _since_trained(row: Row) -> pd.DataFrame:
         if run.info["primary_relation"] == "general" or last.empty:  # documents: nobody can recall them
             continue
         rows = pd.concat([run.asked(twins=False), run.asked(twins=True)])
-        wanted = {names: bool({"boundary", "log"} & set(names.split("+"))) for names in set(rows["schedule"])}
-        rows = rows[rows["schedule"].map(wanted).astype(bool)].drop_duplicates(["step", "probe"])
+        wanted = scheduled(rows, "boundary") | scheduled(rows, "log")
+        rows = rows[wanted].drop_duplicates(["step", "probe"])
         trained = rows["fact"].map(last)
         since = rows["step"] - trained.fillna(rows["twin_of"].map(last)).fillna(last.max())
         rows = rows.assign(seed=run.seed, control=trained.isna(), lag=since)

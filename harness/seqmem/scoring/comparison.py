@@ -15,6 +15,7 @@ from seqmem.core.errors import UsageError
 from seqmem.core.measures import Measure
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
+from seqmem.record.versions import DECISIVE, named, versions_of
 from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
 from seqmem.scoring.scores import _seeds, score_rows
 from seqmem.scoring.statistics import (
@@ -39,7 +40,8 @@ class Cell:
         items: facts, documents or curves behind it, summed over those seeds.
         difference: to the reference row; its `p` stands on the primary measure only, adjusted over the rows
             compared with the reference. None for the reference itself and where no seed is shared.
-        reason: why seeds lack a value, or why there is no interval.
+        reason: why seeds lack a value, or why there is no interval; on the primary measure also which versions
+            made the row, where it matters.
     """
 
     interval: Interval | None
@@ -225,6 +227,9 @@ def _board(
         or _verdict(row.label, reference, primary, cells[row.label, primary.name], few)
         for row, few in zip(rows, too_few, strict=True)
     }
+    for label, note in _versions(rows).items():
+        cell = cells[label, primary.name]
+        cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
     return Board(
         scenario,
         model,
@@ -238,6 +243,22 @@ def _board(
         verdicts,
         _chance(rows),
     )
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, str]:
+    """Return by row which versions made it, for rows that were kept and where the rows of a board differ in it."""
+    made = {
+        row.label: versions_of(run for runs in (row.runs, *row.controls.values()) for run in runs.values())
+        for row in rows
+    }
+    differing = [
+        package for package in DECISIVE if len(set().union(*(found[package] for found in made.values()))) > 1
+    ]
+    notes = {row.label: row.kept for row in rows if row.kept}
+    for row in rows:
+        if differing and row.runs and not row.kept:
+            notes[row.label] = f"made by {named(made[row.label], differing)}, unlike other rows of this table"
+    return notes
 
 
 def _chance(rows: Sequence[Row]) -> float | None:

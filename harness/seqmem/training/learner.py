@@ -1,4 +1,4 @@
-"""The learner: a model, an optimizer, a clock, and one registry of per-parameter state."""
+"""The learner: a model, an optimizer, a clock, and the registry of per-parameter state."""
 
 from __future__ import annotations
 
@@ -13,136 +13,10 @@ from seqmem.core.data import Example, FloatArray, IntArray
 from seqmem.core.errors import RunFailed, unknown
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
+from seqmem.training.parameter_state import ParameterState
 
 MAIN = "main"
 """Name of the moment context every learner starts with."""
-
-
-class ParameterState:
-    """Every tensor that belongs to a parameter, by name: moments, anchors, importances, masks.
-
-    The host saves, restores, counts and resizes all of it; nothing per-parameter is kept anywhere else. That
-    is what makes resume exact, growth possible and the memory figure true.
-    """
-
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Start empty for these parameters."""
-        self._parameters = parameters
-        self._entries: dict[str, dict[str, Tensor]] = {}
-        self._fills: dict[str, float] = {}
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __getitem__(self, name: str) -> dict[str, Tensor]:
-        """Parameter name to tensor."""
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def add(
-        self, name: str, *, fill: float = 0.0, scalar: bool = False, dtype: torch.dtype | None = None
-    ) -> dict[str, Tensor]:
-        """Create one tensor per parameter: of its shape and dtype unless given, or a 0-dim float32 each.
-
-        `fill` is also what a parameter added later starts with, and what a larger one is filled up with.
-
-        Raises:
-            KeyError: the name is taken.
-        """
-        return self.put(
-            name,
-            {
-                key: torch.full((), fill, dtype=torch.float32, device=parameter.device)
-                if scalar
-                else torch.full_like(
-                    parameter, fill, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format
-                )
-                for key, parameter in self._parameters.items()
-            },
-            fill=fill,
-        )
-
-    def put(self, name: str, tensors: dict[str, Tensor], *, fill: float = 0.0) -> dict[str, Tensor]:
-        """Register tensors made by the caller, for some or all parameters; shapes may broadcast to theirs.
-
-        Raises:
-            KeyError: the name is taken.
-        """
-        if name in self._entries:
-            raise KeyError(f"per-parameter state {name!r} exists already")
-        self._entries[name], self._fills[name] = tensors, fill
-        return tensors
-
-    def remove(self, name: str) -> None:
-        """Forget an entry."""
-        del self._entries[name], self._fills[name]
-
-    def resize(self, old: Mapping[str, nn.Parameter], origins: Mapping[str, str | None]) -> None:
-        """Follow the parameters, which have just changed.
-
-        Args:
-            old: the parameters before.
-            origins: where a parameter's state comes from, by name: an old parameter, or None for nowhere.
-                Where nothing is said it is the old parameter of the same name. Old values lead along every
-                dimension; the rest is filled.
-        """
-        for name, entry in self._entries.items():
-            whole = entry.keys() == old.keys()
-            fill = self._fills[name]
-            resized = {}
-            for key, parameter in self._parameters.items():
-                origin = origins.get(key, key if key in old else None)
-                if origin is not None and origin in entry:
-                    resized[key] = _resized(entry[origin], old[origin], parameter, fill)
-                elif origin is None and whole:
-                    scalar = all(tensor.dim() == 0 for tensor in entry.values())
-                    dtype = torch.float32 if scalar else next(iter(entry.values())).dtype
-                    shape = () if scalar else parameter.shape
-                    resized[key] = torch.full(shape, fill, dtype=dtype, device=parameter.device)
-            entry.clear()
-            entry.update(resized)
-
-    def bytes(self) -> int:
-        """Size of everything registered."""
-        return sum(tensor.nbytes for entry in self._entries.values() for tensor in entry.values())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything, flat: ``entry:parameter`` to tensor."""
-        return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
-
-    def fills(self) -> dict[str, float]:
-        """What every entry is filled up with; saved beside the tensors."""
-        return dict(self._fills)
-
-    def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float]) -> None:
-        """Become what `tensors` and `fills` gave earlier; what exists is filled in place, references stay good."""
-        self._entries = {name: entry for name, entry in self._entries.items() if name in fills}
-        self._fills = dict(fills)
-        for name in fills:
-            self._entries.setdefault(name, {})
-        for flat, tensor in tensors.items():
-            name, key = flat.rsplit(":", 1)
-            entry = self._entries[name]
-            if key in entry:
-                entry[key].copy_(tensor)
-            else:
-                entry[key] = tensor.to(self._parameters[key].device, copy=True)
-
-
-def _resized(tensor: Tensor, old: Tensor, new: Tensor, fill: float) -> Tensor:
-    """State of a parameter whose shape changed from `old`'s to `new`'s; dimensions that broadcast stay."""
-    shape = [
-        after if size == before and tensor.dim() else size
-        for size, before, after in zip(tensor.shape, old.shape, new.shape, strict=tensor.dim() > 0)
-    ]
-    if shape == list(tensor.shape):
-        return tensor
-    resized = torch.full(shape, fill, dtype=tensor.dtype, device=tensor.device)
-    both = tuple(slice(0, min(a, b)) for a, b in zip(tensor.shape, shape, strict=True))
-    resized[both] = tensor[both]
-    return resized
 
 
 class Learner:
@@ -233,7 +107,7 @@ class Learner:
         weights = sum(parameter.nbytes for parameter in self.model.parameters())
         return weights + self.state.bytes() + sum(tensor.nbytes for tensor in self.before.values())
 
-    def room_before(self) -> dict[str, Tensor]:
+    def allocate_previous(self) -> dict[str, Tensor]:
         """A tensor for every parameter to be kept in before the optimizer's step, made when there is none."""
         for name, parameter in self.parameters.items():
             if name not in self.before:
@@ -241,16 +115,16 @@ class Learner:
         return self.before
 
     @torch.no_grad()
-    def keep_before(self) -> dict[str, Tensor]:
+    def copy_parameters(self) -> dict[str, Tensor]:
         """Copies of the parameters that have a gradient, by name; good until the next call."""
-        room = self.room_before()
+        room = self.allocate_previous()
         kept = {name: room[name] for name, p in self.parameters.items() if p.grad is not None}
         torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in kept])
         return kept
 
     # -- one step -------------------------------------------------------------------------------------
 
-    def train_only(self, names: Collection[str] | None) -> None:
+    def set_trainable(self, names: Collection[str] | None) -> None:
         """Train these parameters, or all; the others get no gradient, hence no step, and keep their moments.
 
         Raises:
@@ -390,6 +264,15 @@ class Learner:
             f"documents are packed into rows, and this model {reason}; use a model whose attention takes a "
             "mask and position_ids, or rows that are not packed"
         )
+
+    def rate(self) -> float:
+        """Return the optimizer's learning rate; of several groups the mean over the numbers they train now."""
+        groups = self.optimizer.param_groups
+        if len({float(group["lr"]) for group in groups}) == 1:
+            return float(groups[0]["lr"])
+        trained = [sum(p.numel() for p in group["params"] if p.grad is not None) for group in groups]
+        whole = sum(float(group["lr"]) * count for group, count in zip(groups, trained, strict=True))
+        return float(whole / max(sum(trained), 1))
 
     def clip(self) -> float:
         """Clip the gradients to the settings' norm; returns the norm before clipping."""

@@ -31,37 +31,37 @@ class Answers:
 
     Attributes:
         logprob: of the whole answer, nats.
-        correct: greedy decoding gives exactly the answer.
-        best_other: highest log-probability among the other choices, None without choices.
+        exact_match: greedy decoding gives exactly the answer.
+        top_distractor_logprob: highest log-probability among the other choices, None without choices.
         choice: index of the most probable choice, None without choices.
-        closed: log-probability of the answer renormalised over its choices, nats; None where it is not
+        choice_logprob: log-probability of the answer renormalised over its choices, nats; None where it is not
             among them.
         sampled: probability, 0 to 1, that one sampled answer is exactly the answer, None without decoding.
             Sampling draws a token at a time, so it is the product over the answer's tokens, each given the
             true ones before it: n samples hit with probability 1 - (1 - sampled)^n, without drawing any.
-        said: what greedy decoding says instead of a wrong answer, up to and with its first wrong token, as
-            token ids; None for a right answer, for documents, and with choices, where `choice` tells more.
+        greedy_tokens: greedy decoding where it gives another answer, up to and with its first wrong token;
+            None for a right answer, for documents, and with choices, where `choice` tells more.
     """
 
     logprob: list[float]
-    correct: list[bool]
-    best_other: list[float | None]
+    exact_match: list[bool]
+    top_distractor_logprob: list[float | None]
     choice: list[int | None]
-    closed: list[float | None]
+    choice_logprob: list[float | None]
     sampled: list[float | None]
-    said: list[list[int] | None]
+    greedy_tokens: list[list[int] | None]
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A row to be scored: its tokens, where the answer starts, the task label told, one-token rivals.
+    """A row to be scored: its tokens, where the answer starts, the task label given, one-token rivals.
 
     `rivals` maps a token that competes with a one-token answer to the number its score is kept under.
     """
 
     ids: tuple[int, ...]
     start: int
-    told: int | None
+    given_task: int | None
     rivals: dict[int, int] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ class _Rows:
     row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
     are the same for one-token rivals: which read position, which token, which score. `prompt` (R,) counts
     the tokens of each row's prompt. `spans` maps an owner to its first read position and the one past its last.
-    All rows are told the same task label.
+    All rows are given the same task label.
     """
 
     ids: Tensor
@@ -89,7 +89,7 @@ class _Rows:
     rival: Tensor
     rival_owner: Tensor
     spans: dict[int, tuple[int, int]]
-    told: int | None
+    given_task: int | None
 
 
 Forward = Callable[[Tensor, Tensor | None], Tensor]
@@ -116,9 +116,10 @@ class ProbeSet:
         """
         self.probes = tuple(probes)
         self._decoding = decoding
-        told = [probe.task_label if routed and probe.task_known else None for probe in self.probes]
+        given_task = [probe.task_label if routed and probe.task_known else None for probe in self.probes]
         lines = [
-            _Line(p.input_ids, p.answer_start, label) for p, label in zip(self.probes, told, strict=True)
+            _Line(p.input_ids, p.answer_start, label)
+            for p, label in zip(self.probes, given_task, strict=True)
         ]
         scores = len(lines)  # a choice equal to the answer shares the answer's score
         self._choice_scores: list[list[int]] = []
@@ -136,7 +137,7 @@ class ProbeSet:
                     own.append(rivals.setdefault(choice[0], scores))
                 else:
                     own.append(scores)
-                    rows.append((scores, _Line(prefix + choice, probe.answer_start, told[index])))
+                    rows.append((scores, _Line(prefix + choice, probe.answer_start, given_task[index])))
                 if own[-1] == scores:  # no choice given twice
                     scores += 1
             self._choice_scores.append(own)
@@ -153,7 +154,7 @@ class ProbeSet:
     ) -> Answers:
         """Score every probe; the model, its mode and the random state are left as they were.
 
-        `forward` gives, for a task label told or None, what stands in for the model's forward, if anything.
+        `forward` gives, for a task label given or None, what stands in for the model's forward, if anything.
         """
         training = model.training
         model.eval()
@@ -161,9 +162,9 @@ class ProbeSet:
         logprob = torch.zeros(self._scores, dtype=torch.float64)
         sampled = torch.zeros(self._scores, dtype=torch.float64)
         wrong = torch.zeros(self._scores, dtype=torch.int64)
-        said: list[list[int] | None] = [None] * len(self.probes)
+        greedy_tokens: list[list[int] | None] = [None] * len(self.probes)
         for block in self._blocks:
-            own_forward = forward(block.told)
+            own_forward = forward(block.given_task)
             if own_forward is not None:
                 logits = own_forward(block.ids, block.prompt)[block.row, block.position].float()
             elif keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
@@ -181,7 +182,7 @@ class ProbeSet:
             greedy, misses = best.tolist(), missed.numpy()
             for owner, (start, stop) in block.spans.items():
                 if owner in self._kept and misses[start:stop].any():
-                    said[owner] = greedy[start : start + int(misses[start:stop].argmax()) + 1]
+                    greedy_tokens[owner] = greedy[start : start + int(misses[start:stop].argmax()) + 1]
             if len(block.rival):
                 rivals = logits[block.rival_at, block.rival] - total[block.rival_at]
                 logprob.index_add_(0, block.rival_owner, rivals.double().cpu())
@@ -190,23 +191,25 @@ class ProbeSet:
                 sampled.index_add_(0, block.owner, drawn.double().cpu())
         model.train(training)
         scores = logprob.numpy()
-        best_other: list[float | None] = []
+        top_distractor: list[float | None] = []
         choice: list[int | None] = []
-        closed: list[float | None] = []
+        choice_logprob: list[float | None] = []
         for index, own in enumerate(self._choice_scores):
             others = [scores[row] for row in own if row != index]
-            best_other.append(float(max(others)) if others else None)
+            top_distractor.append(float(max(others)) if others else None)
             choice.append(int(np.argmax(scores[own])) if own else None)
-            closed.append(float(scores[index] - np.logaddexp.reduce(scores[own])) if index in own else None)
+            choice_logprob.append(
+                float(scores[index] - np.logaddexp.reduce(scores[own])) if index in own else None
+            )
         count = len(self.probes)
         return Answers(
             logprob=scores[:count].tolist(),
-            correct=(wrong[:count] == 0).tolist(),
-            best_other=best_other,
+            exact_match=(wrong[:count] == 0).tolist(),
+            top_distractor_logprob=top_distractor,
             choice=choice,
-            closed=closed,
+            choice_logprob=choice_logprob,
             sampled=sampled[:count].exp().tolist() if self._decoding is not None else [None] * count,
-            said=said,
+            greedy_tokens=greedy_tokens,
         )
 
 
@@ -221,12 +224,19 @@ def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Ten
 
 def _blocks(rows: Sequence[tuple[int, _Line]]) -> list[list[tuple[int, _Line]]]:
     """Group rows of like length, each group at most ROW_TOKENS with its padding, and little of that."""
-    order = sorted(rows, key=lambda row: (row[1].told is not None, row[1].told or 0, len(row[1].ids)))
+    order = sorted(
+        rows, key=lambda row: (row[1].given_task is not None, row[1].given_task or 0, len(row[1].ids))
+    )
     blocks: list[list[tuple[int, _Line]]] = []
     for number, line in order:
         ids, last = line.ids, blocks[-1] if blocks else []
         enough = len(last) * len(ids) >= EVEN_TOKENS and len(ids) > EVEN * len(last[0][1].ids)
-        if not last or last[0][1].told != line.told or enough or (len(last) + 1) * len(ids) > ROW_TOKENS:
+        if (
+            not last
+            or last[0][1].given_task != line.given_task
+            or enough
+            or (len(last) + 1) * len(ids) > ROW_TOKENS
+        ):
             blocks.append([])
         blocks[-1].append((number, line))
     return blocks
@@ -263,5 +273,5 @@ def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
         rival=torch.from_numpy(rival).to(device),
         rival_owner=torch.from_numpy(rival_owner),
         spans=spans,
-        told=block[0][1].told,
+        given_task=block[0][1].given_task,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -22,21 +21,22 @@ import torch
 from seqmem.core.data import Experience, Outline, ProbePoint, Relation, Stream
 from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
-from seqmem.core.version import __version__
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
-from seqmem.planning.tokenizer import decoder
+from seqmem.planning.tokenizer import bare_encoder, decoder
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
 from seqmem.record.schema import FORMAT, ITEMS, MODEL, write_json, write_table
+from seqmem.record.versions import installed_version
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import digest, load_last
-from seqmem.training.leaks import Watch
+from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
-from seqmem.training.loop import Place, Run, Stopped, checkpoint, restore, train
+from seqmem.training.loop import Stopped, train
 from seqmem.training.model import check_saved, load_model, save_model
 from seqmem.training.probing import Answers, ProbeSet
+from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
 if TYPE_CHECKING:
     pass
@@ -129,12 +129,13 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
         strategy=strategy.build(own_options),
         stream=stream,
         record=RecordWriter(Path(job.folder)),
-        place=Place(),
+        progress=Progress(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
-        watch=Watch(
+        detector=ContaminationDetector(
             (p for probes in stream.probe_sets.values() for p in probes),
-            decoder(tokenizer),
+            bare_encoder(tokenizer),
+            decoder(tokenizer, keep_special=True),
         ),
         decode=decoder(tokenizer),
     )
@@ -148,8 +149,8 @@ def _results(run: Run) -> dict[str, Any]:
     """What is known when the run has finished; the digests tell two runs of one recipe apart."""
     on_gpu = run.learner.device.type == "cuda"
     return {
-        "content": run.place.content,
-        "contamination": dict(sorted(run.place.leaks.items())),
+        "content": run.progress.content,
+        "contamination": dict(sorted(run.progress.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
         "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
@@ -208,9 +209,11 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "asked": job.asked,
         "date": datetime.now(UTC).date().isoformat(),
         "primary_relation": outline.primary_relation,
+        "design": run.stream.design.stated(),
         "steps": outline.steps,
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: installed_version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "plugins": {
             "scenario": registry.package("scenario", job.recipe.scenario.name),
             "strategy": registry.package("strategy", job.recipe.strategy.name),
@@ -234,13 +237,6 @@ def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
         return []
     kept = ("versions", "plugins", "code", "hardware", "seconds")
     return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return __version__ if package == "seqmem" else "not installed"
 
 
 @functools.cache
@@ -294,7 +290,7 @@ def _reporters(
 
     def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
         recall: dict[str, list[bool]] = {}
-        for probe, correct in zip(probes.probes, answers.correct, strict=True):
+        for probe, correct in zip(probes.probes, answers.exact_match, strict=True):
             if probe.relation == relation != "general" and probe.cue == "none":
                 own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
                 label = "twins" if probe.twin_of else own

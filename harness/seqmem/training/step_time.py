@@ -36,7 +36,8 @@ from seqmem.plugin.registry import Registry
 from seqmem.record.writer import RecordWriter
 from seqmem.training import run as runner
 from seqmem.training.checkpoint import Checkpoint
-from seqmem.training.loop import Place, Run, enter, return_to, snapshot, step, train
+from seqmem.training.loop import begin_experience, step, train
+from seqmem.training.run_state import Progress, Run, restore_snapshot, snapshot
 
 SECONDS = 20.0
 """Time a row may take, but for the experiences it needs at the least."""
@@ -70,9 +71,9 @@ class _Side:
     def rewind(self) -> None:
         """Back to the start of the stream."""
         self.run.snapshots = {"start": self.start}
-        return_to(self.run, "start")
+        restore_snapshot(self.run, "start")
         self.run.learner.step = 0
-        self.run.place, self.run.snapshots = Place(), {}
+        self.run.progress, self.run.snapshots = Progress(), {}
 
     def time(self, index: int) -> None:
         """Carry out experience `index`, the next one, and add its time and steps where it trains."""
@@ -138,8 +139,8 @@ def _side(job: Job, registry: Registry, folder: Path) -> _Side:
     experiences = map(stream.experience, range(stream.length))
     experience = next((e for e in experiences if e.trains != "none" and e.steps), None)
     if experience is not None:
-        enter(run, experience)
-        run.learner.train_only(run.strategy.trainable(run.learner, experience))
+        begin_experience(run, experience)
+        run.learner.set_trainable(run.strategy.trainable(run.learner, experience))
         for position in range(min(WARM_STEPS, experience.steps)):
             step(run, experience, experience.batch(position))
             run.learner.step += 1

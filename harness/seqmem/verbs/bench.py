@@ -82,6 +82,7 @@ def bench(
     workers: int | None = None,
     resume: bool = False,
     force: bool = False,
+    accept_versions: bool = False,
     checkpoint_every: int = CHECKPOINT_EVERY,
     keep_checkpoints: bool = False,
     save_models: bool = False,
@@ -101,14 +102,15 @@ def bench(
         workers: processes, one run each at a time; by default one per core, on a GPU one.
         resume: continue unfinished runs from their last checkpoints.
         force: run again what is finished, start over what is not.
+        accept_versions: keep runs that other versions of torch, transformers or seqmem made; the table says so.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: keep the last checkpoints of finished runs.
         save_models: leave every trained model in its record, as transformers loads it.
         measure_cost: time every row's steps beside the reference's, see `seqmem.verbs.cost`.
         display: what to show meanwhile.
         disabled: plugins to leave out.
-        **request: any further field of `seqmem.planning.plan.Request`: preset, seeds, sweep, tuned, text, optimizer, lr,
-            revision, dtype, attention, device, threads, probing, reference, controls.
+        **request: any further field of `seqmem.planning.request.Request`: preset, seeds, sweep, tuned, text, optimizer,
+            lr, revision, dtype, attention, device, threads, probing, reference, controls.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
@@ -124,6 +126,7 @@ def bench(
             workers=workers,
             resume=resume,
             force=force,
+            accept_versions=accept_versions,
             checkpoint_every=checkpoint_every,
             keep_checkpoints=keep_checkpoints,
             save_models=save_models,
@@ -173,6 +176,7 @@ def carry_out(
     workers: int | None,
     resume: bool,
     force: bool,
+    accept_versions: bool,
     checkpoint_every: int,
     display: DisplayName,
     disabled: frozenset[str],
@@ -185,11 +189,13 @@ def carry_out(
         The last event of each run that was started, by its id, and whether Ctrl-C left some undone.
 
     Raises:
-        UsageError: what `Store.todo` refuses, or what the first worker refuses; nothing was written.
+        UsageError: what `Store.todo` refuses, or the workers refuse every run; nothing was written.
     """
     if checkpoint_every < 1 or (workers is not None and workers < 1):
         raise UsageError("--checkpoint-every and --workers must be at least 1")
-    todo = store.todo(planned, resume=resume, force=force, models=save_models)
+    todo = store.todo(
+        planned, resume=resume, force=force, models=save_models, accept_versions=accept_versions
+    )
     jobs = [
         job_of(
             run,

@@ -42,6 +42,7 @@ def run_suite(
     workers: int | None = None,
     resume: bool = False,
     force: bool = False,
+    accept_versions: bool = False,
     display: DisplayName = "auto",
     disabled: frozenset[str] = frozenset(),
     on_part: Callable[[int, SuitePart], None] = lambda number, part: None,
@@ -56,6 +57,7 @@ def run_suite(
         workers: runs at a time; by default one per core, on a GPU one.
         resume: continue unfinished runs from their last checkpoints.
         force: run again what is finished, start over what is not.
+        accept_versions: keep runs that other versions of torch, transformers or seqmem made; the page says so.
         display: what to show meanwhile.
         disabled: plugins to leave out.
         on_part: told of every part that begins, and its number from 1.
@@ -64,7 +66,7 @@ def run_suite(
         UsageError: the output folder holds unfinished runs and neither `resume` nor `force` says what to do
             with them, or nothing to resume; nothing was trained.
     """
-    resumed = _resumed(Store(out), suite.plans, resume, force)
+    resumed = _resumed(Store(out), suite.plans, resume, force, accept_versions)
     folder, sections = page_folder(suite, out), _sections(suite)
     results: list[BenchResult] = []
     interrupted = False
@@ -83,6 +85,7 @@ def run_suite(
                 workers=workers,
                 resume=resuming,
                 force=force,
+                accept_versions=accept_versions,
                 display=display,
                 disabled=disabled,
             )
@@ -120,7 +123,9 @@ def _shared(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names}
 
 
-def _resumed(store: Store, plans: Sequence[Plan], resume: bool, force: bool) -> list[bool]:
+def _resumed(
+    store: Store, plans: Sequence[Plan], resume: bool, force: bool, accept_versions: bool
+) -> list[bool]:
     """For each part, whether its bench is to resume: one that has not begun has nothing to resume.
 
     Raises:
@@ -130,12 +135,13 @@ def _resumed(store: Store, plans: Sequence[Plan], resume: bool, force: bool) -> 
     refusal: UsageError | None = None
     for planned in plans:
         try:
-            store.todo(planned, resume=resume, force=force)
+            store.todo(planned, resume=resume, force=force, accept_versions=accept_versions)
             flags.append(resume)
         except UsageError as error:
             if not resume:
                 raise
-            store.todo(planned, resume=False, force=True)  # raises what no flag can help
+            # raises what leaving out --resume cannot help
+            store.todo(planned, resume=False, force=force, accept_versions=accept_versions)
             flags.append(False)
             refusal = error
     if resume and not any(flags) and refusal is not None:

@@ -116,6 +116,7 @@ def tune(
     workers: int | None = None,
     resume: bool = False,
     force: bool = False,
+    accept_versions: bool = False,
     checkpoint_every: int = CHECKPOINT_EVERY,
     display: DisplayName = "auto",
     disabled: frozenset[str] = frozenset(),
@@ -142,11 +143,12 @@ def tune(
         workers: processes, one run each at a time; by default one per core, on a GPU one.
         resume: continue unfinished runs from their last checkpoints.
         force: run again what is finished, start over what is not.
+        accept_versions: keep runs that other versions of torch, transformers or seqmem made; a note says so.
         checkpoint_every: steps between checkpoints.
         display: what to show meanwhile.
         disabled: plugins to leave out.
-        **request: fields of `seqmem.planning.plan.Request`: preset, text, optimizer, lr, revision, dtype, attention, device,
-            threads, probing.
+        **request: fields of `Request`: preset, text, optimizer, lr, revision, dtype, attention, device, threads,
+            probing.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
@@ -194,6 +196,7 @@ def tune(
             workers=workers,
             resume=resume,
             force=force,
+            accept_versions=accept_versions,
             checkpoint_every=checkpoint_every,
             display=display,
             disabled=disabled,
@@ -407,6 +410,7 @@ def _judge(
         )
     chosen = _choose(trials, measure, question.usual)
     notes = _notes(question, trials, chosen, measure)
+    notes += dict.fromkeys(f"trials {row.kept}" for row in rows if row.kept)
     if chosen is None:
         return _tuning(question, measure, trials, None, notes, None, None)
     recipe = planned.runs[trials[chosen].runs[0]].recipe

@@ -18,27 +18,19 @@ code that the user names, and imports what that code imports. No other scenario'
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from seqmem import (
     Batch,
     BuildContext,
     Example,
-    Experience,
     Options,
     Outline,
     Probe,
-    ProbePoint,
     ScenarioSpec,
     Stream,
     UsageError,
@@ -46,12 +38,11 @@ from seqmem import (
     hookimpl,
     text_example,
 )
-from seqmem_plugins.avalanche.targets import NO_TARGET
+from seqmem.streams import Place, Schedule, Segment, Size, ask, begin, finish, log, rest, start
+from seqmem_plugins.avalanche._benchmark import Survey, opened, survey_of
 
 seqmem_api = ">=1,<2"
 
-LARGEST_ID = int(np.iinfo(np.int32).max)
-"""No token id is above; rows hold numbers of 32 bits."""
 GENERAL_DOCUMENTS = 8
 """Held-out background documents whose loss tells what general ability is left."""
 
@@ -87,239 +78,29 @@ class AvalancheOptions(Options):
         return name
 
 
-# -- the benchmark ----------------------------------------------------------------------------------------
-
-
-class _Benchmark:
-    """Token blocks of a benchmark, read when they are asked for."""
-
-    def __init__(self, name: str, made: Any) -> None:
-        self.name = name
-        self._streams: dict[str, Sequence[Any]] = {}
-        self._lengths: dict[str, int] = {}
-        for stream in ("train", "test"):
-            with _reading(f"benchmark {name}: its {stream}_stream"):
-                found = getattr(made, f"{stream}_stream", None)
-                self._streams[stream] = _listed(() if found is None else found)
-                self._lengths[stream] = len(self._streams[stream])
-            if stream == "train" and found is None:
-                raise UsageError(
-                    f"benchmark {name} returned a {type(made).__name__}, not a benchmark: it needs a train_stream of "
-                    "experiences with datasets of token blocks"
+def schedule(options: AvalancheOptions, survey: Survey) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o, edges = options, (begin(), begin("rest"), finish())
+    return Schedule(
+        [
+            *(
+                Segment(
+                    "task",
+                    "task",
+                    o.epochs * -(-blocks // o.batch_size),
+                    name="experience {}".format,
+                    label=survey.labels.__getitem__,
                 )
-        if not self._lengths["train"]:
-            raise UsageError(
-                f"benchmark {name} has no experience in its train_stream: there is nothing to train"
-            )
-
-    def length(self, stream: str) -> int:
-        """Experiences of a stream, ``train`` or ``test``."""
-        return self._lengths[stream]
-
-    def _where(self, stream: str, index: int, what: str = "") -> str:
-        return f"benchmark {self.name}: {what}experience {index} of its {stream}_stream"
-
-    def _dataset(self, stream: str, index: int) -> Any:
-        with _reading(self._where(stream, index)):
-            found = getattr(self._streams[stream][index], "dataset", None)
-        if found is None:
-            raise UsageError(f"{self._where(stream, index)} has no dataset")
-        return found
-
-    def labels(self, index: int) -> set[int]:
-        """Task labels in a train experience's dataset; none where it states none."""
-        dataset = self._dataset("train", index)
-        with _reading(self._where("train", index, "targets_task_labels of ")):
-            found = getattr(dataset, "targets_task_labels", None)
-            return set() if found is None else set(map(operator.index, found))
-
-    def rows(self, stream: str, index: int) -> list[Example]:
-        """The blocks of an experience as rows, as often as the dataset lists them.
-
-        Raises:
-            UsageError: naming the block that is none.
-        """
-        dataset = self._dataset(stream, index)
-        with _reading(self._where(stream, index, "the dataset of ")):
-            places = range(len(dataset))
-        rows = []
-        for place in places:
-            where = self._where(stream, index, f"item {place} of ")
-            with _reading(where):
-                item = dataset[place]
-            with _reading(where, "is no block of token ids"):
-                rows.append(_row(item))
-        return rows
-
-
-@contextmanager
-def _reading(what: str, fault: str = "cannot be read") -> Iterator[None]:
-    """Whatever is wrong with a part of a user's benchmark, said in one line.
-
-    Raises:
-        UsageError: naming the part.
-    """
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"{what} {fault}: {_line(error)}") from error
-    except Exception as error:  # a benchmark is anyone's code
-        raise UsageError(f"{what} {fault}: {type(error).__name__}: {_line(error)}") from error
-
-
-def _listed(stream: Any) -> Sequence[Any]:
-    """A stream by place; one that can only be walked through, once and for all."""
-    return stream if hasattr(stream, "__getitem__") and hasattr(stream, "__len__") else tuple(stream)
-
-
-def _row(item: Any) -> Example:
-    """An item x, (x, y) or (x, y, t) of a dataset as a row; a y that is one number, such as a class, says nothing.
-
-    Raises:
-        UsageError: with the reason why it is no block.
-    """
-    several = isinstance(item, tuple | list) and len(item) > 0 and np.ndim(item[0]) > 0
-    ids = np.asarray(item[0] if several else item)
-    if ids.shape == (0,):
-        raise UsageError("it is empty")
-    if ids.ndim != 1:
-        raise UsageError(f"it is {ids.ndim}-dimensional of type {ids.dtype}, wanted is one row of integers")
-    ids = _integers(ids, "it is 1-dimensional")
-    mask = np.arange(len(ids)) > 0
-    if several and len(item) > 1 and np.ndim(item[1]) > 0:
-        ids, mask = _targeted(ids, np.asarray(item[1]))
-    if not mask.any():
-        raise UsageError("it has no target")
-    end = int(np.flatnonzero(mask)[-1]) + 1
-    least, most = int(ids[:end].min()), int(ids[:end].max())
-    if least < 0:
-        raise UsageError(f"token id {least} is below 0")
-    if most > LARGEST_ID:
-        raise UsageError(f"token id {most} is above {LARGEST_ID}")
-    return Example(ids[:end].astype(np.int32), mask[:end])
-
-
-def _integers(values: Any, what: str) -> Any:
-    """Numbers of 64 bits, which put together stay integers."""
-    if not np.issubdtype(values.dtype, np.integer):
-        raise UsageError(f"{what} of type {values.dtype}, wanted is one row of integers")
-    return values.astype(np.int64)
-
-
-def _targeted(ids: Any, targets: Any) -> tuple[Any, Any]:
-    """Row and mask of a block whose targets are given, shifted."""
-    if targets.shape != ids.shape:
-        raise UsageError(f"it has {len(ids)} tokens and {targets.size} targets")
-    targets = _integers(targets, "its targets are")
-    wanted = targets != NO_TARGET
-    if wanted[-1]:  # the last target stands after the block's end
-        ids = np.append(ids, targets[-1])
-    inside = wanted[: len(ids) - 1]
-    if not np.array_equal(ids[1:][inside], targets[: len(inside)][inside]):
-        raise UsageError(
-            "its targets are not its tokens one ahead: y[i] is the token after x[i], -100 for none"
-        )
-    return ids, np.append(False, inside)
-
-
-@lru_cache(maxsize=2)
-def _opened(name: str, seed: int) -> _Benchmark:
-    """The benchmark that a function returns.
-
-    Raises:
-        UsageError: the module or function is not there, or fails, or returns something else.
-    """
-    function = _function(name)
-    with _reading(f"benchmark {name}", "failed"):
-        takes_seed = "seed" in inspect.signature(function).parameters
-        made = function(seed=seed) if takes_seed else function()
-    return _Benchmark(name, made)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    path, _, wanted = name.partition(":")
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"benchmark {name}: its module needs {error.name!r}, which is not installed"
-            ) from error
-        raise UsageError(
-            f"benchmark {name}: no module {path!r}; install it or put its folder on PYTHONPATH"
-        ) from error
-    except Exception as error:
-        raise UsageError(f"benchmark {name}: {path} fails: {type(error).__name__}: {_line(error)}") from error
-    function = getattr(module, wanted, None)
-    if not callable(function):
-        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
-        raise UsageError(
-            f"benchmark {name}: {path} has no function {wanted!r}; it has {', '.join(own) or 'none'}"
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What one walk through a benchmark tells.
-
-    Attributes:
-        train, test: blocks of each experience.
-        labels: the task label of each train experience.
-        shortest, longest: tokens of a block.
-        largest: highest token id.
-        content: hash of every block.
-    """
-
-    train: tuple[int, ...]
-    test: tuple[int, ...]
-    labels: tuple[int, ...]
-    shortest: int
-    longest: int
-    largest: int
-    content: str
-
-
-@lru_cache(maxsize=2)
-def _survey(name: str, seed: int) -> _Survey:
-    """Walk through a benchmark once.
-
-    Raises:
-        UsageError: an experience holds no block, or something that is none.
-    """
-    benchmark = _opened(name, seed)
-    counts: dict[str, list[int]] = {"train": [], "test": []}
-    labels = [benchmark.labels(index) for index in range(benchmark.length("train"))]
-    lengths, largest, content = set(), 0, hashlib.sha256()
-    for stream, own in counts.items():
-        for index in range(benchmark.length(stream)):
-            rows = benchmark.rows(stream, index)
-            if stream == "train" and not rows:
-                raise UsageError(f"benchmark {name}: experience {index} of its train_stream holds no block")
-            own.append(len(rows))
-            told = sorted(labels[index]) if stream == "train" else []
-            content.update(f"{stream} {index} {len(rows)} {told}".encode())
-            for row in rows:
-                lengths.add(len(row.input_ids))
-                largest = max(largest, int(row.input_ids.max()))
-                content.update(np.packbits(row.loss_mask).tobytes() + row.input_ids.tobytes())
-    single = all(len(found) == 1 for found in labels)
-    return _Survey(
-        train=tuple(counts["train"]),
-        test=tuple(counts["test"]),
-        labels=tuple(min(found) if single else index for index, found in enumerate(labels)),
-        shortest=min(lengths),
-        longest=max(lengths),
-        largest=largest,
-        content=content.hexdigest(),
+                for blocks in survey.train
+            ),
+            rest(o.rest_steps, rows=o.rest_steps * o.batch_size),
+        ],
+        [
+            ask("blocks", "boundary", start(), finish()),
+            ask("blocks", "log", log("rest")),
+            ask("general", "general", *edges),
+        ],
     )
-
-
-# -- the stream -------------------------------------------------------------------------------------------
 
 
 class _Blocks:
@@ -329,77 +110,34 @@ class _Blocks:
         self.options = options
         self.context = context
         self.survey = _checked(options, context)
-        self.rows = lru_cache(maxsize=4)(_opened(options.benchmark, context.seed).rows)
-        self.experience = lru_cache(maxsize=2)(self._experience)
-
-    @property
-    def _tasks(self) -> int:
-        """Train experiences of the benchmark."""
-        return len(self.survey.train)
-
-    @property
-    def length(self) -> int:
-        """Experiences of the stream."""
-        return self._tasks + (1 if self.options.rest_steps else 0)
+        self.rows = lru_cache(maxsize=4)(opened(options.benchmark, context.seed).rows)
 
     # -- training rows --------------------------------------------------------------------------------
 
-    def _experience(self, index: int) -> Experience:
-        if index == self._tasks:
-            return Experience(
-                index=index,
-                name="rest unrelated",
-                phase="rest",
-                task_label=None,
-                batches=tuple(self._rest_batch(step) for step in range(self.options.rest_steps)),
-                moments="fresh",
-            )
-        return Experience(
-            index=index,
-            name=f"experience {index}",
-            phase="task",
-            task_label=self.survey.labels[index],
-            batches=tuple(
-                batch for epoch in range(self.options.epochs) for batch in self._epoch(index, epoch)
-            ),
-        )
+    def task(self, place: Place) -> Iterator[Batch]:
+        """Make the epochs of an experience of the benchmark."""
+        o, index = self.options, place.number
+        for epoch in range(o.epochs):
+            rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
+            if o.shuffle:
+                key = f"{self.context.seed} {index} {epoch}"
+                places = sorted(
+                    range(len(rows)), key=lambda i: hashlib.sha256(f"{key} {i}".encode()).digest()
+                )
+                rows = [rows[place] for place in places]
+            yield from (tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size))
 
-    def _epoch(self, index: int, epoch: int) -> Iterator[Batch]:
-        o = self.options
-        rows = [Example(row.input_ids, row.loss_mask, (_fact(row),)) for row in self.rows("train", index)]
-        if o.shuffle:
-            key = f"{self.context.seed} {index} {epoch}"
-            places = sorted(range(len(rows)), key=lambda i: hashlib.sha256(f"{key} {i}".encode()).digest())
-            rows = [rows[place] for place in places]
-        for first in range(0, len(rows), o.batch_size):
-            yield tuple(rows[first : first + o.batch_size])
+    def rest(self, place: Place) -> Iterator[Batch]:
+        """Make the rest's background."""
+        size = self.options.batch_size
+        for first in range(0, place.steps * size, size):
+            yield tuple(self._background(index) for index in range(first, first + size))
 
-    def _rest_batch(self, step: int) -> Batch:
-        o, context = self.options, self.context
-        documents = range(step * o.batch_size, (step + 1) * o.batch_size)
-        return tuple(
-            text_example(context.encode, context.text.train(index), length=o.row_tokens)
-            for index in documents
-        )
+    def _background(self, index: int) -> Example:
+        encode, text = self.context.encode, self.context.text.train(index)
+        return text_example(encode, text, length=self.options.row_tokens)
 
     # -- probes ---------------------------------------------------------------------------------------
-
-    def probe_points(self, index: int) -> tuple[ProbePoint, ...]:
-        """When blocks are asked for; see the top of this file."""
-        o, rest = self.options, index == self._tasks
-        if rest:
-            points = [ProbePoint(after, "blocks", "log") for after in _log_spaced(o.rest_steps)]
-            points[0] = ProbePoint(0, "blocks", "boundary+log")
-            points[-1] = ProbePoint(o.rest_steps, "blocks", "boundary+log")
-        else:
-            points = [ProbePoint(0, "blocks", "boundary")]
-        if rest or index == 0:
-            points.append(ProbePoint(0, "general", "general"))
-        if index == self.length - 1:
-            end = o.rest_steps if rest else _steps(o, self.survey.train[index])
-            points += [] if rest else [ProbePoint(end, "blocks", "boundary")]
-            points.append(ProbePoint(end, "general", "general"))
-        return tuple(points)
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
         """Blocks of every experience with their twins, and held-out background documents."""
@@ -416,7 +154,9 @@ class _Blocks:
         return {"blocks": tuple(self._block_probes()), "general": general}
 
     def _block_probes(self) -> Iterator[Probe]:
-        trained = {self._prompt(row) for index in range(self._tasks) for row in self.rows("train", index)}
+        trained = {
+            self._prompt(row) for index in range(len(self.survey.train)) for row in self.rows("train", index)
+        }
         asked: set[str] = set()
         for index, count in enumerate(self.survey.train):
             rows = self.rows("train", index)
@@ -468,24 +208,14 @@ def _fact(row: Example) -> str:
     return hashlib.sha256(row.input_ids.tobytes()).hexdigest()[:12]
 
 
-def _steps(options: AvalancheOptions, blocks: int) -> int:
-    """Optimizer steps of an experience."""
-    return options.epochs * -(-blocks // options.batch_size)
-
-
-def _log_spaced(steps: int) -> list[int]:
-    """0, the powers of two below `steps`, and `steps`."""
-    return sorted({0, steps, *(2**power for power in range(steps.bit_length()) if 2**power < steps)})
-
-
-def _checked(options: AvalancheOptions, context: BuildContext) -> _Survey:
+def _checked(options: AvalancheOptions, context: BuildContext) -> Survey:
     """What the benchmark holds with this seed.
 
     Raises:
         UsageError: the model cannot read it, or planning was told otherwise.
     """
     name, seed = options.benchmark, context.seed
-    survey, planned = _survey(name, seed), _survey(name, 0)
+    survey, planned = survey_of(name, seed), survey_of(name, 0)
     if (survey.train, survey.test) != (planned.train, planned.test):
         raise UsageError(
             f"benchmark {name} holds other numbers of blocks with seed {seed} than with seed 0, with which runs are "
@@ -505,7 +235,7 @@ def _checked(options: AvalancheOptions, context: BuildContext) -> _Survey:
     return survey
 
 
-def _check_answers(options: AvalancheOptions, survey: _Survey) -> None:
+def _check_answers(options: AvalancheOptions, survey: Survey) -> None:
     if survey.shortest <= options.answer_tokens:
         raise UsageError(
             f"answer_tokens {options.answer_tokens} leaves nothing before the answer in a block of "
@@ -514,31 +244,29 @@ def _check_answers(options: AvalancheOptions, survey: _Survey) -> None:
 
 
 def build(options: AvalancheOptions, context: BuildContext) -> Stream:
-    """The stream of one seed."""
+    """Return the stream of one seed."""
     made = _Blocks(options, context)
-    return Stream(made.length, made.experience, made.probe_points, made.probe_sets())
+    make = {"task": made.task, "rest": made.rest}
+    return schedule(options, made.survey).stream(make, made.probe_sets())
 
 
 def outline(options: AvalancheOptions) -> Outline:
-    """Steps, tokens and probes, counted in the benchmark as it is with seed 0."""
-    o, survey = options, _survey(options.benchmark, 0)
+    """Return steps, tokens and probes, counted in the benchmark as it is with seed 0."""
+    o, survey = options, survey_of(options.benchmark, 0)
     _check_answers(o, survey)
+    plan = schedule(o, survey)
     tasks = len(survey.train)
     held = [*survey.test, *[0] * tasks][:tasks]
     asked = [min(o.probed, count) for count in survey.train]
     probes = sum(asked) + sum(min(own, count) for own, count in zip(asked, held, strict=True))
-    sweeps = tasks + (len(_log_spaced(o.rest_steps)) if o.rest_steps else 1)
-    general = GENERAL_DOCUMENTS * (3 if o.rest_steps else 2)
-    return Outline(
-        steps=sum(_steps(o, count) for count in survey.train) + o.rest_steps,
-        train_tokens=o.epochs * sum(survey.train) * survey.longest
-        + o.rest_steps * o.batch_size * o.row_tokens,
-        probe_rows=sweeps * probes + general,
-        probe_tokens=sweeps * probes * survey.longest + general * o.row_tokens,
-        loops=len(set(survey.labels)),
-        experiences=tasks + (1 if o.rest_steps else 0),
+    return plan.outline(
+        {
+            "blocks": Size(probes, probes * survey.longest),
+            "general": Size(GENERAL_DOCUMENTS, GENERAL_DOCUMENTS * o.row_tokens),
+        },
+        train_tokens=o.epochs * sum(survey.train) * survey.longest + plan.rows * o.row_tokens,
         longest_row=max(survey.longest, o.row_tokens),
-        documents=(o.rest_steps * o.batch_size, GENERAL_DOCUMENTS),
+        documents=(plan.rows, GENERAL_DOCUMENTS),
         primary="average_accuracy",
         primary_relation="verbatim",
     )
@@ -565,7 +293,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,
-            fingerprint=lambda options: _survey(options.benchmark, 0).content,
+            fingerprint=lambda options: survey_of(options.benchmark, 0).content,
             citation="Carta et al. 2023, Avalanche: A PyTorch Library for Deep Continual Learning, JMLR 24(363)",
         )
     ]

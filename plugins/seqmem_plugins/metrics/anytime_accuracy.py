@@ -9,65 +9,42 @@ counts from its own first statement on; in version 1 all did from the first visi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    attempt,
-    facts_probed,
-    first_exposures,
-    questions,
-    recall_by_loop,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "anytime_accuracy",
+    version="2",
+    summary="recall of what was trained so far, averaged over the boundaries of the stream",
+    citation="Caccia et al. 2022, New insights on reducing abrupt representation change, arXiv 2104.05025",
+)
+seqmem_metric = metric.hook
 
 
+@metric.measure(
+    "anytime_accuracy",
+    "fraction",
+    "higher",
+    "mean over boundaries of recall of what was trained so far",
+    margin=0.05,
+)
 def anytime_accuracy(run: RunRecord) -> Value:
-    """AAA = mean over boundaries l of the mean over loops j trained by then of a_lj (Caccia et al. 2022).
+    """Return AAA = mean over boundaries l of the mean over loops j trained by then of a_lj (Caccia et al. 2022).
 
     Boundaries are those after training began, the end of the rest included; a loop counts from the first boundary
     at or after the first statement of one of its facts, so the measure needs no visits and is given under `joint`
     too. Unit: fraction; range 0 to 1; higher is better. Visits are as many boundaries as they are: compare rows
     of one scenario and preset. None where no boundary was probed after a fact had been trained.
     """
-    recall = recall_by_loop(run)
-    loop_of = questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
-    began = first_exposures(run).groupby(loop_of).min().rename(index=int)
+    recall = reading.recall_by_loop(run)
+    loop_of = reading.questions(run).drop_duplicates("fact").set_index("fact")["task_label"].dropna()
+    began = reading.first_exposures(run).groupby(loop_of).min().rename(index=int)
     first = began.reindex(recall.columns).to_numpy(dtype=float)
     trained = first <= recall.index.to_numpy(dtype=float)[:, None]  # (boundaries, loops)
     some = trained.any(axis=1)
     if not some.any():
         raise Missing("no boundary was probed after a fact had been trained")
     known = np.where(trained, recall.to_numpy(dtype=float), 0.0)[some]
-    return Value(float((known.sum(axis=1) / trained[some].sum(axis=1)).mean()), facts_probed(run))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"anytime_accuracy": attempt(lambda: anytime_accuracy(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="anytime_accuracy",
-            version="2",
-            summary="recall of what was trained so far, averaged over the boundaries of the stream",
-            measures=(
-                Measure(
-                    "anytime_accuracy",
-                    "fraction",
-                    "higher",
-                    "mean over boundaries of recall of what was trained so far",
-                    margin=0.05,
-                ),
-            ),
-            compute=_compute,
-            citation="Caccia et al. 2022, New insights on reducing abrupt representation change, arXiv 2104.05025",
-        )
-    ]
+    return Value(float((known.sum(axis=1) / trained[some].sum(axis=1)).mean()), reading.facts_probed(run))

@@ -6,47 +6,27 @@ how deep it fell meanwhile `worst_case_accuracy`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import at_step, attempt, facts_probed, recall_by_loop, stream_end
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "average_accuracy",
+    version="1",
+    summary="recall of all loops' facts at the end of the stream",
+    citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",
+)
+seqmem_metric = metric.hook
 
 
+@metric.measure(
+    "average_accuracy", "fraction", "higher", "mean recall over loops at the end of the stream", margin=0.05
+)
 def average_accuracy(run: RunRecord) -> Value:
-    """ACC = mean_j a_Tj (Lopez-Paz & Ranzato 2017).
+    """Return ACC = mean_j a_Tj (Lopez-Paz & Ranzato 2017).
 
     a_lj is the share of loop j's trained facts answered exactly by greedy decoding on the primary rung after
     visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better. None without a
     boundary probe at the end of the stream.
     """
-    recall = recall_by_loop(run)
-    return Value(float(at_step(recall, stream_end(run)).mean()), facts_probed(run))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"average_accuracy": attempt(lambda: average_accuracy(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="average_accuracy",
-            version="1",
-            summary="recall of all loops' facts at the end of the stream",
-            measures=(
-                Measure(
-                    "average_accuracy",
-                    "fraction",
-                    "higher",
-                    "mean recall over loops at the end of the stream",
-                    margin=0.05,
-                ),
-            ),
-            compute=_compute,
-            citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",
-        )
-    ]
+    recall = reading.recall_by_loop(run)
+    return Value(float(reading.at_step(recall, reading.stream_end(run)).mean()), reading.facts_probed(run))

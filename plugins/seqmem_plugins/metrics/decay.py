@@ -21,28 +21,27 @@ undefined), and under four points above 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, clean, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt
-from seqmem_plugins.metrics._injections import GROUPS, Array, Injected, facts_of, kept, retained
-from seqmem_plugins.metrics._panels import MOST_ROWS, finish, line, log_steps
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from seqmem import Row
+from seqmem import Metric, Missing, Relation, RunRecord, Value
+from seqmem.reading import Array
+from seqmem_plugins.metrics._retained import GROUPS, MAIN, facts_of, kept, retained
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "decay",
+    version="1",
+    summary="loss of the improvement won by injections, per tenfold of steps",
+    citation="Chang et al. 2024, How do large language models acquire factual knowledge, arXiv 2406.11813",
+    figure="seqmem_plugins.metrics.figures.decay",
+)
+seqmem_metric = metric.hook
 
-MAIN: Relation = "verbatim"
-_LEAST_POINTS = 4
+UNIT = "fraction/tenfold"
+_MIN_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,20 @@ class Fit:
 
 
 def until_lost(log_t: Array, share: Array) -> tuple[Array, Array]:
-    """The points before R first reaches 0: equation 4 holds for t below that, later on there is nothing to lose."""
+    """Return the points before R first reaches 0: equation 4 holds for t below that, later nothing is left to lose."""
     lost = np.flatnonzero(share <= 0)
     end = int(lost[0]) if len(lost) else len(share)
     return log_t[:end], share[:end]
 
 
-def fit(injected: Injected, relation: Relation = MAIN, group: str | None = None) -> Fit:
-    """The line through retainability against log10 t, all facts of the group pooled."""
-    parts = kept(injected, relation, group)
+def fit(run: RunRecord, relation: Relation = MAIN, group: str | None = None) -> Fit:
+    """Fit the line through retainability against log10 t, all facts of the group pooled."""
+    parts = kept(run, relation, group)
     log_t, share = until_lost(*retained(parts))
-    if len(share) < _LEAST_POINTS:
+    if len(share) < _MIN_POINTS:
         raise Missing(
             f"retainability was above 0 at {len(share)} doublings of the steps since the local maximum, "
-            f"{_LEAST_POINTS} are needed"
+            f"{_MIN_POINTS} are needed"
         )
     slope, start = np.polyfit(log_t, share, 1)
     left = float(np.sum((share - start - slope * log_t) ** 2))
@@ -85,121 +84,32 @@ def fit(injected: Injected, relation: Relation = MAIN, group: str | None = None)
     return Fit(-float(slope), float(start), r2, facts_of(parts))
 
 
-def decay(injected: Injected, relation: Relation = MAIN, group: str | None = None) -> Value:
-    """Decay constant a = -slope of R(t) against log10 t, t = steps since the last local maximum.
+@metric.measure("decay", UNIT, "lower", "decay constant, asked in the trained wording")
+def decay(run: RunRecord, relation: Relation = MAIN, group: str | None = None) -> Value:
+    """Return the decay constant a = -slope of R(t) against log10 t, t = steps since the last local maximum.
 
     Equation 4 of Chang et al. 2024. Unit: fraction of the improvement per tenfold of steps; any number, 0
     where nothing is lost; lower is better.
     """
-    found = fit(injected, relation, group)
+    found = fit(run, relation, group)
     return Value(found.a, found.facts)
 
 
-def linearity(injected: Injected) -> Value:
-    """R^2 of the line behind `decay`: is retainability linear in log t?
+for _group, _summary in GROUPS.items():
+    metric.measure(f"decay.{_group}", UNIT, "lower", _summary)(partial(decay, group=_group))
+metric.measure("decay.on_paraphrase", UNIT, "lower", "decay when asked in an untrained wording")(
+    partial(decay, relation="paraphrase")
+)
+metric.measure("decay.on_question", UNIT, "lower", "decay when asked as a question")(
+    partial(decay, relation="question")
+)
+
+
+@metric.measure("decay.r2", "fraction", "none", "how well a line in log steps describes the loss")
+def linearity(run: RunRecord) -> Value:
+    """Return R^2 of the line behind `decay`: is retainability linear in log t?
 
     Unit: fraction; range 0 to 1; neither way is better.
     """
-    found = fit(injected)
+    found = fit(run)
     return Value(found.r2, found.facts)
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    injected = Injected(run)
-    return {
-        "decay": attempt(lambda: decay(injected)),
-        **{f"decay.{group}": attempt(partial(decay, injected, MAIN, group)) for group in GROUPS},
-        "decay.on_paraphrase": attempt(lambda: decay(injected, "paraphrase")),
-        "decay.on_question": attempt(lambda: decay(injected, "question")),
-        "decay.r2": attempt(lambda: linearity(injected)),
-    }
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """R of one seed and the line through it, by doubling of t: seeds differ by a step or two in their maximum."""
-
-    share: pd.Series
-    line: pd.Series
-
-
-def _drawn(row: Row, group: str) -> Mapping[int, _Drawn]:
-    """What a seed has, for the seeds that have it."""
-    found = {}
-    for seed, run in sorted(row.runs.items()):
-        try:
-            injected = Injected(run)
-            log_t, share = retained(kept(injected, MAIN, group))
-        except (Missing, NotApplicable):
-            continue
-        middle = 1.5 * 2 ** np.floor(log_t / np.log10(2) + 1e-9)
-        try:
-            through = fit(injected, MAIN, group)
-            before = len(until_lost(log_t, share)[0])
-            fitted = pd.Series(through.start - through.a * log_t[:before], index=middle[:before])
-        except Missing:
-            fitted = pd.Series(dtype=float)
-        found[seed] = _Drawn(pd.Series(share, index=middle), fitted)
-    return found
-
-
-def _groups(row: Row) -> list[str]:
-    groups: set[str] = set()
-    for run in row.runs.values():
-        try:
-            groups |= {one.group for one in Injected(run).injections}
-        except (Missing, NotApplicable):
-            continue
-    return sorted(groups)
-
-
-def draw(rows: Sequence[Row]) -> Figure | None:
-    """Retainability against log t with the fitted lines, a line per group and a panel per table row."""
-    from matplotlib.figure import Figure
-
-    found = {
-        row.label: {group: drawn for group in _groups(row) if (drawn := _drawn(row, group))} for row in rows
-    }
-    shown = [row for row in rows if found[row.label]]
-    if not shown:
-        return None
-    width = min(len(shown), MOST_ROWS)
-    figure = Figure(figsize=(2.6 + 3.6 * width, 3.8), layout="constrained")
-    panels = figure.subplots(1, width, sharey=True, squeeze=False)[0]
-    for row, axis in zip(shown, panels, strict=False):
-        for (group, drawn), colour in zip(found[row.label].items(), COLOURS, strict=False):
-            line(axis, {s: one.share for s, one in drawn.items()}, colour, group, style="", marker="o")
-            fitted = pd.DataFrame({s: one.line for s, one in drawn.items()}).mean(axis=1).sort_index()
-            axis.plot(fitted.index.to_numpy(), fitted.to_numpy(), color=colour, linewidth=1.0)
-        axis.axhline(0, color="#bbbbbb", linewidth=0.8)
-        log_steps(axis)
-        axis.set_title(clean(row.label))
-        axis.set_xlabel("steps since the last local maximum")
-    panels[0].set_ylabel("retainability\n(share of the improvement)")
-    finish(figure, shown, "Retainability of injected facts")
-    return figure
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    unit = "fraction/tenfold"
-    return [
-        MetricSpec(
-            name="decay",
-            version="1",
-            summary="loss of the improvement won by injections, per tenfold of steps",
-            measures=(
-                Measure("decay", unit, "lower", "decay constant, asked in the trained wording"),
-                Measure("decay.duplicate", unit, "lower", "the same of facts repeated word for word"),
-                Measure("decay.paraphrase", unit, "lower", "the same of facts repeated in other words"),
-                Measure("decay.once", unit, "lower", "the same of facts injected once"),
-                Measure("decay.on_paraphrase", unit, "lower", "decay when asked in an untrained wording"),
-                Measure("decay.on_question", unit, "lower", "decay when asked as a question"),
-                Measure("decay.r2", "fraction", "none", "how well a line in log steps describes the loss"),
-            ),
-            compute=_compute,
-            draw=draw,
-            citation="Chang et al. 2024, How do large language models acquire factual knowledge, arXiv 2406.11813",
-        )
-    ]

@@ -6,63 +6,38 @@ Mind: a maximum of noisy values lies above their mean, so it is positive without
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    at_step,
-    attempt,
-    earlier_loops,
-    facts_probed,
-    recall_by_loop,
-    stream_end,
-)
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "forgetting",
+    version="1",
+    summary="best recall before the end minus recall at the end",
+    citation="Chaudhry et al. 2018, Riemannian Walk, arXiv 1801.10112",
+)
+seqmem_metric = metric.hook
 
 
+@metric.measure(
+    "forgetting", "fraction", "lower", "best recall before the end minus final recall", margin=0.05
+)
 def forgetting(run: RunRecord) -> Value:
-    """F = mean_{j<T} (max_{l<T} a_lj - a_Tj) (Chaudhry et al. 2018).
+    """Return F = mean_{j<T} (max_{l<T} a_lj - a_Tj) (Chaudhry et al. 2018).
 
     l runs over boundaries after training began and before the stream ended; j over loops whose last
     visit ended before that. Unit: fraction; range -1 to 1; lower is better. None where no loop was followed
     by other training.
     """
-    recall = recall_by_loop(run)
-    end = stream_end(run)
-    loops = earlier_loops(run, recall)
-    final = at_step(recall, end)
-    before = recall[(recall.index > 0) & (recall.index < end)]
-    if before.empty:
-        raise Missing("no boundary was probed before the end of the stream")
-    return Value(float(np.mean([before[loop].max() - final[loop] for loop in loops])), facts_probed(run))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"forgetting": attempt(lambda: forgetting(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="forgetting",
-            version="1",
-            summary="best recall before the end minus recall at the end",
-            measures=(
-                Measure(
-                    "forgetting",
-                    "fraction",
-                    "lower",
-                    "best recall before the end minus final recall",
-                    margin=0.05,
-                ),
-            ),
-            compute=_compute,
-            citation="Chaudhry et al. 2018, Riemannian Walk, arXiv 1801.10112",
-        )
-    ]
+    recall = reading.recall_by_loop(run)
+    end = reading.stream_end(run)
+    loops = reading.earlier_loops(run, recall)
+    final = reading.at_step(recall, end)
+    before = reading.some(
+        recall[(recall.index > 0) & (recall.index < end)],
+        "no boundary was probed before the end of the stream",
+    )
+    return Value(
+        float(np.mean([before[loop].max() - final[loop] for loop in loops])), reading.facts_probed(run)
+    )

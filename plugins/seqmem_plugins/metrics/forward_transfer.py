@@ -6,67 +6,41 @@ taught, such as the form of an answer or the values they share, or a leak; read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    at_step,
-    attempt,
-    facts_probed,
-    loop_visits,
-    loops_of,
-    recall_by_loop,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "forward_transfer",
+    version="1",
+    summary="recall of a loop right before its first visit, minus recall before any training",
+    citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",
+)
+seqmem_metric = metric.hook
 
 
+@metric.measure(
+    "forward_transfer",
+    "fraction",
+    "higher",
+    "recall right before the first visit minus recall before training",
+    margin=0.05,
+)
 def forward_transfer(run: RunRecord) -> Value:
-    """FWT = mean_{j>1} (a_{j-1,j} - b_j) (Lopez-Paz & Ranzato 2017).
+    """Return FWT = mean_{j>1} (a_{j-1,j} - b_j) (Lopez-Paz & Ranzato 2017).
 
     a_{j-1,j} is recall of loop j at the boundary right before its first visit, b_j its recall before any training;
     the loop visited first has nothing before it and does not count. Unit: fraction; range -1 to 1; higher is
     better. None without a boundary probe at step 0, with one loop, and where a loop is never visited on its
     own, as under `joint`.
     """
-    recall = recall_by_loop(run)
-    starts = loop_visits(run).groupby("loop")["start"].min()
-    missing = sorted(set(loops_of(recall)) - set(starts.index))
-    if missing:
-        raise Missing(f"loop {missing[0]} is never visited on its own")
-    later = [loop for loop in loops_of(recall) if starts[loop] > starts.min()]
+    recall = reading.recall_by_loop(run)
+    starts = reading.loop_visits(run).groupby("loop")["start"].min()
+    reading.all_visited(recall, starts)
+    later = [loop for loop in reading.loops_of(recall) if starts[loop] > starts.min()]
     if not later:
         raise Missing("no loop came after another")
-    untrained = at_step(recall, 0)
-    change = [at_step(recall, int(starts[loop]))[loop] - untrained[loop] for loop in later]
-    return Value(float(np.mean(change)), facts_probed(run))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"forward_transfer": attempt(lambda: forward_transfer(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="forward_transfer",
-            version="1",
-            summary="recall of a loop right before its first visit, minus recall before any training",
-            measures=(
-                Measure(
-                    "forward_transfer",
-                    "fraction",
-                    "higher",
-                    "recall right before the first visit minus recall before training",
-                    margin=0.05,
-                ),
-            ),
-            compute=_compute,
-            citation="Lopez-Paz & Ranzato 2017, Gradient Episodic Memory, arXiv 1706.08840",
-        )
-    ]
+    untrained = reading.at_step(recall, 0)
+    change = [reading.at_step(recall, int(starts[loop]))[loop] - untrained[loop] for loop in later]
+    return Value(float(np.mean(change)), reading.facts_probed(run))

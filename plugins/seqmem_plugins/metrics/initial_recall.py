@@ -13,45 +13,36 @@ counts from its own loop's first statement on; in version 1 it counted from anot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
-from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, Relation, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    attempt,
-    first_exposures,
-    once_per_run,
-    own_statements,
-    stream_answers,
-)
-from seqmem_plugins.metrics._panels import MOST_ROWS, finish, line, log_steps
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from seqmem import Row
+from seqmem import Metric, Missing, NotApplicable, Relation, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "initial_recall",
+    version="2",
+    summary="recall at the first probe after a fact was first trained",
+    figure="seqmem_plugins.metrics.figures.initial_recall",
+)
+seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bool = False) -> pd.DataFrame:
-    """Answers asked bare since a fact's first exposure, with `lag`, the steps between; of twins, since their fact's.
+    """Return the answers asked bare since a fact's first exposure, with `lag`, the steps between.
 
-    Rows for which the learner had gone back to a snapshot meanwhile are left out: it may not hold the fact.
+    Those of twins count since their fact's. Rows for which the learner had gone back to a snapshot meanwhile are left
+    out: it may not hold the fact.
     """
     if run.info["primary_relation"] == "general":
         raise NotApplicable("the probes are documents, not questions: recall is not defined")
-    rows = stream_answers(run, relation=relation, twins=twins).drop_duplicates(["probe", "step"])
-    if rows.empty:
-        raise Missing(
-            f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}"
-        )
-    first = rows["twin_of" if twins else "fact"].map(first_exposures(run))
+    rows = reading.some(
+        reading.stream_answers(run, relation=relation, twins=twins).drop_duplicates(["probe", "step"]),
+        f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}",
+    )
+    first = rows["twin_of" if twins else "fact"].map(reading.first_exposures(run))
     rows = rows.assign(first=first, lag=rows["step"] - first)
     rows = rows[rows["lag"] >= 0]
     branch = run.experiences["start_from"].notna().cumsum().to_numpy()
@@ -64,9 +55,9 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
     return found
 
 
-@once_per_run
+@reading.once_per_run
 def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFrame:
-    """Of every fact the first answer after its first exposure: share right and lag, by fact.
+    """Return the first answer of every fact after its first exposure: share right and lag, by fact.
 
     A fact that several probes of the rung ask for at that step counts with their mean.
     """
@@ -78,8 +69,11 @@ def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFr
     return found
 
 
+@metric.measure(
+    "initial_recall", "fraction", "higher", "recall at the first probe after first training", margin=0.05
+)
 def initial_recall(run: RunRecord, relation: Relation | None = None) -> Value:
-    """Share of facts answered rightly at the first probe after their first exposure.
+    """Return the share of facts answered rightly at the first probe after their first exposure.
 
     On the primary rung, bare, whatever schedule asked; `initial_recall.verbatim` in the trained wording. Facts never
     asked after training are left out. Unit: fraction; range 0 to 1; higher is better.
@@ -88,8 +82,14 @@ def initial_recall(run: RunRecord, relation: Relation | None = None) -> Value:
     return Value(float(found["correct"].mean()), len(found))
 
 
+metric.measure(
+    "initial_recall.verbatim", "fraction", "higher", "the same, asked in the trained wording", margin=0.05
+)(partial(initial_recall, relation="verbatim"))
+
+
+@metric.measure("initial_recall.lag", "steps", "none", "steps between first training and that probe")
 def lag(run: RunRecord) -> Value:
-    """Steps from a fact's first exposure to that probe, mean over facts.
+    """Return the steps from a fact's first exposure to that probe, mean over facts.
 
     Unit: steps; range 0, right after the step that trained it, up; neither way is better.
     """
@@ -97,99 +97,14 @@ def lag(run: RunRecord) -> Value:
     return Value(float(found["lag"].mean()), len(found))
 
 
+@metric.measure("initial_recall.exposures", "exposures", "none", "times trained by then")
 def exposures(run: RunRecord) -> Value:
-    """Times a fact had been stated, with the answer asked for, in trained rows by that probe; mean over facts.
+    """Return the times that trained rows had stated a fact, with the answer asked for, by that probe.
 
-    Unit: exposures; range 1 up; neither way is better.
+    Mean over facts. Unit: exposures; range 1 up; neither way is better.
     """
     found = first_answers(run)
-    stated = own_statements(run)
+    stated = reading.own_statements(run)
     stated = stated.assign(asked=stated["fact"].map(found["step"]))
     counts = stated[stated["step"] <= stated["asked"]].groupby("fact")["count"].sum()
     return Value(float(counts.mean()), len(found))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {
-        "initial_recall": attempt(lambda: initial_recall(run)),
-        "initial_recall.verbatim": attempt(lambda: initial_recall(run, "verbatim")),
-        "initial_recall.lag": attempt(lambda: lag(run)),
-        "initial_recall.exposures": attempt(lambda: exposures(run)),
-    }
-
-
-def by_doubling(run: RunRecord, relation: Relation | None, *, twins: bool) -> pd.Series:
-    """Recall by lag, pooled over facts: at lags 0, 1, 2-3, 4-7 and so on."""
-    rows = answers_since(run, relation, twins=twins)
-    doubling = np.floor(np.log2(rows["lag"].clip(lower=0.5))).astype(int)
-    return rows.groupby(doubling)["correct"].mean()
-
-
-def _recall(row: Row, relation: Relation | None, *, twins: bool) -> Mapping[int, pd.Series]:
-    """Recall by lag of every seed that has it; lag 0 is drawn at half a step."""
-    found = {}
-    for seed, run in sorted(row.runs.items()):
-        try:
-            curve = by_doubling(run, relation, twins=twins)
-        except (Missing, NotApplicable):
-            continue
-        found[seed] = curve.set_axis([0.5 if place < 0 else 1.5 * 2.0**place for place in curve.index])
-    return found
-
-
-def draw(rows: Sequence[Row]) -> Figure | None:
-    """Recall against steps since a fact's first exposure, on the primary rung and in the trained words."""
-    from matplotlib.figure import Figure
-
-    shown = [row for row in rows if _recall(row, None, twins=False)]
-    if not shown:
-        return None
-    primary = next(iter(shown[0].runs.values())).info["primary_relation"]
-    rungs: list[Relation] = [primary] if primary == "verbatim" else [primary, "verbatim"]
-    figure = Figure(figsize=(2.8 + 3.6 * len(rungs), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(rungs), sharey=True, squeeze=False)[0]
-    for rung, axis in zip(rungs, panels, strict=True):
-        for row, colour in zip(shown[:MOST_ROWS], COLOURS, strict=False):
-            for twins, style in ((False, "-"), (True, ":")):
-                if curves := _recall(row, rung, twins=twins):
-                    label = f"{row.label}, twins" if twins else row.label
-                    line(axis, curves, colour, label, style=style, marker="." if not twins else "")
-        log_steps(axis)
-        axis.set_ylim(-0.03, 1.03)
-        axis.set_title(rung)
-        axis.set_xlabel("steps since first exposure (left end: right after)")
-    panels[0].set_ylabel("recall (share right)")
-    finish(figure, shown, "Recall since first exposure, later ones included")
-    return figure
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="initial_recall",
-            version="2",
-            summary="recall at the first probe after a fact was first trained",
-            measures=(
-                Measure(
-                    "initial_recall",
-                    "fraction",
-                    "higher",
-                    "recall at the first probe after first training",
-                    margin=0.05,
-                ),
-                Measure(
-                    "initial_recall.verbatim",
-                    "fraction",
-                    "higher",
-                    "the same, asked in the trained wording",
-                    margin=0.05,
-                ),
-                Measure("initial_recall.lag", "steps", "none", "steps between first training and that probe"),
-                Measure("initial_recall.exposures", "exposures", "none", "times trained by then"),
-            ),
-            compute=_compute,
-            draw=draw,
-        )
-    ]

@@ -18,28 +18,15 @@ out where groups do not arrive one after another, as under `joint`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from seqmem import COLOURS, Measure, MetricSpec, NotApplicable, RunRecord, Value, clean, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, stream_exposures
-from seqmem_plugins.metrics._injections import Curves, answer_curves
-from seqmem_plugins.metrics._panels import CONTROL, MOST_ROWS, finish, line
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from seqmem import Row
-
-seqmem_api = ">=1,<2"
-
-Facts = npt.NDArray[np.bool_]
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
+from seqmem.reading import Curves, Rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ class Groups:
     """Groups of facts in the order in which they arrive, and the answers on the primary rung by step."""
 
     def __init__(self, run: RunRecord) -> None:
-        """Read from `run`.
+        """Read a run.
 
         Raises:
             NotApplicable: no group is first trained in an experience of its own after another had been.
@@ -74,21 +61,21 @@ class Groups:
 
     @cached_property
     def known(self) -> pd.DataFrame:
-        """Task label and first exposure of every fact that is ever trained, by fact."""
+        """Return task label and first exposure of every fact that is ever trained, by fact."""
         labels = self.run.items.drop_duplicates("fact").set_index("fact")["task_label"]
         # whatever it answers: where one visit states the questions of all groups, none of them arrives by itself
-        first = stream_exposures(self.run).groupby("fact")["step"].min()
+        first = reading.stream_exposures(self.run).groupby("fact")["step"].min()
         return pd.DataFrame({"label": labels, "first": first}).dropna()
 
     @cached_property
     def logprob(self) -> Curves:
-        """Answer log-probability per token, by fact."""
-        return answer_curves(self.run).by_fact()
+        """Return the answer log-probability per token, by fact."""
+        return reading.answer_curves(self.run).by_fact()
 
     @cached_property
     def correct(self) -> Curves:
-        """Right answers, by fact."""
-        return answer_curves(self.run, quantity="correct").by_fact()
+        """Return right answers, by fact."""
+        return reading.answer_curves(self.run, quantity="correct").by_fact()
 
     def _arrivals(self) -> tuple[Arrival, ...]:
         table = self.run.experiences
@@ -108,14 +95,25 @@ class Groups:
                 found.append(Arrival(int(label), start, end, tuple(general)))
         return tuple(found)
 
-    def older(self, curves: Curves, arrival: Arrival) -> Facts:
-        """Which facts of the curves had been trained, in another group, when this one arrived."""
+    def older(self, curves: Curves, arrival: Arrival) -> Rows:
+        """Mark the facts of the curves that had been trained, in another group, when this one arrived."""
         before = self.known[(self.known["first"] <= arrival.start) & (self.known["label"] != arrival.label)]
-        return np.isin(curves.fact.astype(str), before.index.to_numpy(dtype=str))
+        return curves.of(before.index)
 
 
-def change(curves: Curves, facts: Facts, start: int, end: int) -> float:
-    """Mean change of these facts from one step to another, minus that of the never-trained items."""
+seqmem_api = ">=1,<2"
+metric = Metric(
+    "interference",
+    version="2",
+    summary="what first training new facts costs the facts trained before",
+    reads=Groups,
+    figure="seqmem_plugins.metrics.figures.interference",
+)
+seqmem_metric = metric.hook
+
+
+def change(curves: Curves, facts: Rows, start: int, end: int) -> float:
+    """Return the mean change of these facts between two steps, minus that of the never-trained items."""
     for step in (start, end):
         if step not in curves.steps:
             raise Missing(f"nothing was asked at step {step}")
@@ -128,8 +126,8 @@ def change(curves: Curves, facts: Facts, start: int, end: int) -> float:
     return float(moved[asked & facts].mean() - moved[asked & curves.control].mean())
 
 
-def _over_arrivals(groups: Groups, curves: Curves, cost: Callable[[Facts, Arrival], float]) -> Value:
-    """Mean of a cost over arrivals that find older facts; its items are those facts."""
+def _over_arrivals(groups: Groups, curves: Curves, cost: Callable[[Rows, Arrival], float]) -> Value:
+    """Return the mean of a cost over arrivals that find older facts; its items are those facts."""
     found = [(facts, one) for one in groups.arrivals if (facts := groups.older(curves, one)).any()]
     if not found:
         raise Missing("no older fact was asked when a group arrived")
@@ -137,27 +135,34 @@ def _over_arrivals(groups: Groups, curves: Curves, cost: Callable[[Facts, Arriva
     return Value(float(np.mean([cost(facts, one) for facts, one in found])), int(items.sum()))
 
 
+@metric.measure(
+    "interference", "nats/token", "lower", "rise of old facts' loss while new ones are trained", margin=0.05
+)
 def interference(groups: Groups) -> Value:
-    """Rise of older facts' answer loss while a group of facts is first trained, minus never-trained items'.
+    """Return the rise of older facts' answer loss while facts are first trained, minus never-trained items'.
 
     Mean over older facts, then over arriving groups. Unit: nats per token; any number, 0 without
     interference; lower is better.
     """
-    curves = groups.logprob
-    return _over_arrivals(groups, curves, lambda facts, one: -change(curves, facts, one.start, one.end))
+    return _lost(groups, groups.logprob)
 
 
+@metric.measure("interference.recall", "fraction", "lower", "fall of old facts' recall over the same steps")
 def recall_lost(groups: Groups) -> Value:
-    """Fall of older facts' recall over the same steps, minus never-trained items'.
+    """Return the fall of older facts' recall over the same steps, minus never-trained items'.
 
     Unit: fraction; range -2 to 2; lower is better.
     """
-    curves = groups.correct
+    return _lost(groups, groups.correct)
+
+
+def _lost(groups: Groups, curves: Curves) -> Value:
     return _over_arrivals(groups, curves, lambda facts, one: -change(curves, facts, one.start, one.end))
 
 
+@metric.measure("interference.background", "nats/token", "lower", "what as many background steps cost them")
 def background(groups: Groups) -> Value:
-    """What as many steps of background cost the same older facts, in the same units as `interference`.
+    """Return what as many steps of background cost the same older facts, in the same units as `interference`.
 
     From the background experiences right before and right after each arrival, per step, their mean. None where an
     arrival after the first has no background beside it: a mean over the others would not compare with
@@ -166,109 +171,10 @@ def background(groups: Groups) -> Value:
     """
     curves = groups.logprob
 
-    def cost(facts: Facts, one: Arrival) -> float:
+    def cost(facts: Rows, one: Arrival) -> float:
         rates = [-change(curves, facts, start, end) / (end - start) for start, end in one.beside]
         return float(np.mean(rates)) * (one.end - one.start)
 
     if not all(one.beside for one in groups.arrivals[1:]):
         raise Missing("not every group that arrives has background trained right before or after it")
     return _over_arrivals(groups, curves, cost)
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    groups = Groups(run)
-    return {
-        "interference": attempt(lambda: interference(groups)),
-        "interference.recall": attempt(lambda: recall_lost(groups)),
-        "interference.background": attempt(lambda: background(groups)),
-    }
-
-
-NEVER = "never trained"
-
-
-def course(groups: Groups) -> Mapping[str, pd.Series]:
-    """Mean answer loss per group from its first training on, and of never-trained items, by step."""
-    curves = groups.logprob
-    found = {NEVER: -curves.mean(curves.control)}
-    for arrival in groups.arrivals:
-        own = groups.known.index[groups.known["label"] == arrival.label]
-        loss = -curves.mean(np.isin(curves.fact.astype(str), own.to_numpy(dtype=str)))
-        found[f"group {arrival.label}"] = loss[loss.index.to_numpy() >= arrival.start]
-    return found
-
-
-def draw(rows: Sequence[Row]) -> Figure | None:
-    """Answer loss of each group from its own training on, with the arrivals of the later groups marked."""
-    from matplotlib.figure import Figure
-
-    found: dict[str, dict[int, tuple[Groups, Mapping[str, pd.Series]]]] = {}
-    for row in rows:
-        found[row.label] = {}
-        for seed, run in sorted(row.runs.items()):
-            try:
-                groups = Groups(run)
-                found[row.label][seed] = groups, course(groups)
-            except (Missing, NotApplicable):
-                continue
-    shown = [row for row in rows if found[row.label]]
-    if not shown:
-        return None
-    height = min(len(shown), MOST_ROWS)
-    figure = Figure(figsize=(9, 1.3 + 2.6 * height), layout="constrained")
-    panels = figure.subplots(height, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for row, axis in zip(shown, panels, strict=False):
-        by_seed = found[row.label]
-        first, courses = by_seed[min(by_seed)]
-        for arrival, colour in zip(first.arrivals, COLOURS, strict=False):
-            name = f"group {arrival.label}"
-            line(
-                axis,
-                {s: one[name] for s, (_, one) in by_seed.items() if name in one},
-                colour,
-                name,
-                marker=".",
-            )
-            axis.axvspan(arrival.start, arrival.end, color=colour, alpha=0.15, linewidth=0)
-        line(axis, {s: one[NEVER] for s, (_, one) in by_seed.items()}, CONTROL, NEVER, style="--")
-        axis.set_title(clean(row.label))
-        axis.set_ylabel("answer loss (nats/token)")
-        axis.margins(x=0.01)
-    panels[-1].set_xlabel("optimizer steps (shaded: a group is first trained, in its colour)")
-    finish(figure, shown, "Old facts while new ones arrive")
-    return figure
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="interference",
-            version="2",
-            summary="what first training new facts costs the facts trained before",
-            measures=(
-                Measure(
-                    "interference",
-                    "nats/token",
-                    "lower",
-                    "rise of old facts' loss while new ones are trained",
-                    margin=0.05,
-                ),
-                Measure(
-                    "interference.recall",
-                    "fraction",
-                    "lower",
-                    "fall of old facts' recall over the same steps",
-                ),
-                Measure(
-                    "interference.background",
-                    "nats/token",
-                    "lower",
-                    "what as many background steps cost them",
-                ),
-            ),
-            compute=_compute,
-            draw=draw,
-        )
-    ]

@@ -31,61 +31,55 @@ probes or under 4 facts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
-import numpy.typing as npt
-from scipy.signal import lfilter
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    attempt,
-    questions,
-    rest_steps,
-    trained_in_rest,
+from seqmem import Metric, Missing, RunRecord, Value, reading
+from seqmem_plugins.metrics._decaying_noise import (
+    Array,
+    BoolArray,
+    calibrate,
+    decay,
+    height,
+    largest_rise,
+    surrogates,
 )
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "latent_revival",
+    version="4",
+    summary="rises of the answer's margin without re-exposure, beyond decay plus noise",
+)
+seqmem_metric = metric.hook
 
-Array = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-
-_LEAST_POINTS = 12
-_LEAST_CURVES = 4
-_CALIBRATION_ROUNDS = 5
-_CALIBRATION_SURROGATES = 8
+_MIN_POINTS = 12
+_MIN_CURVES = 4
 _SURROGATES = 200
-_MAX_PHI = 0.95
-
-# Which curves tell the noise, and how rough a curve is: chosen in simulation (docs/metrics/latent_revival.md) so
-# that a third of the facts may return without counting as noise, and facts may differ in their noise.
 _QUIET_AT_FIRST = 0.4
 _QUIET_LEVEL = 0.98
 _QUIET_SURROGATES = 40
-_SMALL_STEPS = 0.6
-_POOLING = 0.3
 _REMARKABLE = 0.98
 _GUARD = 1.35
-"""So much more noise than was read has the null that a rise must stand out from: curves tell it to ten per cent."""
+"""Times the noise that was read, in the null that a rise must stand out from: curves tell it to ten per cent."""
 _TAKEN_OFF = 1.2
-"""So much more noise than was read has the null whose chance rises are taken off: with none more, noise of phi .8
+"""Times the noise that was read, in the null whose chance rises are taken off: with none more, noise of phi .8
 alone reads .004 nats with a spread of .005 over runs, which eight seeds tell from zero; with `_GUARD`, what returns is
 read .05 nats too small."""
 
 
 def margins(run: RunRecord) -> Array:
-    """(facts, probes) log p(answer) - log p(best other choice), nats, over the rest at even steps.
+    """Return (facts, probes), log p(answer) - log p(best other choice), nats, over the rest at even steps.
 
     Facts trained during the rest (by `replay` or `joint`) are left out.
     """
-    rest_steps(run)
-    rows = questions(run, "even")
-    rows = rows[rows["best_other"].notna()]
-    if rows.empty:
-        raise Missing("no competing answer was scored on the even schedule: there is no margin")
+    reading.rest_steps(run)
+    rows = reading.questions(run, "even")
+    rows = reading.some(
+        rows[rows["best_other"].notna()],
+        "no competing answer was scored on the even schedule: there is no margin",
+    )
     asked = rows["fact"].nunique()
-    rows = rows[~rows["fact"].isin(trained_in_rest(run))]
+    rows = rows[~rows["fact"].isin(reading.trained_in_rest(run))]
     left_out = asked - rows["fact"].nunique()
     if rows.empty:
         raise Missing("every fact is trained again during the rest: nothing returns without re-exposure")
@@ -94,125 +88,39 @@ def margins(run: RunRecord) -> Array:
         .pivot_table(index="fact", columns="step", values="margin", aggfunc="mean")
         .dropna()
     )
-    if table.shape[1] < _LEAST_POINTS or len(table) < _LEAST_CURVES:
+    if table.shape[1] < _MIN_POINTS or len(table) < _MIN_CURVES:
         trained = f" ({left_out} facts are trained again during the rest)" if left_out else ""
         raise Missing(
             f"{len(table)} curves of {table.shape[1]} even probes{trained}; "
-            f"{_LEAST_CURVES} of {_LEAST_POINTS} are needed to know their noise"
+            f"{_MIN_CURVES} of {_MIN_POINTS} are needed to know their noise"
         )
     return table.to_numpy(dtype=float)
 
 
-def largest_rise(curves: Array) -> Array:
-    """(...) max over s < t of y_t - y_s of (..., probes) curves."""
-    return np.asarray((curves - np.minimum.accumulate(curves, axis=-1)).max(axis=-1))
-
-
-def decay(curves: Array) -> Array:
-    """The never-rising least-squares fit of each of (..., probes) curves, all of them at once.
-
-    x_i = min over a <= i of max over b >= i of mean(y_a .. y_b): isotonic regression (Robertson, Wright & Dykstra
-    1988, theorem 1.4.4), as scipy's for one curve.
-    """
-    fit = np.full(curves.shape, np.inf)
-    for first in range(curves.shape[-1]):
-        means = np.cumsum(curves[..., first:], axis=-1) / np.arange(1, curves.shape[-1] - first + 1)
-        highest = np.flip(np.maximum.accumulate(np.flip(means, axis=-1), axis=-1), axis=-1)
-        fit[..., first:] = np.minimum(fit[..., first:], highest)
-    return fit
-
-
-def _roughness(curves: Array) -> Array:
-    """(...) noise scale per curve, up to a factor: RMS of its smaller first differences around their median.
-
-    A return and its end are the largest few differences of a curve, so they hardly touch it. A dozen
-    differences say little about one curve: each is drawn towards the median curve of its set.
-    """
-    steps = np.diff(curves, axis=-1)
-    steps = np.sort(np.abs(steps - np.median(steps, axis=-1, keepdims=True)), axis=-1)
-    small = steps[..., : int(np.ceil(_SMALL_STEPS * steps.shape[-1]))]
-    rms = np.sqrt((small**2).mean(axis=-1))
-    pooled = rms ** (1 - _POOLING) * np.median(rms, axis=-1, keepdims=True) ** _POOLING
-    return np.asarray(np.maximum(pooled, 1e-12))
-
-
-def _noise(curves: Array, chosen: BoolArray) -> tuple[float, float]:
-    """Lag-1 autocorrelation and mean SD of the chosen curves' residuals from the decay, mean over sets of curves."""
-    residual = np.where(chosen[..., None], curves - decay(curves), 0.0)
-    power = (residual**2).sum(axis=(-2, -1))
-    products = (residual[..., 1:] * residual[..., :-1]).sum(axis=(-2, -1))
-    phi = np.divide(products, power, out=np.zeros_like(power), where=power > 0)
-    scale = np.sqrt((residual**2).mean(axis=-1)).sum(axis=-1) / chosen.sum(axis=-1)
-    return float(phi.mean()), float(scale.mean())
-
-
-def _surrogates(base: Array, phi: float, scale: Array, count: int, random: np.random.Generator) -> Array:
-    """(count, facts, probes) decay plus stationary AR(1) noise of the given SD per curve."""
-    shocks = random.standard_normal((count, *base.shape))
-    shocks[..., 1:] *= np.sqrt(1 - phi**2)
-    return np.asarray(base + scale[:, None] * lfilter([1.0], [1.0, -phi], shocks, axis=-1))
-
-
-def _height(curves: Array) -> Array:
-    """Largest rise in units of the curve's own roughness."""
-    return np.asarray(largest_rise(curves) / _roughness(curves))
-
-
-def _calibrate(
-    curves: Array, base: Array, quiet: Callable[[Array], BoolArray], random: np.random.Generator
-) -> tuple[float, Array]:
-    """Phi and SD per curve of the noise, from the curves of a set that `quiet` picks out.
-
-    The isotonic fit swallows part of the noise and the picking part of its rises, so phi and SD read off
-    quiet residuals are too small. They are corrected until surrogates, picked and fitted the same way, give
-    back what the data gave (indirect inference).
-    """
-    roughness, chosen = _roughness(curves), quiet(curves)
-    phi_seen, scale_seen = _noise(curves, chosen)
-    if scale_seen == 0:  # curves so steep that the quiet ones never rise: all of them tell the noise
-        if chosen.all():
-            return 0.0, np.zeros(len(curves))
-        return _calibrate(curves, base, lambda some: np.ones(some.shape[:-1], dtype=np.bool_), random)
-    phi, factor = float(np.clip(phi_seen, 0, _MAX_PHI)), scale_seen / float(roughness[chosen].mean())
-    for _ in range(_CALIBRATION_ROUNDS):
-        surrogates = _surrogates(base, phi, factor * roughness, _CALIBRATION_SURROGATES, random)
-        phi_found, scale_found = _noise(surrogates, quiet(surrogates))
-        if scale_found == 0:
-            break
-        phi = float(np.clip(phi + phi_seen - phi_found, 0, _MAX_PHI))
-        factor *= scale_seen / scale_found
-    return phi, factor * roughness
-
-
 def excess_rise(curves: Array, random: np.random.Generator) -> Array:
-    """Largest rise of each curve beyond the usual one, where it is remarkable; about 0 under the null.
+    """Return the largest rise of each curve beyond the usual one, where it is remarkable; about 0 under the null.
 
-    Curves that rise must not set the noise they are measured against. The noise is read first off the curves
-    that rise least for their roughness, then off all that rise no more than such noise would make them.
-
-    Only rises above 98 % of a curve's own surrogates count, and what surrogates themselves have above that is taken
-    off. All rises together would be as wrong as the mean rise of the null is, and that is known to a few per cent
-    of itself only, which is as much as runs differ by. What a curve would have risen by without its return is what
-    the others rise by: its own never-rising fit is bent by the return.
+    What a curve would have risen by without its return is what the others rise by: its own never-rising fit is bent
+    by the return.
     """
     base = decay(curves)
 
     def least(some: Array) -> BoolArray:
-        height = _height(some)
-        return np.asarray(height <= np.quantile(height, _QUIET_AT_FIRST, axis=-1, keepdims=True))
+        rise = height(some)
+        return np.asarray(rise <= np.quantile(rise, _QUIET_AT_FIRST, axis=-1, keepdims=True))
 
-    phi, scale = _calibrate(curves, base, least, random)
-    null = largest_rise(_surrogates(base, phi, scale, _QUIET_SURROGATES, random))
+    phi, scale = calibrate(curves, base, least, random)
+    null = largest_rise(surrogates(base, phi, scale, _QUIET_SURROGATES, random))
     highest = np.maximum(np.quantile(null, _QUIET_LEVEL, axis=0), 1e-12)
 
     def unremarkable(some: Array) -> BoolArray:
         # Of few curves noise may lift every one over its line; the least of them still tells the noise.
-        height = largest_rise(some) / highest
-        return np.asarray((height <= 1) | (height == height.min(axis=-1, keepdims=True)))
+        rise = largest_rise(some) / highest
+        return np.asarray((rise <= 1) | (rise == rise.min(axis=-1, keepdims=True)))
 
-    phi, scale = _calibrate(curves, base, unremarkable, random)
+    phi, scale = calibrate(curves, base, unremarkable, random)
     wide, other = (
-        largest_rise(_surrogates(base, phi, more * scale, _SURROGATES, random))
+        largest_rise(surrogates(base, phi, more * scale, _SURROGATES, random))
         for more in (_GUARD, _TAKEN_OFF)
     )
     line, rise = np.quantile(wide, _REMARKABLE, axis=0), largest_rise(curves)
@@ -222,36 +130,12 @@ def excess_rise(curves: Array, random: np.random.Generator) -> Array:
     return np.asarray(np.where(remarkable, rise - usual, 0.0) - by_chance)
 
 
+@metric.measure("latent_revival", "nats", "none", "largest rise of the margin beyond decay plus noise")
 def latent_revival(run: RunRecord) -> Value:
-    """Mean over facts of the largest rise of the margin in the rest, beyond decay plus noise.
+    """Return the mean over facts of the largest rise of the margin in the rest, beyond decay plus noise.
 
-    margin = log p(answer) - log p(best other choice). rise = max_{s<t} (y_t - y_s). Null per fact: the
-    isotonic (never rising) fit of its curve plus AR(1) noise, its phi and size read off the facts that do
-    not rise remarkably. A fact counts where its rise is above 98 % of a null with a third more noise, and with its
-    rise minus the mean rise of the facts that do not; what a null with a fifth more noise has there is taken off.
-    Facts trained during the rest do not count. Unit: nats; range: any number; zero or a little below without revival.
+    rise = max_{s<t} (y_t - y_s), y being log p(answer) - log p(best other choice). Facts trained during the rest do
+    not count. Unit: nats; range: any number; zero or a little below without revival.
     """
     curves = margins(run)
     return Value(float(excess_rise(curves, np.random.default_rng(0)).mean()), len(curves))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"latent_revival": attempt(lambda: latent_revival(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="latent_revival",
-            version="4",
-            summary="rises of the answer's margin without re-exposure, beyond decay plus noise",
-            measures=(
-                Measure(
-                    "latent_revival", "nats", "none", "largest rise of the margin beyond decay plus noise"
-                ),
-            ),
-            compute=_compute,
-        )
-    ]

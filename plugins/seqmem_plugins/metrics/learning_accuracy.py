@@ -5,46 +5,26 @@ It tells a strategy that keeps what it learned from one that never learned it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import after_last_visits, attempt, facts_probed, recall_by_loop
+from seqmem import Metric, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "learning_accuracy",
+    version="1",
+    summary="recall right after each loop's last visit",
+    citation="Riemer et al. 2019, Learning to Learn without Forgetting, arXiv 1810.11910",
+)
+seqmem_metric = metric.hook
 
 
+@metric.measure(
+    "learning_accuracy", "fraction", "higher", "mean recall right after a loop's last visit", margin=0.05
+)
 def learning_accuracy(run: RunRecord) -> Value:
-    """LA = mean_j a_jj (Riemer et al. 2019), a_jj being recall of loop j right after its last visit.
+    """Return LA = mean_j a_jj (Riemer et al. 2019), a_jj being recall of loop j right after its last visit.
 
     Unit: fraction; range 0 to 1; higher is better. None where a loop is never visited on its own, as under
     `joint`.
     """
-    recall = recall_by_loop(run)
-    return Value(float(after_last_visits(run, recall).mean()), facts_probed(run))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {"learning_accuracy": attempt(lambda: learning_accuracy(run))}
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="learning_accuracy",
-            version="1",
-            summary="recall right after each loop's last visit",
-            measures=(
-                Measure(
-                    "learning_accuracy",
-                    "fraction",
-                    "higher",
-                    "mean recall right after a loop's last visit",
-                    margin=0.05,
-                ),
-            ),
-            compute=_compute,
-            citation="Riemer et al. 2019, Learning to Learn without Forgetting, arXiv 1810.11910",
-        )
-    ]
+    recall = reading.recall_by_loop(run)
+    return Value(float(reading.after_last_visits(run, recall).mean()), reading.facts_probed(run))

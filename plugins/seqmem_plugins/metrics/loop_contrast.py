@@ -6,32 +6,26 @@ elsewhere in shuffled order, a cue of the fact's own loop against none, or the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    attempt,
-    control,
-    loop_visits,
-    loops_end,
-    loops_named,
-    once_per_run,
-    questions,
-    since_visit,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "loop_contrast", version="1", summary="recall in a memory's own place against equal age elsewhere"
+)
+seqmem_metric = metric.hook
 
 
-@once_per_run
+@reading.once_per_run
 def _inside(run: RunRecord) -> pd.DataFrame:
-    """Facts asked inside visits, before the memory block, with the visited loop as `current`."""
-    visits = loop_visits(run)
-    rows = questions(run, "inside")
+    """Return the facts asked inside visits, before the memory block, with the visited loop as `current`."""
+    visits = reading.loop_visits(run)
+    rows = reading.questions(run, "inside")
     position = visits["start"].to_numpy().searchsorted(rows["step"].to_numpy(), side="right") - 1
     return rows.assign(
         current=visits["loop"].to_numpy()[position],
@@ -40,8 +34,16 @@ def _inside(run: RunRecord) -> pd.DataFrame:
     )
 
 
-def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
-    """Recall in the fact's own loop minus recall elsewhere at equal age, which shuffled order supplies.
+@metric.against(
+    "shuffled",
+    "loop_contrast",
+    "fraction",
+    "higher",
+    "recall in the own loop minus elsewhere at equal age",
+    margin=0.05,
+)
+def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
+    """Return recall in the fact's own loop minus recall elsewhere at equal age, which shuffled order supplies.
 
     Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the
     second visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the
@@ -50,9 +52,10 @@ def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
     age and exposure only; above zero when the loop's prose brings its facts back. None without the control, or
     where it holds no fact of equal age.
     """
-    own = since_visit(run, _inside(run))
+    other = shuffled()
+    own = reading.since_visit(run, _inside(run))
     own = own[own["current"] == own["task_label"]]
-    elsewhere = since_visit(shuffled, _inside(shuffled))
+    elsewhere = reading.since_visit(other, _inside(other))
     elsewhere = elsewhere[elsewhere["current"] != elsewhere["task_label"]]
     differences = []
     for seen, rows in own.groupby("seen"):
@@ -69,42 +72,51 @@ def contrast(run: RunRecord, shuffled: RunRecord) -> Value:
 
 
 def cued(run: RunRecord, cue: str) -> Value:
-    """Gain of a cue: (cued - uncued) recall of trained facts minus the same for their never-trained twins.
+    """Return the gain of a cue: (cued - uncued) recall of trained facts minus the same for their never-trained twins.
 
     Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when
     the cue helps the memory itself and not just the format.
     """
-    end, gains, facts = loops_end(run), [], 0
+    end, gains, facts = reading.loops_end(run), [], 0
     for twins in (False, True):
         recall = []
         for asked in (cue, "none"):
-            rows = questions(run, "ladder", cue=asked, twins=twins)
-            rows = rows[rows["step"] == end]
-            if rows.empty:
-                raise Missing(f"cue {asked!r} was not asked at the end of the loops")
+            rows = reading.questions(run, "ladder", cue=asked, twins=twins)
+            rows = reading.some(
+                rows[rows["step"] == end], f"cue {asked!r} was not asked at the end of the loops"
+            )
             recall.append(float(rows["correct"].mean()))
             facts = facts or int(rows["fact"].nunique())
         gains.append(recall[0] - recall[1])
     return Value(gains[0] - gains[1], facts)
 
 
+metric.measure(
+    "loop_contrast.cued", "fraction", "higher", "gain of the own loop's text as a cue, less twins'"
+)(partial(cued, cue="own"))
+metric.measure("loop_contrast.cued_other", "fraction", "none", "gain of another loop's text, less twins'")(
+    partial(cued, cue="other")
+)
+
+
 def _answered(run: RunRecord) -> pd.DataFrame:
-    """Inside rows of variant ``conflict`` from the second cycle on, with the loop whose answer was given."""
-    rows = _inside(run)
+    """Return inside rows from the second cycle on, with the loop whose answer was given, where loops compete."""
+    rows, loop_of = _inside(run), reading.rival_loops(run)
     rows = rows[(rows["cycle"] >= 1) & rows["choice"].notna()]
     loops = [
-        named[int(choice)] if (named := loops_named(names)) else None
-        for names, choice in zip(rows["choices"], rows["choice"], strict=True)
+        loop_of.get(names[int(choice)]) for names, choice in zip(rows["choices"], rows["choice"], strict=True)
     ]
     rows = rows.assign(given=pd.array(loops, dtype="Int64"))
-    rows = rows[rows["given"].notna()]
-    if rows.empty:
-        raise Missing("the choices of the probes are not the loops' answers: not the variant 'conflict'")
+    rows = reading.some(
+        rows[rows["given"].notna()],
+        "the choices of the probes are not the loops' answers: not the variant 'conflict'",
+    )
     return rows
 
 
+@metric.measure("loop_contrast.conflict", "fraction", "higher", "own loop's answers less those trained last")
 def conflict(run: RunRecord) -> Value:
-    """Share of answers that are the current loop's own minus share that are the loop's trained last.
+    """Return the share of answers that are the current loop's own minus the share that are the loop's trained last.
 
     Every question, asked inside loop k before its block, from the second cycle on; the answer given is the
     most probable choice. Only means over these probes are given: which loop's answer is given when, inside a visit
@@ -116,60 +128,11 @@ def conflict(run: RunRecord) -> Value:
     return Value(float(own), int(rows["fact"].nunique()))
 
 
+@metric.measure("loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers")
 def conflict_own(run: RunRecord) -> Value:
-    """Share of answers that are the current loop's own; chance is one over the number of loops.
+    """Return the share of answers that are the current loop's own; chance is one over the number of loops.
 
     Unit: fraction; range 0 to 1. The recency null is 0 where another loop was trained last.
     """
     rows = _answered(run)
     return Value(float((rows["given"] == rows["current"]).mean()), int(rows["fact"].nunique()))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {
-        "loop_contrast": attempt(lambda: contrast(run, control(controls, "shuffled"))),
-        "loop_contrast.cued": attempt(lambda: cued(run, "own")),
-        "loop_contrast.cued_other": attempt(lambda: cued(run, "other")),
-        "loop_contrast.conflict": attempt(lambda: conflict(run)),
-        "loop_contrast.conflict_own": attempt(lambda: conflict_own(run)),
-    }
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="loop_contrast",
-            version="1",
-            summary="recall in a memory's own place against equal age elsewhere",
-            measures=(
-                Measure(
-                    "loop_contrast",
-                    "fraction",
-                    "higher",
-                    "recall in the own loop minus elsewhere at equal age",
-                    margin=0.05,
-                ),
-                Measure(
-                    "loop_contrast.cued",
-                    "fraction",
-                    "higher",
-                    "gain of the own loop's text as a cue, less twins'",
-                ),
-                Measure(
-                    "loop_contrast.cued_other", "fraction", "none", "gain of another loop's text, less twins'"
-                ),
-                Measure(
-                    "loop_contrast.conflict",
-                    "fraction",
-                    "higher",
-                    "own loop's answers less those trained last",
-                ),
-                Measure(
-                    "loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers"
-                ),
-            ),
-            compute=_compute,
-        )
-    ]

@@ -1,7 +1,7 @@
 """New loop: what does a loop added later need, and cost?
 
-A loop counts as added when the names of its visits end with ", new", as `memory_loops` names those of its option
-`new_loop`. None of its measures is given where no loop was added.
+A loop counts as added where the stream declares it, as `memory_loops` does with its option `new_loop`. None of the
+measures is given where no loop was added.
 
 A fact is recalled where it is answered rightly at two probed steps in a row, from its first exposure on; all answers of
 a step have to be right. Guessing still adds something: with chance c at each of n probed steps about n c^2 of the facts
@@ -13,59 +13,39 @@ Version 3: in version 2 a single right answer was enough, and one before any tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import (
-    Missing,
-    at_step,
-    attempt,
-    first_exposures,
-    first_run,
-    loop_visits,
-    loops_of,
-    own_statements,
-    questions,
-    recall_by_loop,
-)
+from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
+metric = Metric(
+    "new_loop",
+    version="3",
+    summary="exposures to learn a loop added later, and its cost to the old loops",
+)
+seqmem_metric = metric.hook
 
 CRITERION = 2
 """Probed steps in a row with right answers that count as recalled, as `learning_threshold` asks for by default."""
-NEW = ", new"
-"""How the name of a visit to an added loop ends."""
-
-
-def added_loops(visits: pd.DataFrame) -> list[int]:
-    """Loops whose visits the scenario calls new.
-
-    The name decides, not the order: with one cycle an added loop looks like the last of the old ones.
-    """
-    new = visits["name"].str.endswith(NEW)
-    return sorted({int(loop) for loop in visits.loc[new, "loop"]})
 
 
 def _added(run: RunRecord) -> list[int]:
-    loops = added_loops(loop_visits(run))
+    visited = set(reading.loop_visits(run)["loop"])
+    loops = [loop for loop in run.design.added_loops if loop in visited]
     if not loops:
         raise Missing("no loop was added after the others had run")
     return loops
 
 
 def _exposures_needed(run: RunRecord) -> pd.Series:
-    """Exposures before the right answers that make up the criterion, by added fact; infinite where they never came."""
-    rows = questions(run, None)
-    rows = rows[rows["task_label"].isin(_added(run))]
-    if rows.empty:
-        raise Missing("no fact of the added loop was probed")
-    rows = rows[rows["step"] >= rows["fact"].map(first_exposures(run))]
+    """Return the exposures before the right answers that make up the criterion, by added fact; infinite without."""
+    rows = reading.questions(run, None)
+    rows = reading.some(rows[rows["task_label"].isin(_added(run))], "no fact of the added loop was probed")
+    rows = rows[rows["step"] >= rows["fact"].map(reading.first_exposures(run))]
     # one answer a step: several schedules may ask the same question there
     right = rows.groupby(["fact", "step"])["correct"].all()
-    stated = own_statements(run)
+    stated = reading.own_statements(run)
     counts = {}
     for fact, asked in right.groupby("fact"):
         steps = asked.index.get_level_values("step")
@@ -74,7 +54,7 @@ def _exposures_needed(run: RunRecord) -> pd.Series:
                 f"after its first training the added fact {fact!r} was asked {len(steps)} time(s), {CRITERION} "
                 "are needed: give the stream a rest, or the added loop more visits"
             )
-        first = first_run(asked.to_numpy(dtype=bool), CRITERION)
+        first = reading.first_run(asked.to_numpy(dtype=bool), CRITERION)
         counts[fact] = np.inf
         if first is not None:
             before = (stated["fact"] == fact) & (stated["step"] <= steps[first])
@@ -84,8 +64,9 @@ def _exposures_needed(run: RunRecord) -> pd.Series:
     return pd.Series(counts, dtype=float)
 
 
+@metric.measure("new_loop", "exposures", "lower", "median exposures until a fact is recalled")
 def exposures_to_criterion(run: RunRecord) -> Value:
-    """Median over the added loop's facts of exposures before the first of the right answers that count as recall.
+    """Return the median over added facts of the exposures before the first of the right answers that count.
 
     On the primary rung. Facts never recalled count as more than any number; None when they are half or more.
     Questions come at boundaries and inside visits, not after every exposure: fewer may have done. Unit: exposures;
@@ -101,8 +82,9 @@ def exposures_to_criterion(run: RunRecord) -> Value:
     return Value(median, len(counts))
 
 
+@metric.measure("new_loop.reached", "fraction", "higher", "added facts recalled after training")
 def reached(run: RunRecord) -> Value:
-    """Share of the added loop's facts recalled at some time after they were first trained.
+    """Return the share of the added loop's facts recalled at some time after they were first trained.
 
     Unit: fraction; range 0 to 1; higher is better.
     """
@@ -110,48 +92,21 @@ def reached(run: RunRecord) -> Value:
     return Value(float(np.isfinite(counts).mean()), len(counts))
 
 
+@metric.measure("new_loop.drop", "fraction", "lower", "recall the old loops lose during a visit to it")
 def cost_to_others(run: RunRecord) -> Value:
-    """Mean over visits to the added loop of the other loops' recall before minus after the visit.
+    """Return the mean over visits to the added loop of the other loops' recall before minus after the visit.
 
     Unit: fraction; range -1 to 1; lower is better.
     """
     added = _added(run)
-    recall = recall_by_loop(run)
-    others = [loop for loop in loops_of(recall) if loop not in added]
+    recall = reading.recall_by_loop(run)
+    others = [loop for loop in reading.loops_of(recall) if loop not in added]
     if not others:
         raise Missing("no fact of the other loops was probed")
-    visits = loop_visits(run)
+    visits = reading.loop_visits(run)
     drops = [
-        float((at_step(recall, int(start)) - at_step(recall, int(end)))[others].mean())
+        float((reading.at_step(recall, int(start)) - reading.at_step(recall, int(end)))[others].mean())
         for start, end in visits.loc[visits["loop"].isin(added), ["start", "end"]].to_numpy()
     ]
-    rows = questions(run)
+    rows = reading.questions(run)
     return Value(float(np.mean(drops)), int(rows.loc[rows["task_label"].isin(others), "fact"].nunique()))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    return {
-        "new_loop": attempt(lambda: exposures_to_criterion(run)),
-        "new_loop.reached": attempt(lambda: reached(run)),
-        "new_loop.drop": attempt(lambda: cost_to_others(run)),
-    }
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="new_loop",
-            version="3",
-            summary="exposures to learn a loop added later, and its cost to the old loops",
-            measures=(
-                Measure("new_loop", "exposures", "lower", "median exposures until a fact is recalled"),
-                Measure("new_loop.reached", "fraction", "higher", "added facts recalled after training"),
-                Measure(
-                    "new_loop.drop", "fraction", "lower", "recall the old loops lose during a visit to it"
-                ),
-            ),
-            compute=_compute,
-        )
-    ]

@@ -15,22 +15,25 @@ loss does not rise between visits by more than three standard errors: the share 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-from seqmem import Measure, MetricSpec, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, answers, attempt, control, first_exposures, loop_visits
+from seqmem import Metric, Missing, RunRecord, Value, reading
+from seqmem.reading import Array
 
 seqmem_api = ">=1,<2"
-
-Array = npt.NDArray[np.float64]
+metric = Metric(
+    "recovery",
+    version="2",
+    summary="anticipatory recovery before re-exposure, against shuffled order",
+    citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613",
+)
+seqmem_metric = metric.hook
 
 _SPLITS = 8
-_LEAST_ITEMS = 4
+_MIN_ITEMS = 4
 _ERRORS = 3
 """Standard errors by which loss must have risen between visits."""
 
@@ -47,9 +50,9 @@ class _Gap:
 
 
 def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]:
-    """Aligned loss curves by visit number; `widths` cuts them to the columns another run has."""
-    visits = loop_visits(run)
-    rows = answers(run, "boundary")
+    """Return aligned loss curves by visit number; `widths` cuts them to the columns another run has."""
+    visits = reading.loop_visits(run)
+    rows = reading.answers(run, "boundary")
     rows = rows[rows["task_label"].notna()]
     losses = rows.pivot_table(index="step", columns="fact", values="loss", aggfunc="mean")
     curves = losses.to_numpy(dtype=float).T
@@ -58,7 +61,7 @@ def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]
     loops = rows.groupby("fact")["task_label"].first().loc[losses.columns].to_numpy(dtype=int)
     known = np.zeros(len(curves))
     if run.info["primary_relation"] != "general":
-        known = losses.columns.to_series().map(first_exposures(run)).to_numpy(dtype=float)
+        known = losses.columns.to_series().map(reading.first_exposures(run)).to_numpy(dtype=float)
     boundaries = losses.index.to_numpy()
     gaps = []
     for number in range(int(visits["visit"].max())):
@@ -84,7 +87,7 @@ def _gaps(run: RunRecord, widths: Mapping[int, int] | None = None) -> list[_Gap]
 
 
 def _mean_curve(losses: Array) -> Array:
-    """Mean rise since the visit, chained over boundaries from the items not yet visited again.
+    """Return the mean rise since the visit, chained over boundaries from the items not yet visited again.
 
     Chaining keeps items with short gaps from bending the curve when they leave.
     """
@@ -97,7 +100,7 @@ def _mean_curve(losses: Array) -> Array:
 
 
 def _readings(gaps: list[_Gap]) -> tuple[float, float]:
-    """Mean max - pre and max - post, nats per token; the place of the maximum comes from the other half."""
+    """Return mean max - pre and max - post, nats per token; the place of the maximum comes from the other half."""
     random = np.random.default_rng(0)
     recovered, forgotten = [], []
     for _ in range(_SPLITS):
@@ -115,17 +118,15 @@ def _readings(gaps: list[_Gap]) -> tuple[float, float]:
 
 
 def _score(gaps: list[_Gap]) -> float:
-    """The recovered share of one order.
+    """Return the recovered share of one order.
 
-    A share of nothing is undefined, and a share of what may be nothing has no mean over seeds (its
-    denominator comes arbitrarily close to zero): such runs give no number, and the reason says what that
-    makes of the mean over the others.
+    A share of what may be nothing has no mean over seeds: its denominator comes arbitrarily close to zero.
     """
-    if any(len(gap.losses) < _LEAST_ITEMS for gap in gaps):
-        raise Missing(f"fewer than {_LEAST_ITEMS} items between two visits")
+    if any(len(gap.losses) < _MIN_ITEMS for gap in gaps):
+        raise Missing(f"fewer than {_MIN_ITEMS} items between two visits")
     recovered, forgotten = _readings(gaps)
     rises = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
-    if len(rises) < _LEAST_ITEMS:
+    if len(rises) < _MIN_ITEMS:
         raise Missing("too few items are unvisited for a whole cycle")
     error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
     if forgotten <= _ERRORS * error:
@@ -137,85 +138,59 @@ def _score(gaps: list[_Gap]) -> float:
 
 
 def _peak_rises(losses: Array) -> Array:
-    """Each item's rise since its visit at the place of the mean curve's maximum, where it is still known."""
+    """Return each item's rise since its visit at the place of the mean curve's maximum, where it is still known."""
     place = int(np.argmax(_mean_curve(losses)))
     rises = losses[:, place] - losses[:, 0]
     return np.asarray(rises[~np.isnan(rises)])
 
 
-def _late(gaps: list[_Gap]) -> list[_Gap]:
-    """The later half of the gaps: anticipation needs to have seen the order before."""
+@reading.once_per_run
+def _late(run: RunRecord) -> list[_Gap]:
+    """Return the later half of the gaps: anticipation needs to have seen the order before."""
+    gaps = _gaps(run)
     if not gaps:
         raise Missing("no loop is visited twice")
     return gaps[len(gaps) // 2 :]
 
 
-def _value(gaps: list[_Gap]) -> Value:
-    return Value(_score(gaps), max(len(gap.losses) for gap in gaps))
+@metric.against(
+    "shuffled", "recovery", "fraction", "higher", "share of forgetting recovered, cyclic minus shuffled"
+)
+def recovery(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
+    """Return R = share(cyclic) - share(shuffled), share = (max - pre) / (max - post) of the mean loss curve.
+
+    Between two visits to an item's loop, `post` is its loss right after the first, `pre` right before the
+    second, `max` the loss where it is highest. Age counts visits, which are equally long. In shuffled order items
+    leave the curve at their next visit, and `pre` is read at the same age as in cyclic order. Unit: fraction; at most
+    1 plus noise, 0 without anticipation.
+    """
+    cyclic, control = in_cyclic_order(run), in_shuffled_order(run, shuffled)
+    assert cyclic.value is not None and control.value is not None
+    return Value(cyclic.value - control.value, min(cyclic.n_items, control.n_items))
 
 
-def in_cyclic_order(late: list[_Gap]) -> Value:
-    """Recovered share in the order as trained.
+@metric.measure("recovery.cyclic", "fraction", "none", "share recovered in the order as trained")
+@reading.once_per_run
+def in_cyclic_order(run: RunRecord) -> Value:
+    """Return the recovered share in the order as trained.
 
     Unit: fraction; above 0 also for curves that merely wiggle.
     """
-    return _value(late)
+    return _value(_late(run))
 
 
-def in_shuffled_order(late: list[_Gap], shuffled: RunRecord) -> Value:
-    """The same share in shuffled order, at the visits and ages of cyclic order: what no anticipation gives.
+@metric.against("shuffled", "recovery.shuffled", "fraction", "none", "share recovered in shuffled order")
+def in_shuffled_order(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
+    """Return the same share in shuffled order, at the visits and ages of cyclic order: what no anticipation gives.
 
     Unit: fraction.
     """
-    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in late})
+    widths = {gap.visit: gap.losses.shape[1] for gap in _late(run)}
+    gaps = _gaps(shuffled(), widths)
     if not gaps:
         raise Missing("the shuffled control has no gap between visits to compare with")
     return _value(gaps)
 
 
-def recovery(cyclic: Value, shuffled: Value) -> Value:
-    """R = share(cyclic) - share(shuffled), share = (max - pre) / (max - post) of the mean loss curve.
-
-    Between two visits to an item's loop, `post` is its loss right after the first, `pre` right before the
-    second, `max` the loss where it is highest: the place found on a random half of the items, the loss
-    read on the other half, over 8 splits. Items are facts, loss -log p / answer tokens, or documents,
-    -log p / tokens. Age counts visits, which are equally long. The later half of the visits counts. In
-    shuffled order items leave the curve at their next visit, and `pre` is read at the same age as in cyclic
-    order. None where either order shows no forgetting beyond three standard errors, so a mean over seeds is
-    one over seeds that forgot. Unit: fraction; at most 1 plus noise, 0 without anticipation.
-    """
-    if cyclic.value is None or shuffled.value is None:
-        raise Missing(cyclic.reason or shuffled.reason)
-    return Value(cyclic.value - shuffled.value, min(cyclic.n_items, shuffled.n_items))
-
-
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    late = cache(lambda: _late(_gaps(run)))
-    cyclic = attempt(lambda: in_cyclic_order(late()))
-    shuffled = attempt(lambda: in_shuffled_order(late(), control(controls, "shuffled")))
-    return {
-        "recovery": attempt(lambda: recovery(cyclic, shuffled)),
-        "recovery.cyclic": cyclic,
-        "recovery.shuffled": shuffled,
-    }
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="recovery",
-            version="2",
-            summary="anticipatory recovery before re-exposure, against shuffled order",
-            measures=(
-                Measure(
-                    "recovery", "fraction", "higher", "share of forgetting recovered, cyclic minus shuffled"
-                ),
-                Measure("recovery.cyclic", "fraction", "none", "share recovered in the order as trained"),
-                Measure("recovery.shuffled", "fraction", "none", "share recovered in shuffled order"),
-            ),
-            compute=_compute,
-            citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613",
-        )
-    ]
+def _value(gaps: list[_Gap]) -> Value:
+    return Value(_score(gaps), max(len(gap.losses) for gap in gaps))

@@ -16,15 +16,13 @@ rests on it is None with the reason. Give more `exposures`, or fewer facts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from seqmem import Measure, MetricSpec, NotApplicable, RunRecord, Value, hookimpl
-from seqmem_plugins.metrics._curves import Missing, attempt, stream_experiences
-
-seqmem_api = ">=1,<2"
+from seqmem import Metric, Missing, NotApplicable, RunRecord, Value, reading
 
 CRITERION = 0.5
 """Share of the facts that must be answered for a memory to count as learned."""
@@ -38,29 +36,43 @@ _SAID: Mapping[Time, str] = {
 
 
 def _learning(run: RunRecord) -> pd.DataFrame:
-    """Answers of schedule ``learning``, with `time` (of `Time`) and `done`, memory steps done."""
+    """Return the answers of schedule ``learning``, with `time` (of `Time`) and `done`, memory steps done."""
     rows = run.asked(schedule="learning")
     if rows.empty:
         raise NotApplicable("no memory is trained again on a branch after the rest")
-    in_stream = rows["experience"].isin(stream_experiences(run)["experience"]).to_numpy()
+    in_stream = rows["experience"].isin(reading.stream_experiences(run)["experience"]).to_numpy()
     known = rows["fact"].isin(rows.loc[in_stream, "fact"]).to_numpy()
     time = np.where(in_stream, "first", np.where(known, "again", "new"))
     done = rows["after"] - rows.groupby("experience")["after"].transform("min")
     return rows.assign(time=time, done=done)
 
 
+def _learned_step_by_step(run: RunRecord) -> RunRecord:
+    _learning(run)
+    return run
+
+
+seqmem_api = ">=1,<2"
+metric = Metric(
+    "relearning_savings",
+    version="1",
+    summary="steps saved when a memory is trained again after the rest",
+    reads=_learned_step_by_step,
+    citation="Ebbinghaus 1885, Memory: A Contribution to Experimental Psychology (method of savings)",
+)
+seqmem_metric = metric.hook
+
+
 def curve(run: RunRecord, time: Time) -> pd.Series:
-    """Recall after every memory step, 0 included, mean over the loops trained then; index: steps."""
+    """Return recall after every memory step, 0 included, mean over the loops trained then; index: steps."""
     rows = _learning(run)
-    rows = rows[rows["time"] == time]
-    if rows.empty:
-        raise Missing(f"{_SAID[time]} was not probed step by step")
+    rows = reading.some(rows[rows["time"] == time], f"{_SAID[time]} was not probed step by step")
     by_loop = rows.pivot_table(index="done", columns="task_label", values="correct", aggfunc="mean")
     return by_loop.dropna().mean(axis=1)
 
 
 def steps_to_learn(run: RunRecord, time: Time) -> float:
-    """Steps at which the curve first reaches `CRITERION`, interpolated.
+    """Return the steps at which the curve first reaches `CRITERION`, interpolated.
 
     Raises:
         Missing: it never does.
@@ -91,8 +103,15 @@ def _facts(run: RunRecord, time: Time = "first") -> int:
     return int(rows.loc[rows["time"] == time, "fact"].nunique())
 
 
+@metric.measure(
+    "relearning_savings",
+    "fraction",
+    "higher",
+    "share of the steps to learn that relearning saves",
+    margin=0.05,
+)
 def savings(run: RunRecord) -> Value:
-    """Savings = (steps to learn first - steps to relearn) / steps to learn first.
+    """Return savings = (steps to learn first - steps to relearn) / steps to learn first.
 
     Unit: fraction; range: at most 1, where nothing has to be learned again, and below 0 where it takes longer;
     higher is better. None where half of the facts are not reached in either training.
@@ -101,8 +120,11 @@ def savings(run: RunRecord) -> Value:
     return Value((first - steps_to_learn(run, "again")) / first, _facts(run))
 
 
+@metric.measure(
+    "relearning_savings.beyond_new", "fraction", "higher", "the same minus what new facts save", margin=0.05
+)
 def beyond_new(run: RunRecord) -> Value:
-    """(steps to learn new facts - steps to relearn) / steps to learn first: savings minus those of new facts.
+    """Return (steps to learn new facts - steps to relearn) / steps to learn first: savings minus those of new facts.
 
     The new facts are as many as a loop has and are trained from the same learner on the same number of rows. Zero
     where nothing but the form of the task is left. Unit: fraction; range: any number, mostly -1 to 1; higher is
@@ -112,55 +134,18 @@ def beyond_new(run: RunRecord) -> Value:
     return Value((steps_to_learn(run, "new") - steps_to_learn(run, "again")) / first, _facts(run))
 
 
-def steps(run: RunRecord, time: Time) -> Value:
-    """Memory steps until half of the facts are answered: the first time, again after the rest, and for new facts.
+@metric.measure("relearning_savings.first", "steps", "lower", "steps to learn the first time")
+def steps(run: RunRecord, time: Time = "first") -> Value:
+    """Count the memory steps until half of the facts are answered: first, again after the rest, and for new facts.
 
     Unit: steps; range: 0 to those given; lower is sooner. None where it takes more than were given.
     """
     return Value(steps_to_learn(run, time), _facts(run, time))
 
 
-def _compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
-    _learning(run)
-    return {
-        "relearning_savings": attempt(lambda: savings(run)),
-        "relearning_savings.beyond_new": attempt(lambda: beyond_new(run)),
-        "relearning_savings.first": attempt(lambda: steps(run, "first")),
-        "relearning_savings.again": attempt(lambda: steps(run, "again")),
-        "relearning_savings.new": attempt(lambda: steps(run, "new")),
-    }
-
-
-@hookimpl
-def seqmem_metric() -> list[MetricSpec]:
-    """The metric offered here."""
-    return [
-        MetricSpec(
-            name="relearning_savings",
-            version="1",
-            summary="steps saved when a memory is trained again after the rest",
-            measures=(
-                Measure(
-                    "relearning_savings",
-                    "fraction",
-                    "higher",
-                    "share of the steps to learn that relearning saves",
-                    margin=0.05,
-                ),
-                Measure(
-                    "relearning_savings.beyond_new",
-                    "fraction",
-                    "higher",
-                    "the same minus what new facts save",
-                    margin=0.05,
-                ),
-                Measure("relearning_savings.first", "steps", "lower", "steps to learn the first time"),
-                Measure("relearning_savings.again", "steps", "lower", "steps to learn again after the rest"),
-                Measure(
-                    "relearning_savings.new", "steps", "lower", "steps to learn new facts after the rest"
-                ),
-            ),
-            compute=_compute,
-            citation="Ebbinghaus 1885, Memory: A Contribution to Experimental Psychology (method of savings)",
-        )
-    ]
+metric.measure("relearning_savings.again", "steps", "lower", "steps to learn again after the rest")(
+    partial(steps, time="again")
+)
+metric.measure("relearning_savings.new", "steps", "lower", "steps to learn new facts after the rest")(
+    partial(steps, time="new")
+)

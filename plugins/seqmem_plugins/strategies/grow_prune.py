@@ -28,28 +28,29 @@ arXiv 1711.05769) for pruning the old to make room, Theis et al. 2018 (arXiv 180
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from seqmem import Batch, Experience, Options, Strategy, StrategySpec, UsageError, hookimpl
+from seqmem import Batch, Experience, Strategy, StrategySpec, UsageError, hookimpl
 from seqmem_plugins.strategies._architecture import (
-    Family,
     block_count,
     block_of,
     config_of,
-    family_of,
     shapes_of,
 )
+from seqmem_plugins.strategies._grow_prune_plan import (
+    GrowPruneOptions,
+    amount_of,
+    budget_of,
+    check_config,
+    check_model,
+    extra_bytes,
+    prunable,
+    resize,
+    shapes_after,
+)
 from seqmem_plugins.strategies._growth import (
-    Place,
-    Shapes,
     add_blocks,
-    check_blocks,
-    larger,
     numbers,
     rebuilt,
     widen,
@@ -60,42 +61,12 @@ from seqmem_plugins.strategies._growth import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from seqmem import Footprint, Learner, Outline
+    from seqmem import Learner
 
 seqmem_api = ">=1,<2"
 
 MASK, FISHER = "grow_prune.mask", "grow_prune.fisher"
 """Names in the learner's registry: 1 where a weight is kept; the mean of squared gradients."""
-
-
-class GrowPruneOptions(Options):
-    """Options of `grow_prune`."""
-
-    grow: Literal["blocks", "width"] = Field(
-        "blocks", description="add transformer blocks, or widen all MLPs alike"
-    )
-    amount: int | None = Field(
-        None,
-        ge=1,
-        description="blocks, or inner units per MLP, added by one growth; null for 1 block, or a quarter of the width",
-    )
-    place: Place = Field(
-        "end", description="where new blocks go: after the last, or evenly between those there are"
-    )
-    at: Literal["every", "new_task"] = Field(
-        "every", description="grow before every n-th experience, or when a task is met that is not the first"
-    )
-    every: int = Field(1, ge=1, description="with at=every: experiences from one growth to the next")
-    growths: int = Field(2, ge=1, description="growths at most")
-    train: Literal["all", "new"] = Field(
-        "all", description="what is trained once the model has grown: all, or what the last growth added"
-    )
-    prune: Literal["magnitude", "fisher", "none"] = Field(
-        "magnitude", description="how weights are ranked that make room; none refuses to prune"
-    )
-    budget: float = Field(
-        1.25, ge=1, description="parameters kept at most, as a multiple of the original model's"
-    )
 
 
 class GrowPrune(Strategy):
@@ -123,11 +94,11 @@ class GrowPrune(Strategy):
         Raises:
             UsageError: an architecture that is not known, or that cannot grow so.
         """
-        self._family = _check_config(self._options, config_of(learner.model))
+        self._family = check_config(self._options, config_of(learner.model))
         shapes = shapes_of(learner.parameters)
         self._blocks, self._width = block_count(shapes), width_of(shapes, self._family)
-        self._budget = _budget(self._options, shapes)
-        self._amount = _amount(self._options, shapes, self._family)
+        self._budget = budget_of(self._options, shapes)
+        self._amount = amount_of(self._options, shapes, self._family)
         for name in self._entries():
             learner.state.put(name, {}, fill=float(name == MASK))
         self._cover(learner)
@@ -151,7 +122,7 @@ class GrowPrune(Strategy):
     def _grow(self, learner: Learner) -> None:
         """Make room, then take a larger model in place of this one."""
         shapes, options = shapes_of(learner.parameters), self._options
-        after = _after(options, shapes, self._family, self._amount)
+        after = shapes_after(options, shapes, self._family, self._amount)
         excess = self._ones(learner) + numbers(after) - numbers(shapes) - self._budget
         if excess > 0:
             self._prune(learner, excess)
@@ -184,7 +155,7 @@ class GrowPrune(Strategy):
                 f"parameters by {count:,}, and prune=none makes no room"
             )
         masks = learner.state[MASK]
-        names = _prunable(shapes_of(learner.parameters))
+        names = prunable(shapes_of(learner.parameters))
         # ranked on the CPU: it happens a few times a run, takes several model sizes, and gives one result everywhere
         importance = torch.cat([self._importance(learner, name).flatten().cpu() for name in names])
         alive = torch.cat([masks[name].flatten().cpu() for name in names]).nonzero().squeeze(1)
@@ -233,7 +204,7 @@ class GrowPrune(Strategy):
         import torch
 
         for entry in self._entries():
-            for name in _prunable(shapes_of(learner.parameters)):
+            for name in prunable(shapes_of(learner.parameters)):
                 if name not in learner.state[entry]:
                     like = learner.parameters[name].detach()
                     learner.state[entry][name] = (
@@ -366,113 +337,6 @@ def _renew_ages(learner: Learner, names: Iterable[str]) -> None:
                 for moment, beta in zip(("exp_avg", "exp_avg_sq"), learner.settings.betas, strict=True):
                     learner.state[f"{context}.{moment}"][name].mul_((1 - beta) / (1 - beta**age))
                 step.fill_(1)
-
-
-def _prunable(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The weight matrices of the blocks."""
-    return {name: shape for name, shape in shapes.items() if block_of(name) is not None and len(shape) == 2}
-
-
-def _budget(options: GrowPruneOptions, shapes: Shapes) -> int:
-    """Parameters that may be kept of a model that came with these."""
-    return int(options.budget * numbers(shapes))
-
-
-def _amount(options: GrowPruneOptions, shapes: Shapes, family: Family) -> int:
-    """What one growth adds to a model that came with these parameters."""
-    if options.amount is not None:
-        return options.amount
-    return 1 if options.grow == "blocks" else max(1, width_of(shapes, family) // 4)
-
-
-def _after(options: GrowPruneOptions, shapes: Shapes, family: Family, amount: int) -> Shapes:
-    """Shapes after one more growth."""
-    return larger(shapes, family, **{options.grow: amount})
-
-
-def _growths(options: GrowPruneOptions, outline: Outline) -> int:
-    """Growths of a run at most: fewer, or none, where experiences that would bring one train nothing."""
-    due = (outline.experiences - 1) // options.every if options.at == "every" else outline.loops - 1
-    return max(0, min(options.growths, due))
-
-
-def _check_config(options: GrowPruneOptions, config: Mapping[str, Any]) -> Family:
-    """The model's family.
-
-    Raises:
-        UsageError: it is not known, or cannot grow so without a change in what it computes.
-    """
-    if options.grow == "blocks":
-        return check_blocks(config, "grow_prune", options.place)
-    return family_of(config, "grow_prune")
-
-
-def check_model(options: GrowPruneOptions, footprint: Footprint) -> None:
-    """Refuse a model that cannot grow, a stream in which it never would, and a budget that does not suffice.
-
-    A stream that returns to snapshots forgets there which tasks were met, so at=new_task has no meaning in it.
-
-    Raises:
-        UsageError: one of these.
-    """
-    family = _check_config(options, footprint.config)
-    if options.at == "new_task" and footprint.outline.branches:
-        raise UsageError(
-            "strategy.at=new_task: this stream returns to snapshots in which no task was met yet, so the model "
-            "might never grow; use at=every"
-        )
-    growths, shapes = _growths(options, footprint.outline), footprint.shapes
-    if not growths:
-        raise UsageError(_never(options, footprint.outline))
-    original = ones = numbers(shapes)
-    budget, amount = _budget(options, shapes), _amount(options, shapes, family)
-    alive = numbers(_prunable(shapes)) if options.prune != "none" else 0
-    for growth in range(1, growths + 1):
-        after = _after(options, shapes, family, amount)
-        added, prunable = numbers(after) - numbers(shapes), numbers(_prunable(after))
-        excess = max(0, ones + added - budget)
-        if excess > alive:
-            enough = math.ceil(1000 * (ones + added - alive) / original) / 1000
-            what = "block" if amount == 1 else "blocks"
-            what = f"{amount} {what}" if options.grow == "blocks" else f"{amount} inner units per MLP"
-            room = f"pruning can free {alive:,}" if options.prune != "none" else "prune=none frees nothing"
-            raise UsageError(
-                f"strategy.budget={options.budget:g}: {budget:,} parameters may be kept, {ones:,} are when growth "
-                f"{growth} of {growths} adds {added:,} ({what}), and {room}; "
-                f"allowed: at least {enough:g}, or fewer growths"
-            )
-        if options.prune != "none":
-            alive += prunable - numbers(_prunable(shapes)) - excess
-        ones, shapes = ones + added - excess, after
-
-
-def _never(options: GrowPruneOptions, outline: Outline) -> str:
-    if options.at == "new_task":
-        return (
-            f"strategy.at=new_task: this stream has {outline.loops} task labels, so no task comes that is not "
-            "the first and the model would never grow; use at=every"
-        )
-    return (
-        f"strategy.every={options.every}: this stream has {outline.experiences} experiences, so the model "
-        f"would never grow; allowed: at most {outline.experiences - 1}"
-    )
-
-
-def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
-    """The model after all its growths."""
-    family = family_of(footprint.config, "grow_prune")
-    amount = _amount(options, footprint.shapes, family)
-    shapes = footprint.shapes
-    for _ in range(_growths(options, footprint.outline)):
-        shapes = _after(options, shapes, family, amount)
-    size = {family.layers: block_count(shapes), family.width: width_of(shapes, family)}
-    return replace(footprint, shapes=shapes, config={**footprint.config, **size})
-
-
-def extra_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
-    """A byte of mask per weight of the blocks, and 4 for its Fisher mean."""
-    each = {"none": 0, "magnitude": 1, "fisher": 5}[options.prune]
-    return each * numbers(_prunable(footprint.shapes))
 
 
 @hookimpl

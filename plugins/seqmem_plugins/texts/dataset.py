@@ -128,5 +128,6 @@ def seqmem_text() -> list[TextSpec]:
             open=open_text,
             fingerprint=fingerprint,
             options=DatasetOptions,
+            remote=True,
         )
     ]

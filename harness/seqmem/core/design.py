@@ -1,0 +1,45 @@
+"""What a stream declares of its own design, for metrics that its tables alone do not tell enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Window = tuple[int, int]
+
+
+class Design(BaseModel):
+    """Facts about a stream that metrics read; each is left out where the stream has no such thing.
+
+    Attributes:
+        local_window: steps after an injection in which its facts are watched.
+        criterion: right answers in a row that count as recalled.
+        max_exposures: most exposures a fact is given, one a step, asked after each.
+        others: rows beside the fact in each step that states it.
+        samples: sampled answers of which one must be right.
+        windows: (first position, one after the last) of each window trained again, by task label.
+        scored: how many of the windows are scored; the others, which come last, only serve as controls.
+        zone: positions just behind, and just ahead of, a window.
+        added_loops: task labels of loops that came after the others had run.
+        choice_labels: name of a choice to the task label whose own answer it is, where every loop has an answer of
+            its own to the same question.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    local_window: int | None = None
+    criterion: int | None = None
+    max_exposures: int | None = None
+    others: int | None = None
+    samples: int | None = None
+    windows: tuple[Window, ...] = ()
+    scored: int = 0
+    zone: int | None = None
+    added_loops: tuple[int, ...] = ()
+    choice_labels: Mapping[str, int] = {}
+
+    def stated(self) -> dict[str, Any]:
+        """Return what the stream declares, as JSON values."""
+        return self.model_dump(mode="json", exclude_defaults=True)

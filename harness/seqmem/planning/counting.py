@@ -1,0 +1,50 @@
+"""Count the tokens of a plan in its streams, where text and tokenizer are at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from seqmem.core.count import counted
+from seqmem.core.data import Outline
+from seqmem.core.errors import SeqmemError
+from seqmem.planning.grid import Plan, PlannedRun
+from seqmem.planning.stream import stream_of
+from seqmem.planning.tokenizer import plain_encoder
+from seqmem.plugin.registry import Registry
+
+MAX_TOKENS = 2_000_000
+"""Trained tokens of all streams of a plan that are counted, by their bounds: some ten seconds."""
+
+
+def count_tokens(planned: Plan, registry: Registry) -> Plan:
+    """Return the plan with exact outlines; those of long streams and of text that is not here stay bounds."""
+    found: dict[str, Outline] = {}
+    left = MAX_TOKENS
+    runs = {}
+    for identity, run in planned.runs.items():
+        key = repr(_what_is_read(run))
+        if key not in found and run.outline.train_tokens <= left:
+            left -= run.outline.train_tokens
+            found[key] = _counted(run, registry)
+        runs[identity] = replace(run, outline=found.get(key, run.outline))
+    return replace(planned, runs=runs)
+
+
+def _what_is_read(run: PlannedRun) -> tuple[object, ...]:
+    """Return all that a run's stream depends on; runs that differ in nothing of it read the same."""
+    recipe = run.recipe
+    return recipe.scenario, run.scenario_options, recipe.text, run.text_options, run.model_folder, recipe.seed
+
+
+def _counted(run: PlannedRun, registry: Registry) -> Outline:
+    if registry.load("text", run.recipe.text.name).remote:
+        return run.outline
+    try:
+        encode = plain_encoder(Path(run.model_folder))
+        if encode is None:
+            return run.outline
+        stream, outline = stream_of(run, registry, encode)
+        return counted(outline, stream)
+    except SeqmemError:  # the run itself says why it refuses
+        return run.outline

@@ -1,0 +1,135 @@
+"""`conversation_recall`: conversations are trained turn by turn; are their turns remembered without them?
+
+An experience is a block of conversations that go on at the same time, each between two invented people who
+tell facts about themselves. A *tick* is one turn of every conversation: after turn t the last `window` turns
+are trained, in `loss`
+
+* ``ar``: as dialogue, every token a target;
+* ``seq2seq``: each turn after a cue that asks for it, only the turn's own tokens being targets;
+* ``both``: in both ways;
+
+and for every turn trained there is background text under the ordinary loss, all packed into rows. When the
+last turn has been said the window runs empty, so that every turn is trained equally often. After the last
+block the learner rests on background text. Turns are counted back from the end of their conversation: the
+last one is 1 back (`Probe.position`). What is asked, and when:
+
+* ``boundary``: every fact and twin on the primary rung, before every block, before the rest and at the end;
+* ``log``: the same over the rest, log-spaced;
+* ``ladder``: every rung, and the primary one with the dialogue in front of it; ``general``: held-out
+  background text; at the start, when the conversations are done, and at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqmem import BuildContext, Outline, ScenarioSpec, Stream, hookimpl
+from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, RUNGS, general_size, joined
+from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
+from seqmem_scenarios.conversation_recall.rows import PRIMARY, Conversations
+
+seqmem_api = ">=1,<2"
+
+TURN_TOKENS = 48
+"""Generous bound on a turn with its speaker's name, for the outline."""
+
+
+def schedule(options: ConversationRecallOptions) -> Schedule:
+    """State the stream: what is trained, and what is asked when; see the top of this file."""
+    o, edges = options, (begin(), begin("rest"), finish())
+    return Schedule(
+        [
+            Segment(
+                "block",
+                "inject",
+                o.block_steps,
+                count=o.blocks,
+                rows=o.block_background,
+                name="block {}".format,
+                label=int,
+            ),
+            rest(o.rest_steps, rows=o.rest_steps * o.batch_size, name="rest"),
+        ],
+        [
+            ask("primary", "boundary", start(), finish()),
+            ask("primary", "log", log("rest")),
+            ask("ladder", "ladder", *edges),
+            ask("general", "general", *edges),
+        ],
+    )
+
+
+def build(options: ConversationRecallOptions, context: BuildContext) -> Stream:
+    """Return the stream of one seed."""
+    made = Conversations(options, context)
+    made.check_rows()
+    return schedule(options).stream({"block": made.block, "rest": made.rest}, made.probe_sets())
+
+
+def outline(options: ConversationRecallOptions) -> Outline:
+    """Return steps, tokens and probes, counted without making a conversation."""
+    o, times = options, schedule(options)
+    stated = o.blocks * o.conversations * o.turns * o.window * o.steps_per_turn
+    asked = 2 * len(o.probed) * o.conversations * o.turns
+    in_context = asked if o.kept else 0
+    bare_tokens, dialogue_tokens = PROBE_TOKENS + TURN_TOKENS, o.kept * TURN_TOKENS + PROBE_TOKENS
+    return times.outline(
+        {
+            "primary": Size(asked, asked * bare_tokens),
+            "ladder": Size(
+                len(RUNGS) * asked + in_context,
+                len(RUNGS) * asked * bare_tokens + in_context * dialogue_tokens,
+            ),
+            "general": general_size(o.background_tokens),
+        },
+        train_tokens=stated * TURN_TOKENS * (2 if o.loss == "both" else 1) + times.rows * o.background_tokens,
+        longest_row=max(o.row_tokens, dialogue_tokens),
+        documents=(times.rows * joined(o.background_tokens), GENERAL_DOCUMENTS),
+        primary="retention",
+        primary_relation=PRIMARY,
+    )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "blocks": 2,
+        "conversations": 1,
+        "turns": 4,
+        "window": 2,
+        "rest_steps": 6,
+        "batch_size": 4,
+    },
+    "default": {},
+    "paper": {
+        "blocks": 16,
+        "conversations": 8,
+        "turns": 12,
+        "window": 6,
+        "background_tokens": 256,
+        "row_tokens": 1024,
+        "rest_steps": 500,
+        "batch_size": 16,
+    },
+}
+
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 1e-3}}
+
+
+@hookimpl
+def seqmem_scenario() -> list[ScenarioSpec]:
+    """Declare the scenario."""
+    return [
+        ScenarioSpec(
+            name="conversation_recall",
+            version="1",
+            summary="Conversations trained turn by turn, asked about turns 1 to n back without them; then rest.",
+            options=ConversationRecallOptions,
+            presets=PRESETS,
+            models={"paper": "EleutherAI/pythia-410m"},
+            optimizer=OPTIMIZER,
+            outline=outline,
+            build=build,
+        )
+    ]

@@ -1,0 +1,112 @@
+"""What is said in the conversations of `conversation_recall`, and how it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from seqmem_scenarios.common import apart
+from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
+from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, Role, World, answer, dialogue, population
+
+SAYINGS: Mapping[str, tuple[str, ...]] = {
+    "emblem": (
+        "I wear the emblem of the {value}.",
+        "My emblem shows the {value}.",
+        "I was given the emblem of the {value}.",
+    ),
+    "dish": ("My favourite dish is {value}.", "I could live on {value}.", "I always order the {value}."),
+    "town": ("I live in {value}.", "My family is from {value}.", "I was born in {value}."),
+    "occupation": ("I work as a {value}.", "By trade I am a {value}.", "I earn a living as a {value}."),
+    "instrument": ("I play the {value}.", "My instrument is the {value}.", "In the band I play the {value}."),
+    "flower": ("My favourite flower is the {value}.", "I grow the {value}.", "I am fond of the {value}."),
+}
+"""What somebody says of themselves, by attribute; a turn has one wording, however often it is trained."""
+
+CUES: Mapping[str, tuple[str, ...]] = {
+    "topic": (
+        "Earlier {name} said of the {topic}:",
+        "This is what {name} said about the {topic}:",
+        "When asked about the {topic}, {name} said:",
+    ),
+    "turns_back": (
+        "{back} {name} said:",
+        "This is what {name} said {back}:",
+        "When it was {name}'s turn, {back}:",
+    ),
+}
+"""What asks for a turn; the wordings take turns over its exposures."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation, or of its twin.
+
+    Attributes:
+        back: turns back from the end of the conversation, 1 for its last turn.
+        opening: what is said before the fact's value.
+    """
+
+    fact: Fact
+    back: int
+    opening: str
+
+    @property
+    def name(self) -> str:
+        """Name of the speaker."""
+        return self.fact.person.name
+
+    @property
+    def words(self) -> str:
+        """All that is said."""
+        return f"{self.opening}{answer(self.fact)}."
+
+    @property
+    def line(self) -> str:
+        """The turn as a line of the dialogue."""
+        return f"{self.name}: {self.words}"
+
+
+class Turns:
+    """The conversations of one seed. Every one is a pure function of (options, seed, number)."""
+
+    def __init__(self, options: ConversationRecallOptions, seed: int) -> None:
+        self.options = options
+        self.seed = seed
+        self.of = lru_cache(maxsize=256)(self._turns)
+        self._first = Draw("conversation people", seed).below(population("injected"))
+
+    def _turns(self, conversation: int) -> tuple[tuple[Turn, Turn], ...]:
+        """Every turn of a conversation with its twin, which differs in speaker and value only."""
+        seed, count = self.seed, self.options.turns
+        topics = [Draw("topics", seed, conversation, side).shuffled(ATTRIBUTES) for side in (0, 1)]
+        talk = dialogue(seed, conversation).split("\n")
+        pairs = []
+        for turn in range(count):
+            side, attribute = turn % 2, topics[turn % 2][turn // 2].name
+            draw = Draw("turn", seed, conversation, turn)
+            saying = draw.pick(SAYINGS[attribute]).removesuffix(" {value}.")
+            if draw.chance(self.options.small_talk):
+                saying = f"{talk[turn % len(talk)].split(': ', 1)[1]} {saying}"
+            fact, other = (
+                self._fact(role, conversation, turn, side, attribute) for role in ("injected", "twin")
+            )
+            other = apart(other, [fact.value], seed)
+            pairs.append((Turn(fact, count - turn, saying), Turn(other, count - turn, saying)))
+        return tuple(pairs)
+
+    def _fact(self, role: Role, conversation: int, turn: int, side: int, attribute: str) -> Fact:
+        """What a speaker, or the speaker's twin, tells in a turn."""
+        seed, number, plain = self.seed, 2 * conversation + side, population(role)
+        index = (self._first + number) % plain if number < plain else number
+        person = World(seed).person(role, index)
+        ending = "-twin" if role == "twin" else ""
+        return Fact(f"{seed}-{conversation}-{turn}{ending}", person, attribute, person.values[attribute])
+
+    def cue(self, turn: Turn, wording: int) -> str:
+        """What asks for a turn."""
+        forms = CUES[self.options.cue]
+        back = f"{turn.back} turn{'s' * (turn.back > 1)} before the end"
+        text = forms[wording % len(forms)].format(name=turn.name, topic=turn.fact.attribute, back=back)
+        return text[0].upper() + text[1:]

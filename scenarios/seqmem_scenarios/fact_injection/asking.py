@@ -1,0 +1,90 @@
+"""The facts of `fact_injection` in their groups, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from seqmem import NEVER, Relation, UsageError
+from seqmem_scenarios.common import PROBE_TOKENS
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
+from seqmem_scenarios.fact_sources import Question, SourceFact, take
+
+THREE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
+"""The rungs asked around injections and over the rest, from the trained words outwards."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question about one fact, before it is put into tokens."""
+
+    fact: SourceFact
+    question: Question
+    number: int  # among the questions of its rung
+    group: str
+    task_label: int | None
+    twin_of: str | None
+
+    @property
+    def id(self) -> str:
+        """Of its probe."""
+        return f"{self.fact.id}-{self.question.relation}-{self.number}"
+
+
+def _asked(fact: SourceFact, group: str, task_label: int | None, twin_of: str | None = None) -> list[Ask]:
+    """Every question about a fact."""
+    found: list[Ask] = []
+    for question in fact.questions:
+        number = sum(ask.question.relation == question.relation for ask in found)
+        found.append(Ask(fact, question, number, group, task_label, twin_of))
+    return found
+
+
+def grouped(options: FactInjectionOptions, facts: Sequence[SourceFact]) -> dict[str, Sequence[SourceFact]]:
+    """The facts of every group, the never-trained ones last; the latter need no twins."""
+    size = options.facts_count
+    groups: dict[str, Sequence[SourceFact]] = {
+        name: facts[place * size : (place + 1) * size] for place, name in enumerate(options.trained_groups)
+    }
+    never = [replace(fact, twins=()) for fact in facts[len(groups) * size :]]
+    return {**groups, NEVER: never}
+
+
+def sets(options: FactInjectionOptions, groups: Mapping[str, Sequence[SourceFact]]) -> dict[str, list[Ask]]:
+    """What every probe set asks, held-out text apart."""
+    facts: list[Ask] = []
+    twins: list[Ask] = []
+    for label, (group, members) in enumerate(groups.items()):
+        numbered = label if group in options.trained_groups and options.schedule == "long_term" else None
+        for fact in members:
+            facts += _asked(fact, group, numbered)
+            twins += [ask for twin in fact.twins for ask in _asked(twin, group, numbered, fact.id)]
+    ladder = [*facts, *twins]
+    return {
+        "primary": [ask for ask in ladder if ask.question.relation == options.primary_relation],
+        "three": [ask for ask in ladder if ask.question.relation in THREE],
+        "ladder": ladder,
+    }
+
+
+def facts_of(options: FactInjectionOptions, seed: int) -> list[SourceFact]:
+    """The facts a stream needs.
+
+    Raises:
+        UsageError: the source cannot give them, or an item cannot be paraphrased that should be.
+    """
+    facts = take(options.facts, options.all_facts, seed)
+    if options.schedule == "published" and options.injections > 1:
+        for fact in grouped(options, facts)["paraphrase"]:
+            if len(fact.texts) < 2:
+                raise UsageError(
+                    f"facts {options.facts!r}, item {fact.id!r} has no paraphrases, but is in the group paraphrase "
+                    f"(the first {options.facts_count}); put items with paraphrases first"
+                )
+    return facts
+
+
+def most_tokens(ask: Ask) -> int:
+    """Bound on the tokens of a probe: of a file's text no tokenizer makes more than bytes and a special token."""
+    bare = len((ask.question.prompt + ask.question.answer).encode()) + 2
+    return min(bare, PROBE_TOKENS) if ask.question.chance is not None else bare
