@@ -38,14 +38,8 @@ def wheel(shared_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel_python(shared_folder: Path, wheel: Path) -> Path:
-    """The interpreter of an environment with the wheel installed, away from the repository."""
-    return _environment(shared_folder / "wheel-environment", str(wheel))
-
-
-@pytest.fixture(scope="session")
 def stranger_python(shared_folder: Path, wheel: Path) -> Path:
-    """The interpreter of an environment with the wheel and the stranger's package installed."""
+    """The interpreter of an environment with the wheel and the stranger's package, away from the repository."""
     return _environment(shared_folder / "stranger-environment", str(wheel), str(STRANGER))
 
 

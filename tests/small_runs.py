@@ -143,12 +143,12 @@ _FINISHED: dict[str, RunRecord] = {}
 """Records that this process has made, by all that determines them."""
 
 
-def finished(run: PlannedRun) -> RunRecord:
+def finished(run: PlannedRun, **changes: Any) -> RunRecord:
     """The record of a run that tests only look at: carried out for the first of them."""
     folder = _shelf() / str(len(_FINISHED))
-    what = _what(job_of(run, folder))
+    what = _what(job_of(run, folder, **changes))
     if what not in _FINISHED:
-        _FINISHED[what] = finish(run, folder)
+        _FINISHED[what] = finish(run, folder, **changes)
     return _FINISHED[what]
 
 
