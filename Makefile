@@ -16,7 +16,7 @@ bench: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# Every figure of the standing boards from their records; needs no torch.
+# Every figure of the published boards from their records; needs no torch.
 verify: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/seqmem leaderboard verify leaderboards
 

@@ -15,7 +15,7 @@ from helpers_report import row
 from rich.console import Console
 
 from seqmem import Measure, MetricSpec, RunRecord, Value
-from seqmem.board.verify import _same
+from seqmem.board.differences import same_figures
 from seqmem.core.digits import fixed, rounded, significant, ten_digits
 from seqmem.plugin.specs import SuitePart
 from seqmem.record.row import Row
@@ -159,9 +159,8 @@ def _slopes(table: Table) -> list[str]:
             interval = replace(cell.interval, mean=cell.interval.mean * (1 + size**2))
             cells[f"{label} @ {name}", measure] = replace(cell, interval=interval)
         boards.append(replace(board, model=name, rows=tuple(rows), cells=cells))
-    several: Any = SimpleNamespace(leaderboard=SimpleNamespace(boards=boards))
     parameters = {f"model {size}": 10 ** (5 + size) for size in range(3)}
-    curves = size_curves(several, ("retention", "edge"), parameters)
+    curves = size_curves(Table(tuple(boards), table.scores), ("retention", "edge"), parameters)
     assert {len(curve.points) for curve in curves} == {3}
     return [_slope(curve, []) for curve in curves]
 
@@ -175,7 +174,7 @@ def test_noise_in_the_last_bits_of_every_score_changes_no_text(rows: list[Row], 
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), len(scores))
     found = written(rows, scores.assign(value=scores["value"] * (1 + NOISE * signs)))
     for kind in ("csv", "json"):  # ten digits of differences of such numbers
-        assert _same(found.pop(kind), expected.pop(kind)), kind
+        assert same_figures(found.pop(kind), expected.pop(kind)), kind
     assert found == expected
 
 

@@ -21,7 +21,8 @@ from small_runs import RememberingWorkers, installed, small_model
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
 from seqmem.core.measures import Measure
-from seqmem.planning.suite import _expand, plan_suite
+from seqmem.planning.request import SuiteRequest
+from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.record.row import Row
 from seqmem.reporting.figures import (
@@ -314,9 +315,9 @@ def test_parameters_are_shown_as_models_are_named() -> None:
 
 
 def test_lists_of_models_stand_for_their_members_each_once() -> None:
-    assert _expand(TOY, "ladder, ./x,tiny") == ["tiny", "small", "base", "./x"]
+    assert expand_models(TOY, "ladder, ./x,tiny") == ("tiny", "small", "base", "./x")
     with pytest.raises(UsageError, match="names no model; give names or one of: ladder"):
-        _expand(TOY, " , ")
+        expand_models(TOY, " , ")
 
 
 def test_the_suite_that_comes_with_the_package_is_whole() -> None:
@@ -332,7 +333,9 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
         assert set(part.measures) <= measures
     assert spec.models["ladder"] == ("tiny", "small", "base")
     assert spec.models["pythia"][0] == "EleutherAI/pythia-70m" and len(spec.models["pythia"]) == 8
-    planned = plan_suite("episodic", plugins, strategy=("naive", "replay"), seeds="0", device="cpu")
+    planned = plan_suite(
+        "episodic", plugins, SuiteRequest(strategy=("naive", "replay"), seeds="0", device="cpu")
+    )
     assert [len(plan.runs) for plan in planned.plans] == [2, 2, 2]
     assert len(planned.whole().runs) == 6
     assert {run.name.split(":")[0] for run in planned.whole().runs.values()} == {
@@ -412,7 +415,7 @@ def test_an_unknown_suite_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_suite_without_parts_is_a_plugins_fault() -> None:
     with pytest.raises(PluginError, match=r"suite 'hollow' of toys 1 \(nowhere\) declares no parts"):
-        plan_suite("hollow", registry(SuiteSpec("hollow", "1", "", ())))
+        plan_suite("hollow", registry(SuiteSpec("hollow", "1", "", ())), SuiteRequest())
 
 
 def test_a_suite_is_described(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -607,12 +610,7 @@ def test_unfinished_runs_of_a_later_part_are_refused_before_anything_is_trained(
     planned = plan_suite(
         "toy",
         registry(),
-        models=models[0],
-        strategy=("naive",),
-        seeds="0",
-        set=SETTINGS,
-        device="cpu",
-        controls=False,
+        SuiteRequest(models=models[0], seeds="0", set=SETTINGS, device="cpu", controls=False),
     )
     (later,) = planned.plans[1].runs.values()
     folder = tmp_path / "records" / later.folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmem.core.errors import UsageError, unknown
-from seqmem.core.sanitize import file_name
+from seqmem.core.sanitize import file_names
 from seqmem.planning.store import find_boards, read_bench
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
@@ -114,20 +114,26 @@ def write_board(
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     drawn = sound(rows)
+    stems = file_names(
+        [
+            *(f"curves {row.label}" for row in drawn),
+            *(name for metric in metrics for name in (metric.name, f"sweep {metric.name}")),
+        ]
+    )
     many = sum(bool(row.swept) for row in drawn) > MOST_CURVES
     for row in drawn:
         # of a fine sweep, or one over learning rates or stream sizes, the other figures tell more
         surface = any(many or not option.startswith("strategy.") for option in row.swept)
         if not surface and has_curves(row):
-            draw_curves(row, figures / file_name(f"curves {row.label}"))
+            draw_curves(row, figures / stems[f"curves {row.label}"])
     for metric in metrics:
         try:
-            draw_metric(metric, drawn, figures / file_name(metric.name))
+            draw_metric(metric, drawn, figures / stems[metric.name])
         except Exception as error:  # a plugin's figure must not cost the table
             broken.append(f"figure of metric {metric.name!r}: {type(error).__name__}: {error}")
     if any(row.swept for row in rows):
         for metric in metrics:
             measure = metric.measures[0]
             if table.scores.loc[table.scores["measure"] == measure.name, "value"].notna().any():
-                draw_sweep(rows, table.scores, measure, figures / file_name(f"sweep {metric.name}"))
+                draw_sweep(rows, table.scores, measure, figures / stems[f"sweep {metric.name}"])
     return Board(name, folder, rows, table, broken)

@@ -41,7 +41,7 @@ class Part:
         name: heading, usually the scenario's name and version.
         rows: the records behind the table.
         reproduce: the command that makes the runs again.
-        rules: what a standing board holds fixed.
+        rules: what a published board holds fixed.
         question: what the scenario asks, in a sentence; the primary measure speaks for itself without one.
     """
 
