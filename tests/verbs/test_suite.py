@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from scipy import stats
-from small_runs import InlineWorkers, installed, small_model
+from small_runs import RememberingWorkers, installed, small_model
 
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
@@ -61,7 +61,7 @@ SETTINGS = (
 """What both parts share; they differ in how often they are probed."""
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process, keeps a list of them, and interrupts itself when told to."""
 
     started: list[str] = []
@@ -134,7 +134,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(out: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+def page(
+    out: Path, models: list[str], unrendered: None, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Path]:
     """The folder of the page of three models and two strategies; trained by the first test that asks for it."""
     made = list(out.glob("suites/*"))
     if not made:
@@ -535,7 +537,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
 
 
 def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[str], unrendered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Row] = []
 

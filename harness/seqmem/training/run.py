@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -243,6 +244,7 @@ def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
     return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
 
 
+@functools.cache
 def _code_revision() -> dict[str, Any] | None:
     """Return commit and dirty flag of a source checkout; None for an installed wheel."""
     root = Path(__file__).resolve().parents[2]
