@@ -357,16 +357,16 @@ def test_doctor_sees_a_torchvision_that_does_not_fit_and_a_plugin_that_fails(tmp
 
 
 def test_the_wheel_answers_away_from_the_repository(
-    wheel_python: Path, seqmem_in: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    stranger_python: Path, seqmem_in: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = seqmem_in(wheel_python, "list", "--json", cwd=tmp_path)
+    done = seqmem_in(stranger_python, "-p", "no:half-gradient", "list", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {row["distribution"] for row in json.loads(done.stdout)} == {"seqmem"}
     where = subprocess.run(
-        [wheel_python, "-c", "import seqmem; print(seqmem.__file__)"],
+        [stranger_python, "-c", "import seqmem; print(seqmem.__file__)"],
         env={},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert where.stdout.startswith(str(wheel_python.parents[1]))
+    assert where.stdout.startswith(str(stranger_python.parents[1]))

@@ -571,7 +571,7 @@ def test_replay_keeps_rows_of_all_experiences_alike_and_shows_them() -> None:
     for group, experience in zip(groups, experiences, strict=True):
         own = {key for batch in experience.batches for key in ids(batch)}
         assert {tuple(row["input_ids"]) for row in group} <= own
-    assert strategy.extra_bytes() == 6 * 5 * 5
+    assert strategy.unregistered_bytes() == 6 * 5 * 5
 
 
 def test_with_more_experiences_than_room_the_storage_policy_keeps_the_oldest() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from scipy import stats
-from small_runs import InlineWorkers, installed, small_model
+from small_runs import RememberingWorkers, installed, small_model
 
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
@@ -25,14 +25,13 @@ from seqmem.planning.request import SuiteRequest
 from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.record.row import Row
-from seqmem.reporting.figures import (
+from seqmem.reporting.suite_figures import (
     _last_exposures,
     _since_trained,
     draw_retention,
     draw_size_trend,
-    short_count,
 )
-from seqmem.scoring.numbers import format_p
+from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
 from seqmem.scoring.statistics import Interval, Trend, size_trend
 
@@ -62,7 +61,7 @@ SETTINGS = (
 """What both parts share; they differ in how often they are probed."""
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process, keeps a list of them, and interrupts itself when told to."""
 
     started: list[str] = []
@@ -135,7 +134,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(out: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+def page(
+    out: Path, models: list[str], unrendered: None, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Path]:
     """The folder of the page of three models and two strategies; trained by the first test that asks for it."""
     made = list(out.glob("suites/*"))
     if not made:
@@ -536,7 +537,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
 
 
 def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[str], unrendered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Row] = []
 
@@ -548,7 +549,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
         drawn.extend(rows)
 
     monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
     (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
@@ -562,7 +563,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", lambda *arguments: None)
 
 
 def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import SMALL, InlineWorkers, installed, small_model
+from small_runs import SMALL, RememberingWorkers, installed, small_model
 
 import seqmem
 from seqmem import Measure, MetricSpec, RunRecord, UsageError, Value
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("model"))
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process and keeps what they were asked for."""
 
     started: list[str] = []

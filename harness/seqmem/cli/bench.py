@@ -33,7 +33,8 @@ def show_boards(result: BenchResult) -> None:
     """Print every board's table and where its files are, then what went wrong."""
     from rich.console import Console
 
-    from seqmem.reporting.tables import to_markdown, to_rich
+    from seqmem.reporting.markdown import to_markdown
+    from seqmem.reporting.terminal import to_rich
 
     for board in result.boards:
         if is_terminal():
@@ -52,7 +53,7 @@ def show_boards(result: BenchResult) -> None:
 def _as_json(result: BenchResult) -> dict[str, Any]:
     import json
 
-    from seqmem.reporting.tables import to_json
+    from seqmem.reporting.exports import to_json
 
     return {
         "boards": [

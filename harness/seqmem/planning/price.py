@@ -27,7 +27,7 @@ def memory_of(arm: Arm, located: LocatedModel, dtype: str, outline: Outline) -> 
     if strategy.check_model is not None:
         strategy.check_model(options, plain)
     resized = strategy.resize(options, plain) if strategy.resize is not None else plain
-    added = strategy.extra_bytes(options, resized) if strategy.extra_bytes is not None else 0
+    added = strategy.planned_bytes(options, resized) if strategy.planned_bytes is not None else 0
     if overrides(strategy.build(options), "transform_update"):
         added += resized.trained_bytes
     kept = resized.weight_bytes + resized.context_bytes + added

@@ -70,10 +70,9 @@ def board_runs(resolved: Resolved, arms: Sequence[Arm]) -> BoardRuns:
 
 
 def _row(resolved: Resolved, arm: Arm, located: LocatedModel) -> _Row:
-    asked = resolved.scenario.controls if resolved.request.controls else {}
-    controls: dict[str | None, Mapping[str, Any]] = {None: {}, **asked}
+    controls = resolved.scenario.controls if resolved.request.controls else {}
     runs: dict[str | None, dict[int, PlannedRun]] = {}
-    for control, changes in controls.items():
+    for control, changes in [(None, {}), *controls.items()]:
         options = {**arm.scenario_options, **changes}
         if control is not None and options == arm.scenario_options:
             continue  # a run is not a control of itself

@@ -13,7 +13,8 @@ from seqmem.planning.store import find_boards, read_bench
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
-from seqmem.reporting.tables import to_csv, to_json, to_markdown, to_records
+from seqmem.reporting.exports import to_csv, to_json, to_records
+from seqmem.reporting.markdown import to_markdown
 from seqmem.scoring.comparison import Table
 from seqmem.scoring.scores import sound
 from seqmem.scoring.tables import load_metrics, score
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-MOST_CURVES = 12
+MAX_CURVES = 12
 """Swept rows up to which each has a figure of its own."""
 
 
 @dataclass(frozen=True)
-class Board:
-    """A finished table.
+class BoardFiles:
+    """A finished table and its files.
 
     Attributes:
         folder: where its Markdown, CSV, JSON and figures lie.
@@ -78,7 +79,7 @@ class Board:
         return str(self.table.to_html())
 
 
-def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Board], list[str]]:
+def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[BoardFiles], list[str]]:
     """Make the tables and figures of stored boards again, from their records alone.
 
     Returns:
@@ -99,7 +100,7 @@ def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Bo
 
 def write_board(
     folder: Path, name: str, scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
-) -> Board:
+) -> BoardFiles:
     """Score the rows, write tables and figures."""
     from seqmem.reporting.figures import draw_curves, draw_metric, draw_sweep, has_curves
 
@@ -120,7 +121,7 @@ def write_board(
             *(name for metric in metrics for name in (metric.name, f"sweep {metric.name}")),
         ]
     )
-    many = sum(bool(row.swept) for row in drawn) > MOST_CURVES
+    many = sum(bool(row.swept) for row in drawn) > MAX_CURVES
     for row in drawn:
         # of a fine sweep, or one over learning rates or stream sizes, the other figures tell more
         surface = any(many or not option.startswith("strategy.") for option in row.swept)
@@ -136,4 +137,4 @@ def write_board(
             measure = metric.measures[0]
             if table.scores.loc[table.scores["measure"] == measure.name, "value"].notna().any():
                 draw_sweep(rows, table.scores, measure, figures / stems[f"sweep {metric.name}"])
-    return Board(name, folder, rows, table, broken)
+    return BoardFiles(name, folder, rows, table, broken)

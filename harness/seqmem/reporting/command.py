@@ -13,7 +13,7 @@ _SWITCHED_OFF = ("reference", "controls")
 
 
 def command_line(asked: Mapping[str, Any]) -> str:
-    """The command that asks for the same runs, quoted for a POSIX shell.
+    """Return the command that asks for the same runs, quoted for a POSIX shell.
 
     Args:
         asked: what differs from the defaults, as `Request.asked` gives it and records keep it; of a mapping,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -157,7 +158,7 @@ def _results(run: Run) -> dict[str, Any]:
         "contamination": dict(sorted(run.progress.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
-        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
+        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.unregistered_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
     }
 
@@ -243,6 +244,7 @@ def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
     return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
 
 
+@functools.cache
 def _code_revision() -> dict[str, Any] | None:
     """Return commit and dirty flag of a source checkout; None for an installed wheel."""
     root = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ from seqmem.planning.request import Execution, Request, keywords, read
 from seqmem.planning.store import Store, Todo
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
-from seqmem.reporting.board_files import Board, write_board
+from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
 from seqmem.verbs.display import choose
@@ -44,13 +44,13 @@ class BenchResult:
         interrupted: Ctrl-C stopped it; the boards hold what had finished.
     """
 
-    boards: Sequence[Board]
+    boards: Sequence[BoardFiles]
     failed: Mapping[str, str]
     unreadable: Sequence[str]
     interrupted: bool
 
     @property
-    def board(self) -> Board:
+    def board(self) -> BoardFiles:
         """Return the board of a bench of one scenario."""
         return self.boards[0]
 
@@ -70,7 +70,7 @@ class BenchResult:
         return [*self.unreadable, *(line for board in self.boards for line in board.broken)]
 
     def plot(self, row: str) -> Figure:
-        """Draw curves of a row of the first board; see `Board.plot`."""
+        """Draw curves of a row of the first board; see `BoardFiles.plot`."""
         return self.board.plot(row)
 
     def _repr_html_(self) -> str:
@@ -202,7 +202,7 @@ def _board(
     board: PlannedBoard,
     metrics: Sequence[MetricSpec],
     outcome: Mapping[str, Any],
-) -> Board:
+) -> BoardFiles:
     rows = store.rows(planned, board, outcome)
     folder = store.write_bench(planned, board)
     return write_board(folder, board.name, board.scenario, board.primary, rows, metrics)

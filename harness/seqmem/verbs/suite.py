@@ -11,7 +11,8 @@ from seqmem.planning.request import Execution
 from seqmem.planning.store import Store
 from seqmem.planning.suite import SuitePlan
 from seqmem.plugin.specs import SuitePart
-from seqmem.reporting.suite_page import Page, Section, page_folder, write_page
+from seqmem.reporting.suite_page import Page, page_folder, write_page
+from seqmem.reporting.suite_section import Section
 from seqmem.verbs.bench import BenchResult, bench_planned
 
 
