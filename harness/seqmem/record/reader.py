@@ -347,10 +347,13 @@ def items_file(record: RunRecord) -> Path:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
+    source: Any
     try:
-        packed = archive_of(path) is not None
-        source = pa.BufferReader(read_bytes(path)) if packed else path
-        size = source.size() if packed else path.stat().st_size
+        if archive_of(path) is None:
+            source, size = path, path.stat().st_size
+        else:
+            source = pa.BufferReader(read_bytes(path))
+            size = source.size()
         # as a data set of one file it would take four times as long
         table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
