@@ -406,7 +406,7 @@ def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"seeds": "0-9", "tuning_seeds": "9-12"}, "seed 9 is a scoring seed and a tuning seed"),
-        ({"seeds": "0,x"}, r"seeds: seeds '0,x': 'x' is no seed"),
+        ({"seeds": "0,x"}, r"seeds: seeds '0,x': 'x' is not a valid seed"),
         ({"least_seeds": 3}, "least_seeds = 3, but there are 2 scoring seeds"),
         ({"tuning_seeds": ""}, '"searched" needs tuning_seeds and a budget'),
         ({"margin": 0}, "margin: Input should be greater than 0"),

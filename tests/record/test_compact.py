@@ -115,9 +115,9 @@ def test_odd_numbers_survive(full: RunRecord, tmp_path: Path) -> None:
     pq.write_table(table.set_column(table.schema.names.index("best_other"), "best_other", choice), part)
     compact = RunRecord.open(write_compact(RunRecord.open(full.folder), tmp_path / "a"))
     asked = read_table(RunRecord.open(full.folder), "probes")
-    first = [(asked["probe"][i].as_py(), asked["schedule"][i].as_py()) for i in range(4)]
+    first = [(asked["probe"][i].as_py(), tuple(asked["schedule"][i].as_py())) for i in range(4)]
     back = read_table(compact, "probes").to_pylist()
-    found = {(row["probe"], row["schedule"]): row for row in reversed(back) if row["step"] == 0}
+    found = {(row["probe"], tuple(row["schedule"])): row for row in reversed(back) if row["step"] == 0}
     numbers = [found[key]["logprob"] for key in first]
     assert (
         math.isnan(numbers[0]) and numbers[1] == -math.inf and numbers[2] == pytest.approx(-1e300, rel=1e-3)
@@ -219,7 +219,7 @@ def asked_slowly(run: RunRecord, **wanted: Any) -> pd.DataFrame:
         row["relation"] == wanted["relation"]
         and row["cue"] == wanted["cue"]
         and pd.notna(row["twin_of"]) == wanted["twins"]
-        and (wanted["schedule"] is None or wanted["schedule"] in row["schedule"].split("+"))
+        and (wanted["schedule"] is None or wanted["schedule"] in row["schedule"])
         for _, row in rows.iterrows()
     ]
     return rows[keep]
@@ -251,4 +251,4 @@ def test_a_million_answers_are_joined_in_a_few_times_what_reading_them_takes(tmp
     assert len(run.probes) == len(plain) == copies * len(table) >= 1_000_000
     assert len(asked) == copies * boundary
     print(f"\njoined in {ratio:.1f} times what a plain reading of the parts takes")
-    assert ratio < 8
+    assert ratio < 3

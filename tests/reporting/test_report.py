@@ -395,7 +395,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
 
     module = importlib.import_module("seqmem.reporting.page")
     limit = len(whole.encode()) - 3_000
-    monkeypatch.setattr(module, "MOST_BYTES", limit)
+    monkeypatch.setattr(module, "MAX_BYTES", limit)
     smaller = page("x", [part(shared)])
     assert len(smaller.encode()) <= limit
     said = Elements(smaller).text

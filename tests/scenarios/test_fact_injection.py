@@ -26,7 +26,7 @@ from seqmem import BuildContext, Example, Experience, Probe, Stream, TextSource,
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.fact_injection import OPTIMIZER, PRESETS, build, outline, seqmem_scenario
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.world import World, background, population
@@ -420,7 +420,7 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
     whole = made(5, **options).experiences
     alone = fresh(5, **options).stream
     for index in reversed(range(len(whole))):
-        assert chain("", alone.experience(index)) == chain("", whole[index])
+        assert update_stream_hash("", alone.experience(index)) == update_stream_hash("", whole[index])
         assert [ids(batch) for batch in alone.experience(index).batches] == [
             ids(batch) for batch in whole[index].batches
         ]
@@ -647,7 +647,7 @@ PINNED: dict[str, tuple[dict[str, Any], str]] = {
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 

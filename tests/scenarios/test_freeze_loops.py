@@ -22,7 +22,7 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.metrics.task_recall import seqmem_metric
 from seqmem_scenarios.freeze_loops import PRESETS, FreezeLoopsOptions, build, outline
 from seqmem_scenarios.world import ATTRIBUTES
@@ -253,9 +253,9 @@ def test_the_paper_preset_is_outlined_without_being_built() -> None:
 
 
 def test_an_experience_is_the_same_when_none_before_it_was_made() -> None:
-    whole = [chain("", e) for e in made(5).experiences]
+    whole = [update_stream_hash("", e) for e in made(5).experiences]
     for index in reversed(range(len(whole))):
-        assert chain("", made(5).stream.experience(index)) == whole[index]
+        assert update_stream_hash("", made(5).stream.experience(index)) == whole[index]
 
 
 def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
@@ -267,7 +267,7 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
         whole = {**FreezeLoopsOptions().model_dump(), **PRESETS[preset], **options}
         content = ""
         for e in made(0, Letters(), max_positions=2048, **whole).experiences:
-            content = chain(content, e)
+            content = update_stream_hash(content, e)
         assert content[:16] == pinned
 
 

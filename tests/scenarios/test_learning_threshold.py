@@ -26,7 +26,8 @@ from seqmem.record.reader import RunRecord, read_table
 from seqmem.record.schema import ITEMS, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
-from seqmem.training.loop import Place, Run, chain, train
+from seqmem.training.loop import train, update_stream_hash
+from seqmem.training.run_state import Progress, Run
 from seqmem_scenarios.learning_threshold import PRESETS, SWEEP, LearningThresholdOptions, build, outline
 
 BASE: dict[str, Any] = {
@@ -225,9 +226,9 @@ def test_the_paper_preset_is_outlined_without_being_built() -> None:
 
 
 def test_an_experience_is_the_same_when_none_before_it_was_made() -> None:
-    whole = [chain("", e) for e in made(5).experiences]
+    whole = [update_stream_hash("", e) for e in made(5).experiences]
     for index in reversed(range(len(whole))):
-        assert chain("", made(5).stream.experience(index)) == whole[index]
+        assert update_stream_hash("", made(5).stream.experience(index)) == whole[index]
 
 
 def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
@@ -239,7 +240,7 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
         whole = {**LearningThresholdOptions().model_dump(), **PRESETS["smoke"], "row_tokens": 256, **options}
         content = ""
         for e in made(0, Letters(), max_positions=2048, **whole).experiences:
-            content = chain(content, e)
+            content = update_stream_hash(content, e)
         assert content[:16] == pinned
 
 
@@ -290,7 +291,9 @@ def answers(folder: Path, stream: Stream) -> Any:
     """Log-probabilities by probe and exposures of a run of the stream."""
     folder.mkdir()
     learner = Learner(Bigram(), OptimizerSettings(lr=0.05), torch.device("cpu"), seed=0)
-    run = Run(learner, Strategy(), stream, RecordWriter(folder), Place(), "schedule", checkpoint_every=1000)
+    run = Run(
+        learner, Strategy(), stream, RecordWriter(folder), Progress(), "schedule", checkpoint_every=1000
+    )
     train(run)
     write_table(folder / "items.parquet", {name: [] for name in ITEMS.names}, ITEMS)
     rows = read_table(RunRecord(folder, {}), "probes").to_pandas()

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from seqmem import Example, Experience, Probe, Stream, UsageError
 from seqmem.core.options import validate
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, build, outline
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
@@ -604,7 +604,7 @@ def random_options(draw: random.Random) -> dict[str, Any]:
         "exposures": draw.randrange(1, 4),
         "prose_steps": prose,
         "insert_at": draw.randrange(0, prose + 1),
-        "insert_at_cycle": draw.randrange(0, cycles),
+        "insert_at_cycle": draw.randrange(0, cycles) if prose else 0,
         "jitter": draw.choice([0.0, 0.3, 1.0]),
         "order": draw.choice(["cyclic", "shuffled"]),
         "new_loop": draw.choice([0, 0, 1, 6]),
@@ -647,14 +647,14 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
             whole[index].phase,
             whole[index].task_label,
         )
-        assert chain("", alone) == chain("", whole[index])
+        assert update_stream_hash("", alone) == update_stream_hash("", whole[index])
         assert [ids(batch) for batch in alone.batches] == [ids(batch) for batch in whole[index].batches]
 
 
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 
@@ -685,6 +685,10 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> No
     [
         ({"insert_at": 2}, "insert_at (2) must be at most prose_steps (1)"),
         ({"insert_at_cycle": 2}, "insert_at_cycle (2) must be below cycles (2)"),
+        (
+            {"insert_at_cycle": 1, "prose_steps": 0, "insert_at": 0},
+            "visits before insert_at_cycle train prose alone: prose_steps must be above 0",
+        ),
         (
             {"facts_per_loop": 0, "prose_steps": 0, "insert_at": 0},
             "a loop needs facts_per_loop or prose_steps above 0",

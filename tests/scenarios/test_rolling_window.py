@@ -28,7 +28,7 @@ from seqmem import (
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.rolling_window import NOTES_WINDOWS, PRESETS, build, outline
 from seqmem_scenarios.rolling_window.options import RollingWindowOptions
 from seqmem_scenarios.world import background
@@ -183,7 +183,7 @@ def test_a_shuffled_base_trains_the_same_documents_in_an_order_of_the_seed_and_c
         assert [len(batch) for batch in other.batches] == [len(batch) for batch in first.batches]
         orders.add(tuple(numbers(other)))
         for one, two in zip(plain.experiences[1:], shuffled.experiences[1:], strict=True):
-            assert chain("", one) == chain("", two)
+            assert update_stream_hash("", one) == update_stream_hash("", two)
         assert plain.stream.probe_sets == shuffled.stream.probe_sets
         assert plain.points == shuffled.points
     assert len(orders) == 4
@@ -330,7 +330,7 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
         alone = made(5, **options).stream.experience(e.index)
         assert (alone.name, alone.phase, alone.task_label) == (e.name, e.phase, e.task_label)
         assert (alone.start_from, alone.save_as, alone.moments) == (e.start_from, e.save_as, e.moments)
-        assert chain("", alone) == chain("", e)
+        assert update_stream_hash("", alone) == update_stream_hash("", e)
 
 
 def test_a_window_of_a_long_stream_is_made_from_its_own_documents() -> None:
@@ -344,7 +344,7 @@ def test_a_window_of_a_long_stream_is_made_from_its_own_documents() -> None:
 def content(built: Built) -> str:
     found = ""
     for e in built.experiences:
-        found = chain(found, e)
+        found = update_stream_hash(found, e)
     return found[:16]
 
 

@@ -20,7 +20,7 @@ from seqmem.core.options import validate
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.metrics.bits_per_parameter import capacity, learned_bits
 from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.saturation import PEOPLE, PRESETS, TOLD, SaturationOptions, build, outline
@@ -285,7 +285,7 @@ def test_the_content_of_smoke_is_pinned() -> None:
     built = made(encode=letters, **PRESETS["smoke"])
     content = ""
     for epoch in built.epochs:
-        content = chain(content, epoch)
+        content = update_stream_hash(content, epoch)
     assert content == "7250b04aac5711582877a2bfa9242d8afa84f402131af436ffdf351c57ff734a"
 
 

@@ -21,7 +21,7 @@ from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import chain
+from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.sequential_sentences import PRESETS, build, outline
 from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
 from seqmem_scenarios.sequential_sentences.rows import OWN_KEPT, make_sentence
@@ -414,7 +414,7 @@ def test_the_paper_s_preset_is_outlined_without_making_it() -> None:
 def content(built: Built) -> str:
     text = ""
     for e in built.experiences:
-        text = chain(text, e)
+        text = update_stream_hash(text, e)
     return text
 
 
@@ -436,9 +436,9 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> No
 
 @pytest.mark.parametrize("options", [{}, {"train_context": 3}, {"background_ratio": 0.2, "window": 3}])
 def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[str, Any]) -> None:
-    whole = [chain("", e) for e in made(5, **options).experiences]
+    whole = [update_stream_hash("", e) for e in made(5, **options).experiences]
     for index in (24, 23, 7, 0):
-        assert chain("", made(5, **options).stream.experience(index)) == whole[index]
+        assert update_stream_hash("", made(5, **options).stream.experience(index)) == whole[index]
 
 
 def test_a_stream_of_a_hundred_thousand_arrivals_takes_no_more_memory_than_a_short_one() -> None:

@@ -19,7 +19,8 @@ from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
 from seqmem.record.schema import json_text
-from seqmem.reporting.tables import escape_markdown, to_csv, to_json, to_markdown
+from seqmem.reporting.exports import to_csv, to_json
+from seqmem.reporting.markdown import escape_markdown, to_markdown
 from seqmem.scoring.comparison import Table, tabulate
 from seqmem.scoring.pool import scores_of
 from seqmem.scoring.scores import sound

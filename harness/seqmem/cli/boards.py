@@ -110,7 +110,10 @@ def show(
 
     from seqmem.board.files import published_boards
     from seqmem.core.errors import UsageError, unknown
-    from seqmem.reporting.tables import to_csv, to_json, to_latex, to_markdown, to_rich
+    from seqmem.reporting.exports import to_csv, to_json
+    from seqmem.reporting.latex import to_latex
+    from seqmem.reporting.markdown import to_markdown
+    from seqmem.reporting.terminal import to_rich
 
     wanted = "json" if as_json else format or ("table" if is_terminal() else "markdown")
     if wanted not in FORMATS:
@@ -148,8 +151,9 @@ def compare(
 ) -> int:
     """Compare two rows on every measure: their differences paired by seed, with intervals."""
     from seqmem.core.errors import UsageError
-    from seqmem.reporting.tables import comparison_markdown, comparison_rich
-    from seqmem.scoring.comparison import compare as compare_rows
+    from seqmem.reporting.markdown import comparison_markdown
+    from seqmem.reporting.terminal import comparison_rich
+    from seqmem.scoring.pairs import compare as compare_rows
 
     found: list[dict[str, Any]] = []
     left_out: list[str] = []

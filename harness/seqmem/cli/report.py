@@ -123,7 +123,7 @@ def _of_published(
 def _of_benches(
     folder: Path, metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
-    """The page of a bench's boards, their tables, and what had to be left out."""
+    """Return the page of a bench's boards, their tables, and what had to be left out."""
     from seqmem.planning.store import find_boards
     from seqmem.reporting import page
 
@@ -140,7 +140,7 @@ def _of_benches(
 def _part(
     folder: Path, metrics: list[MetricSpec], registry: Registry, *, alone: bool
 ) -> tuple[Part, list[str]]:
-    """One board of a bench, and what had to be left out of it."""
+    """Return one board of a bench, and what had to be left out of it."""
     from seqmem.planning.store import read_bench
     from seqmem.reporting import Part, command_line
     from seqmem.scoring.tables import score
@@ -159,7 +159,7 @@ def _part(
 
 
 def _question(scenario: str, registry: Registry) -> str:
-    """What the scenario says of itself; empty where it is not installed here."""
+    """Return what the scenario says of itself; empty where it is not installed here."""
     from seqmem.core.errors import SeqmemError
 
     try:

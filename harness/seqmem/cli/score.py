@@ -91,7 +91,7 @@ def _records(scores: Any) -> list[dict[str, Any]]:
 
 
 def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
-    """The rows of all boards at the paths, named with their board where there are several.
+    """Return the rows of all boards at the paths, named with their board where there are several.
 
     A record alone is a row of its own, without controls.
     """
@@ -121,6 +121,6 @@ def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
 
 
 def _names(folders: list[Path]) -> dict[Path, str]:
-    """What to call folders: their own names where these tell them apart, else their whole paths."""
+    """Name folders: by their own names where these tell them apart, else by their whole paths."""
     own = {folder: folder.name for folder in folders}
     return own if len(set(own.values())) == len(own) else {folder: str(folder) for folder in folders}

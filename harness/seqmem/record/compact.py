@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
 from seqmem.record.reader import RunRecord, read_items, read_table
-from seqmem.record.schema import ASKED_ORDER, TABLES
+from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
@@ -104,6 +104,8 @@ def compact_of(record: RunRecord) -> CompactRecord:
             tables[table_name] = _parquet(_rounded(table_name, table))
     info = {
         **record.info,
+        "format": FORMAT,
+        "design": record.design.stated(),
         "items": hashed,
         "tables": {table: sha256(content) for table, content in tables.items()},
         "compact": {

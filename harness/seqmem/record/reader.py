@@ -275,12 +275,13 @@ def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
 
 
 def _categorical(schedules: pa.ChunkedArray) -> pd.Categorical:
-    """Hold each different list of names once, as a tuple: rows are many, lists few."""
+    """Hold each different list of names once, as a tuple, in alphabetical order: rows are many, lists few."""
     import pandas as pd
 
     joined = pc.binary_join(schedules, _JOINT).combine_chunks().dictionary_encode()
     names = [tuple(text.split(_JOINT)) for text in joined.dictionary.to_pylist()]
-    return pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    found = pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    return found.reorder_categories(pd.Index(sorted(names), tupleize_cols=False))
 
 
 def _wrong_keys(info: Mapping[str, Any]) -> str:
@@ -347,13 +348,10 @@ def items_file(record: RunRecord) -> Path:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
-    source: Any
     try:
-        if archive_of(path) is None:
-            source, size = path, path.stat().st_size
-        else:
-            source = pa.BufferReader(read_bytes(path))
-            size = source.size()
+        content = None if archive_of(path) is None else read_bytes(path)
+        source = path if content is None else pa.BufferReader(content)
+        size = path.stat().st_size if content is None else len(content)
         # as a data set of one file it would take four times as long
         table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
