@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_boards import edit_run, others, record_of, registry, write_bench, write_board, write_rules
+from helpers_boards import (
+    edit_run,
+    others,
+    record_of,
+    registry,
+    unpack,
+    write_bench,
+    write_board,
+    write_rules,
+)
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.board.build import build, reproduce
@@ -347,6 +356,16 @@ def test_adding_a_row_leaves_the_archives_of_others_as_they_are(board: Path) -> 
     new = {path: path.stat().st_mtime_ns for path in [*row_archives(board), board / "items.zip"]}
     assert new.keys() - times.keys() == {board / "records" / "ewc.zip"}
     assert {path: new[path] for path in times} == times
+
+
+def test_records_in_folders_of_their_own_are_refused_with_the_way_out(board: Path) -> None:
+    unpack(record_of(board, "naive", 0), board / "records")
+    with pytest.raises(
+        UsageError, match="now lie in one archive per row; take .* away and submit the runs again"
+    ):
+        read_board(board, registry())
+    (line,) = [one.line for one in verify(board, registry())]
+    assert line.startswith("records: archives: expected ones that can be read")
 
 
 def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board: Path) -> None:

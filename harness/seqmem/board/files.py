@@ -62,8 +62,13 @@ def record_folders(folder: Path) -> list[Path]:
     """Return the folders of a board's records, inside of their archives.
 
     Raises:
-        UsageError: an archive cannot be read.
+        UsageError: an archive cannot be read, or records lie in folders as in earlier versions.
     """
+    for old in (folder / RECORDS).glob("*/run.json"):
+        raise UsageError(
+            f"{old.parent}: records of a board now lie in one archive per row; take {folder / RECORDS} away and "
+            "submit the runs again with `seqmem leaderboard submit`"
+        )
     return [
         archive / name
         for archive in row_archives(folder)
