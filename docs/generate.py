@@ -345,7 +345,8 @@ def formulas(module: ModuleType) -> Iterator[tuple[list[str], str]]:
         formula = one.formula.func if isinstance(one.formula, partial) else one.formula
         behind.setdefault(formula, []).append(one.measure.name)
     for function, names in behind.items():
-        yield names, SECTIONS.split(inspect.cleandoc(function.__doc__ or ""))[0].strip()
+        text = SECTIONS.split(inspect.cleandoc(function.__doc__ or ""))[0].strip().removeprefix("Return ")
+        yield names, text[:1].upper() + text[1:]
 
 
 def cell(text: str | None) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
 
 def clean(text: str) -> str:
@@ -20,3 +23,18 @@ def file_name(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_=.") else "-" for c in text).lstrip(".-")[
         :100
     ]
+
+
+def file_names(texts: Iterable[str]) -> dict[str, str]:
+    """Return a name for each of the texts that name files of one folder; names that would be the same get a hash.
+
+    Names that differ in case alone count as the same: some file systems keep only one of them.
+    """
+    plain = {text: file_name(text) for text in texts}
+    count = Counter(name.casefold() for name in plain.values())
+    return {
+        text: name
+        if count[name.casefold()] == 1
+        else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        for text, name in plain.items()
+    }

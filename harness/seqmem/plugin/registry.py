@@ -244,12 +244,14 @@ def _canonical(distribution: str) -> str:
 def _installed() -> list[Entry]:
     """Return all entry points of our groups, read from metadata."""
     entries = []
+    named: dict[importlib.metadata.Distribution, tuple[str, str]] = {}  # each asking reads its metadata again
     points = importlib.metadata.entry_points()
     for kind in KINDS:
         for point in points.select(group=f"seqmem.{kind}"):
-            distribution = _canonical(point.dist.name) if point.dist else "an unnamed distribution"
-            version = point.dist.version if point.dist else ""
-            entries.append(Entry(kind, point.name, point.value, distribution, version))
+            if point.dist and point.dist not in named:
+                named[point.dist] = _canonical(point.dist.name), point.dist.version
+            source = named[point.dist] if point.dist else ("an unnamed distribution", "")
+            entries.append(Entry(kind, point.name, point.value, *source))
     return entries
 
 

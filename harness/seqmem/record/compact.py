@@ -1,11 +1,11 @@
 """Compact records: a finished run in as few bytes as a leaderboard can be checked from.
 
-A compact record is a folder with ``run.json`` and one Parquet file per table that has rows; what was asked
-lies beside it, once for all runs that asked the same::
+A compact record is a folder with ``run.json`` and one Parquet file per table that has rows. A board keeps its records
+in archives, one per row, and what was asked once for all runs that asked the same::
 
-    items-<H>.parquet            H: hash of what it holds
-    <run folder>/run.json        as the run left it, with "items", "tables" and "compact"
-    <run folder>/probes.parquet  and so on
+    records/<row>.zip/<run folder>/run.json        as the run left it, with "items", "tables" and "compact"
+    records/<row>.zip/<run folder>/probes.parquet  and so on
+    items.zip/items-<H>.parquet                    H: hash of what it holds
 
 Any Parquet reader reads these files: numbers are plain floats and integers. Three things make them small: the
 answers to one probe stand together in the order of asking, numbers are rounded to what their use needs, and
@@ -18,9 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
-from seqmem.record.reader import RunRecord, items_file, read_items, read_table
-from seqmem.record.schema import ASKED_ORDER, TABLES
+from seqmem.record.reader import RunRecord, read_items, read_table
+from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
@@ -67,72 +66,47 @@ _PREFIXED = ("probe", "fact", "prompt")
 """Text columns whose neighbours begin alike."""
 
 
-def write_compact(record: RunRecord, records: Path) -> Path:
-    """Write a finished run as a compact record into the folder `records`; the same run twice is one record.
+@dataclass(frozen=True)
+class CompactRecord:
+    """The files of a compact record.
 
-    The bytes depend on the record and on the version of pyarrow only. A record that is compact already is
-    copied as it is.
+    Attributes:
+        name: of the record's folder.
+        files: of the folder, by name.
+        items: name and content of the file of items, which all runs that were asked the same share.
+    """
 
-    Returns:
-        The record's folder.
+    name: str
+    files: Mapping[str, bytes]
+    items: tuple[str, bytes]
+
+
+def compact_of(record: RunRecord) -> CompactRecord:
+    """Return the compact form of a finished run; its bytes depend on the record and the version of pyarrow only.
 
     Raises:
-        UsageError: the run is not finished, its folder is not named after it, or another record lies there.
+        UsageError: the run is not finished, its folder is not named after it, or a table cannot be read.
     """
     if record.status != "finished":
         raise UsageError(f"{record.folder}: the run is {record.status}; only finished runs are kept")
     name = record.folder.resolve().name
     if not name.endswith(f"-{record.id}"):
         raise UsageError(f"{record.folder}: the folder of run {record.id} must end in -{record.id}")
-    items, files = _files_of(record)
-    records.mkdir(parents=True, exist_ok=True)
-    if not (records / items[0]).exists():
-        _write(records / items[0], items[1])
-    folder = records / name
-    if folder.exists():
-        _must_hold(folder, files)
-        return folder
-    unfinished = records / f".{name}.{os.getpid()}"
-    unfinished.mkdir()
-    try:
-        for file, content in files.items():
-            _write(unfinished / file, content)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
-
-def items_hash(items: pa.Table) -> str:
-    """Hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
-    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _files_of(record: RunRecord) -> tuple[tuple[str, bytes], dict[str, bytes]]:
-    """The file of items with its name, and the files of the record's own folder."""
-    if record.compact:
-        path = items_file(record)
-        names = ["run.json", *(f"{table}.parquet" for table in sorted(record.info["tables"]))]
-        return (path.name, path.read_bytes()), {name: (record.folder / name).read_bytes() for name in names}
     items = read_items(record)
     hashed = items_hash(items)
     tables: dict[str, bytes] = {}
-    for name in TABLES:
-        table = read_table(record, name)
-        if name == "probes":
+    for table_name in TABLES:
+        table = read_table(record, table_name)
+        if table_name == "probes":
             table = _by_probe(table, items)
         if len(table):
-            tables[name] = _parquet(_rounded(name, table))
+            tables[table_name] = _parquet(_rounded(table_name, table))
     info = {
         **record.info,
+        "format": FORMAT,
+        "design": record.design.stated(),
         "items": hashed,
-        "tables": {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()},
+        "tables": {table: sha256(content) for table, content in tables.items()},
         "compact": {
             f"{table}.{column}": f"multiples of {step:g} or {digits} binary digits"
             for table, columns in ROUNDING.items()
@@ -140,11 +114,39 @@ def _files_of(record: RunRecord) -> tuple[tuple[str, bytes], dict[str, bytes]]:
             if table in tables
         },
     }
-    files = {f"{name}.parquet": content for name, content in tables.items()}
-    return (
-        (f"items-{hashed}.parquet", _parquet(items)),
+    files = {f"{table}.parquet": content for table, content in tables.items()}
+    return CompactRecord(
+        name,
         {"run.json": _lines(info).encode(), **files},
+        (f"items-{hashed}.parquet", _parquet(items)),
     )
+
+
+def check_same_run(there: Mapping[str, bytes], files: Mapping[str, bytes], where: Path) -> None:
+    """Refuse files of another record than those that are there; a run made at another time is the same.
+
+    Raises:
+        UsageError: they differ in what the run was or did.
+    """
+    differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
+    if differing and (
+        differing != ["run.json"] or _outcome(there["run.json"]) != _outcome(files["run.json"])
+    ):
+        raise UsageError(
+            f"{where} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
+            "move it away to replace it"
+        )
+
+
+def items_hash(items: pa.Table) -> str:
+    """Return the hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
+    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of a content, in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _lines(info: Mapping[str, Any]) -> str:
@@ -218,26 +220,6 @@ def _parquet(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
-def _must_hold(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Refuse a folder that holds another run than these files; one made at another time is the same run."""
-    there = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
-    if differing and (
-        differing != ["run.json"] or _outcome(there["run.json"]) != _outcome(files["run.json"])
-    ):
-        raise UsageError(
-            f"{folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
-            "move it away to replace it"
-        )
-
-
 def _outcome(run: bytes) -> dict[str, Any]:
     """What a run.json says less how, when and where the run was made."""
     return {name: value for name, value in json.loads(run).items() if name not in _OF_THE_MAKING}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

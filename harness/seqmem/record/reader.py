@@ -12,8 +12,9 @@ A record is a folder::
     checkpoints/                only while the run is unfinished, or when kept
     model/                      the trained model, when asked for
 
-A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead. Its items lie
-beside its folder, in ``items-<hash>.parquet`` as ``run.json["items"]`` says. Both are read alike.
+A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead. Its folder lies in the
+archive of a row (see `archive`), its items in ``items.zip`` as ``items-<hash>.parquet``, with the hash that run.json
+states. Unpacked, they lie beside its folder. All are read alike.
 
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
@@ -40,12 +41,15 @@ from pydantic import ValidationError
 
 from seqmem.core.design import Design
 from seqmem.core.errors import UsageError
+from seqmem.record.archive import archive_of, read_bytes
 from seqmem.record.schema import ASKED_ORDER, ITEMS, READABLE, TABLES
 from seqmem.record.upgrade import design_of, with_lists_of_schedules
 
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
+ITEMS_ARCHIVE = "items.zip"
+"""Holds the items of all records of a board, beside the folder of its rows' archives."""
 _LATER_COLUMNS = frozenset({"said"})
 """Columns that a readable format may lack."""
 _STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
@@ -79,7 +83,7 @@ class RunRecord:
         """
         path = folder / "run.json"
         try:
-            info = json.loads(path.read_text(encoding="utf-8"))
+            info = json.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{folder}: no readable run record ({error})") from error
         if not isinstance(info, dict):
@@ -269,12 +273,13 @@ def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
 
 
 def _categorical(schedules: pa.ChunkedArray) -> pd.Categorical:
-    """Return the lists as tuples of names, each different one held once: rows are many, lists few."""
+    """Hold each different list of names once, as a tuple, in alphabetical order: rows are many, lists few."""
     import pandas as pd
 
     joined = pc.binary_join(schedules, _JOINT).combine_chunks().dictionary_encode()
     names = [tuple(text.split(_JOINT)) for text in joined.dictionary.to_pylist()]
-    return pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    found = pd.Categorical.from_codes(joined.indices.to_numpy(), pd.Index(names, tupleize_cols=False))
+    return found.reorder_categories(pd.Index(sorted(names), tupleize_cols=False))
 
 
 def _wrong_keys(info: Mapping[str, Any]) -> str:
@@ -334,14 +339,19 @@ def items_file(record: RunRecord) -> Path:
     named = str(record.info.get("items"))
     if not re.fullmatch(r"[0-9a-f]{16}", named):
         raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
-    return record.folder.parent / f"items-{named}.parquet"
+    archive = archive_of(record.folder)
+    home = record.folder.parent if archive is None else archive.parent.parent / ITEMS_ARCHIVE
+    return home / f"items-{named}.parquet"
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """Return the columns of `schema` in a file, each in its type; later formats' may be missing."""
     try:
+        content = None if archive_of(path) is None else read_bytes(path)
+        source = path if content is None else pa.BufferReader(content)
+        size = path.stat().st_size if content is None else len(content)
         # as a data set of one file it would take four times as long
-        table = with_lists_of_schedules(pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE))
+        table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
         found = table.select([field.name for field in fields]).cast(pa.schema(fields))
     except (OSError, pa.ArrowException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 
@@ -12,6 +13,7 @@ DECISIVE = ("seqmem", "torch", "transformers")
 """Packages whose version may change the numbers of a run."""
 
 
+@functools.cache
 def installed_version(package: str) -> str:
     """Return the version of an installed package, found without importing it."""
     try:
