@@ -201,8 +201,6 @@ class Conversations:
         prompt, right, chance = form_texts(turn.fact, relation)
         if relation in ("question", "paraphrase"):
             return prompt, right, chance
-        given = prompt.removeprefix(
-            statement_prompt(turn.fact, 0)
-        )  # part of the value that the probe form gives away
+        given = prompt.removeprefix(statement_prompt(turn.fact, 0))  # words of the value, for last_word
         opening = f"{turn.name}:" if self.options.loss == "ar" else self.turns.cue(turn, 0)
         return f"{opening} {turn.opening}{given}", right, chance
