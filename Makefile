@@ -11,11 +11,12 @@ INSTALLED := $(VENV)/.installed
 bench: $(INSTALLED)
 	$(BIN)/seqmem bench --scenario memory_loops --strategy moment_avg
 
-# Two workers with one thread each are faster on two cores than one process with two.
+# Two workers with one thread each are faster on two cores than one process with two. The tests of a file stay
+# together, so that what they share is made once.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# Every figure of the standing boards from their records; needs no torch.
+# Every figure of the published boards from their records; needs no torch.
 verify: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/seqmem leaderboard verify leaderboards
 

@@ -38,15 +38,20 @@ def wheel(shared_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel_python(shared_folder: Path, wheel: Path) -> Path:
-    """The interpreter of an environment with the wheel installed, away from the repository."""
-    return _environment(shared_folder / "wheel-environment", str(wheel))
-
-
-@pytest.fixture(scope="session")
 def stranger_python(shared_folder: Path, wheel: Path) -> Path:
-    """The interpreter of an environment with the wheel and the stranger's package installed."""
+    """The interpreter of an environment with the wheel and the stranger's package, away from the repository."""
     return _environment(shared_folder / "stranger-environment", str(wheel), str(STRANGER))
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and named, and their files hold a head only: rendering takes longer than the test's runs."""
+    heads = {".png": b"\x89PNG", ".svg": b"<?xml"}
+
+    def savefig(self: object, path: Path, **settings: object) -> None:
+        path.write_bytes(heads[path.suffix])
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ _HOME = {
     "Batch": "core.data",
     "BenchResult": "verbs.bench",
     "BuildContext": "core.data",
-    "COLOURS": "reporting.figures",
+    "COLOURS": "reporting.drawing",
     "Cue": "core.data",
     "Decoding": "core.data",
     "Design": "core.design",
@@ -58,7 +58,7 @@ _HOME = {
     "clean": "core.sanitize",
     "document_probe": "core.probes",
     "hookimpl": "plugin.hookspecs",
-    "mean_band": "reporting.figures",
+    "mean_band": "reporting.drawing",
     "pack": "core.packing",
     "stream": "verbs.bench",
     "text_example": "core.probes",
@@ -140,8 +140,8 @@ if TYPE_CHECKING:
     from seqmem.reading.missing import Missing as Missing
     from seqmem.record.reader import RunRecord as RunRecord
     from seqmem.record.row import Row as Row
-    from seqmem.reporting.figures import COLOURS as COLOURS
-    from seqmem.reporting.figures import mean_band as mean_band
+    from seqmem.reporting.drawing import COLOURS as COLOURS
+    from seqmem.reporting.drawing import mean_band as mean_band
     from seqmem.verbs.bench import BenchResult as BenchResult
     from seqmem.verbs.bench import bench as bench
     from seqmem.verbs.bench import stream as stream

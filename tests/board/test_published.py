@@ -1,4 +1,4 @@
-"""Standing boards: rules, submitting, building, and finding them."""
+"""Published boards: rules, submitting, building, and finding them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_standing import edit_run, others, record_of, registry, write_bench, write_board, write_rules
+from helpers_boards import (
+    edit_run,
+    others,
+    record_of,
+    registry,
+    unpack,
+    write_bench,
+    write_board,
+    write_rules,
+)
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.board.build import build, reproduce
-from seqmem.board.published import find_standing, read_standing
+from seqmem.board.files import published_boards, row_archives
+from seqmem.board.new import new_board
+from seqmem.board.published import read_board
 from seqmem.board.rules import read_rules
-from seqmem.board.submit import new_board, submit
+from seqmem.board.submit import submit
 from seqmem.board.verify import verify
 from seqmem.cli.app import run as command
 from seqmem.core.errors import UsageError
 from seqmem.core.recipe import Recipe
+from seqmem.core.sanitize import distinct_file_name
 from seqmem.planning.grid import Plan
 from seqmem.planning.search import Search, Trial, kept_recipe
 from seqmem.record.schema import write_json
@@ -31,7 +43,7 @@ from seqmem.scoring.tables import load_metrics
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_board(tmp_path_factory.mktemp("standing"))
+    return write_board(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture
@@ -49,9 +61,9 @@ def built(folder: Path) -> dict[str, bytes]:
 
 
 def test_rows_are_what_the_records_say(board: Path) -> None:
-    standing = read_standing(board, registry())
-    assert [row.label for row in standing.rows] == ["naive", "joint", "replay"]
-    for row in standing.rows:
+    published = read_board(board, registry())
+    assert [row.label for row in published.rows] == ["naive", "joint", "replay"]
+    for row in published.rows:
         assert sorted(row.runs) == sorted(row.controls["shuffled"]) == [0, 1]
         assert row.reference == "naive" and not row.failed
         assert row.runs[0].recipe["strategy"]["name"] == row.label
@@ -72,7 +84,7 @@ def test_a_board_is_built_twice_to_the_same_bytes_elsewhere_and_later_too(
         os.utime(path, (1e9, 1e9))
     code = (
         "import sys; sys.path.insert(0, 'tests'); from pathlib import Path\n"
-        "from helpers_standing import registry\nfrom seqmem.verbs.bench import load_metrics\n"
+        "from helpers_boards import registry\nfrom seqmem.verbs.bench import load_metrics\n"
         "from seqmem.board.build import build\n"
         f"build(Path({str(elsewhere)!r}), load_metrics(registry())[0], registry())\n"
     )
@@ -171,21 +183,24 @@ def tuned_bench(home: Path, **changes: Any) -> Plan:
     return planned
 
 
+TUNED = f"{distinct_file_name('replay (tuned)')}.json"
+
+
 def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: Path) -> None:
     planned = tuned_bench(tmp_path)
     assert faults(tmp_path, planned) == []
-    (folder,) = find_standing(tmp_path / "boards here")
-    assert sorted(p.name for p in (folder / "searches").iterdir()) == ["replay--tuned-.json"]
+    (folder,) = published_boards(tmp_path / "boards here")
+    assert sorted(p.name for p in (folder / "searches").iterdir()) == [TUNED]
     built(folder)
-    standing = read_standing(folder, registry())
-    assert [row.label for row in standing.rows] == ["naive", "replay (tuned)"]
-    assert standing.rows[1].facts["search"]["budget"] == 8
+    published = read_board(folder, registry())
+    assert [row.label for row in published.rows] == ["naive", "replay (tuned)"]
+    assert published.rows[1].facts["search"]["budget"] == 8
     assert verify(folder, registry()) == []
-    path = folder / "searches" / "replay--tuned-.json"
+    path = folder / "searches" / TUNED
     sound = path.read_text()
     for before, after in (('"mean": 0.6', '"mean": 0.7'), ("101", "102"), ('"budget": 8', '"budget": 9')):
         path.write_text(sound.replace(before, after))
-        assert any("searches/replay--tuned-.json: SHA-256" in one.line for one in verify(folder, registry()))
+        assert any(f"searches/{TUNED}: SHA-256" in one.line for one in verify(folder, registry()))
     tried = {"strategy.rows": 4}
     (trial,) = json.loads(sound)["trials"]
     other = {"chosen": tried, "space": {"strategy.rows": [4]}, "trials": [{**trial, "options": tried}]}
@@ -196,7 +211,7 @@ def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: P
     )
     path.write_text(sound.replace('"rows": 3', '"rows": 4'))
     found = [one.line for one in verify(folder, registry())]
-    assert any("search: expected one that a row's options come from" in line for line in found)
+    assert any(f"searches/{TUNED}: file: expected none of this name" in line for line in found)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +241,7 @@ def test_a_search_that_contradicts_itself_is_refused_before_anything_is_copied(t
     planned = tuned_bench(tmp_path, space={"strategy.rows": (7, 9)})
     with pytest.raises(UsageError, match=r"search of replay.*: its trial .* none of \[7, 9\]"):
         faults(tmp_path, planned)
-    (folder,) = find_standing(tmp_path / "boards here")
+    (folder,) = published_boards(tmp_path / "boards here")
     assert [path.name for path in folder.iterdir()] == ["board.toml"]
 
 
@@ -278,7 +293,7 @@ def test_a_conflict_is_found_before_anything_is_copied(original: Path, board: Pa
         ),
         (
             lambda record: edit_run(record, lambda info: info.update(primary_relation="last_token")),
-            "rung that measures read, as the scenario has it: expected question, found last_token",
+            "probe form that measures read, as the scenario has it: expected question, found last_token",
         ),
     ],
 )
@@ -295,21 +310,79 @@ def test_a_run_that_was_not_asked_the_same_is_refused(tmp_path: Path, change: An
     assert any(expected in line for line in found), found
 
 
+FIELDS = "betas, clip, eps, lr, momentum, name, weight_decay"
+ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the run again with this one"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda record: edit_run(record, lambda info: info["recipe"]["optimizer"].update(novel=1)),
+            f"recipe.optimizer.novel: not a field that this version knows, allowed: {FIELDS}; {ADVICE}",
+        ),
+        (
+            lambda record: edit_run(record, lambda info: info["recipe"].update(novel=1)),
+            "recipe.novel: not a field that this version knows, allowed: device, model, optimizer, probing, ",
+        ),
+        (
+            lambda record: edit_run(record, lambda info: info["recipe"].pop("model")),
+            f"recipe.model: Field required; {ADVICE}",
+        ),
+        (
+            lambda record: (record / "probes" / "part-00000.parquet").write_bytes(b"torn"),
+            "probes/part-00000.parquet: cannot be read as Parquet",
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path, change: Any, expected: str) -> None:
+    planned = write_bench(tmp_path / "out", strategy=("naive",))
+    run = next(run for run in planned.runs.values() if "shuffled" not in run.name)
+    (record,) = (tmp_path / "out" / "records").glob(f"*-{run.recipe.id}")
+    change(record)
+    (line,) = faults(tmp_path, planned)
+    assert line.startswith(
+        f"{record.name}: row naive, seed {run.recipe.seed}: record: expected one that can be read"
+    )
+    assert expected in line and str(record) in line and "\n" not in line
+
+
+def test_adding_a_row_leaves_the_archives_of_others_as_they_are(board: Path) -> None:
+    out = board.parent / "out"
+    write_bench(out, strategy=("ewc",), reference=False)
+    times = {path: path.stat().st_mtime_ns for path in [*row_archives(board), board / "items.zip"]}
+    (added,) = submit(out, board, registry())
+    assert (len(added.added), added.faults) == (4, ())
+    new = {path: path.stat().st_mtime_ns for path in [*row_archives(board), board / "items.zip"]}
+    assert new.keys() - times.keys() == {board / "records" / "ewc.zip"}
+    assert {path: new[path] for path in times} == times
+
+
+def test_records_in_folders_of_their_own_are_refused_with_the_way_out(board: Path) -> None:
+    unpack(record_of(board, "naive", 0), board / "records")
+    with pytest.raises(
+        UsageError, match="now lie in one archive per row; take .* away and submit the runs again"
+    ):
+        read_board(board, registry())
+    (line,) = [one.line for one in verify(board, registry())]
+    assert line.startswith("records: archives: expected ones that can be read")
+
+
 def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board: Path) -> None:
-    standing = read_standing(board, registry())
-    assert reproduce(standing) == (
+    published = read_board(board, registry())
+    assert reproduce(published) == (
         "seqmem bench --scenario memory_loops --strategy naive --strategy joint --strategy replay "
         "--preset smoke --seeds 0-1"
     )
-    rules = standing.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
-    rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in standing.rows]
-    said = reproduce(replace(standing, rules=rules, rows=rows))
+    rules = published.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
+    rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in published.rows]
+    said = reproduce(replace(published, rules=rules, rows=rows))
     assert all(words in said for words in ("--model nano", "--dtype bfloat16", "--text pile"))
     tuned = rows[2].label
     search: Any = object()
-    lines = reproduce(replace(standing, rows=rows, searches={tuned: search})).splitlines()
+    lines = reproduce(replace(published, rows=rows, searches={tuned: search})).splitlines()
     assert f"--strategy {tuned}" not in lines[0]
-    assert lines[1].endswith(f"--tuned leaderboards/{standing.rules.name}/searches/{tuned}.json")
+    assert lines[1].endswith(f"--tuned leaderboards/{published.rules.name}/searches/{tuned}.json")
 
 
 def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
@@ -323,8 +396,8 @@ def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
     }
     write_json(bench / "cost.json", cost)
     assert faults(tmp_path, planned) == []
-    (folder,) = find_standing(tmp_path / "boards here")
-    assert {row.label: row.cost for row in read_standing(folder, registry()).rows} == {
+    (folder,) = published_boards(tmp_path / "boards here")
+    assert {row.label: row.cost for row in read_board(folder, registry()).rows} == {
         "naive": None,
         "replay": 1.5,
     }
@@ -337,7 +410,7 @@ def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"seeds": "0-9", "tuning_seeds": "9-12"}, "seed 9 is a scoring seed and a tuning seed"),
-        ({"seeds": "0,x"}, r"seeds: seeds '0,x': 'x' is no seed"),
+        ({"seeds": "0,x"}, r"seeds: seeds '0,x': 'x' is not a valid seed"),
         ({"least_seeds": 3}, "least_seeds = 3, but there are 2 scoring seeds"),
         ({"tuning_seeds": ""}, '"searched" needs tuning_seeds and a budget'),
         ({"margin": 0}, "margin: Input should be greater than 0"),
@@ -360,14 +433,14 @@ def test_wrong_rules_are_one_clear_line(
 
 
 def test_a_margin_of_the_board_replaces_the_measures(board: Path) -> None:
-    from seqmem.board.build import score_standing, with_margin
+    from seqmem.board.build import score_board, with_margin
 
-    standing = read_standing(board, registry())
-    rules = replace_margin(standing.rules, 0.123)
+    published = read_board(board, registry())
+    rules = replace_margin(published.rules, 0.123)
     metrics = with_margin(load_metrics(registry())[0], rules)
     margins = {measure.name: measure.margin for metric in metrics for measure in metric.measures}
     assert margins["retention"] == 0.123 and margins["retention.auc"] != 0.123
-    table, _ = score_standing(replace(standing, rules=rules), load_metrics(registry())[0])
+    table, _ = score_board(replace(published, rules=rules), load_metrics(registry())[0])
     assert table.boards[0].primary.margin == 0.123
 
 
@@ -379,7 +452,7 @@ def test_a_new_board_has_rules_that_can_be_read(tmp_path: Path) -> None:
     folder = new_board("freeze_loops", tmp_path, registry())
     rules = read_rules(folder)
     assert folder.name == rules.name and rules.primary == "task_recall" and rules.reference == "naive"
-    assert find_standing(tmp_path) == find_standing(folder) == [folder]
+    assert published_boards(tmp_path) == published_boards(folder) == [folder]
     with pytest.raises(UsageError, match="no rows yet"):
         build(folder, load_metrics(registry())[0], registry())
     with pytest.raises(UsageError, match="is there already"):
@@ -394,7 +467,7 @@ def test_a_bench_without_a_board_is_told_how_to_begin_one(original: Path, tmp_pa
         submit(original.parents[1] / "out", tmp_path / "nowhere", registry())
 
 
-def test_the_verbs_work_on_standing_boards(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs_work_on_published_boards(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fewer = [word for name in sorted(others()) for word in ("-p", f"no:{name}")]
 
     def output(*words: str, code: int = 0) -> str:
@@ -411,7 +484,7 @@ def test_the_verbs_work_on_standing_boards(board: Path, capsys: pytest.CaptureFi
     assert "replay minus naive" in output("compare", "replay", "naive", where)
     (compared,) = json.loads(output("compare", "replay", "naive", where, "--json"))
     retention = next(one for one in compared["measures"] if one["measure"]["name"] == "retention")
-    rows = {row.label: row for row in read_standing(board, registry()).rows}
+    rows = {row.label: row for row in read_board(board, registry()).rows}
     own = [retention[side]["mean"] for side in ("first", "second")]
     assert retention["difference"]["interval"]["mean"] == pytest.approx(own[0] - own[1]) and len(rows) == 3
     assert command([*fewer, "leaderboard", "compare", "replay", "nobody", where]) == 2

@@ -1,29 +1,44 @@
-"""Verifying a standing board: nothing that was changed by hand goes unnoticed, and no torch is needed."""
+"""Verifying a published board: nothing that was changed by hand goes unnoticed, and no torch is needed."""
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from helpers_standing import METRICS, edit_run, record_of, registry, write_board
+from helpers_boards import (
+    METRICS,
+    edit_run,
+    files_of,
+    get_table,
+    put,
+    put_table,
+    record_of,
+    registry,
+    remove,
+    rename,
+    write_board,
+)
 
-from seqmem.board.build import metric_versions, write_manifest
+from seqmem.board.build import metric_versions
+from seqmem.board.files import record_folders, write_manifest
 from seqmem.board.verify import verify
+from seqmem.record.archive import members, read_bytes, write_archive
 from seqmem.record.compact import sha256
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_board(tmp_path_factory.mktemp("standing"))
+    return write_board(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture
@@ -44,7 +59,7 @@ def rehashed(record: Path) -> None:
     """Make a run.json agree with its tables again."""
 
     def hashes(info: dict[str, Any]) -> None:
-        info["tables"] = {name: sha256(record / f"{name}.parquet") for name in info["tables"]}
+        info["tables"] = {name: sha256(read_bytes(record / f"{name}.parquet")) for name in info["tables"]}
 
     edit_run(record, hashes)
 
@@ -95,10 +110,10 @@ def test_verify_needs_no_torch(board: Path, tmp_path: Path) -> None:
 
 
 def swap(one: Path, other: Path, name: str = "probes.parquet") -> None:
-    first, second = (one / name).read_bytes(), (other / name).read_bytes()
+    first, second = read_bytes(one / name), read_bytes(other / name)
     assert first != second
-    (one / name).write_bytes(second)
-    (other / name).write_bytes(first)
+    put(one / name, second)
+    put(other / name, first)
 
 
 def test_a_table_swapped_between_two_records_is_named(board: Path) -> None:
@@ -108,28 +123,31 @@ def test_a_table_swapped_between_two_records_is_named(board: Path) -> None:
     found = lines(board)
     for record in (one, other):
         assert any(
-            f"records/{record.name}/probes.parquet: SHA-256, as run.json has it" in line for line in found
+            f"records/{record.parent.name}/{record.name}/probes.parquet: SHA-256, as run.json has it" in line
+            for line in found
         )
 
 
-def test_swapped_records_of_two_seeds_are_named(board: Path, tmp_path: Path) -> None:
+def test_swapped_records_of_two_seeds_are_named(board: Path) -> None:
     one, other = record_of(board, "naive", 0), record_of(board, "naive", 1)
-    one.rename(tmp_path / "away")
-    other.rename(one)
-    (tmp_path / "away").rename(other)
+    rename(one, "away")
+    rename(other, one.name)
+    rename(one.with_name("away"), other.name)
     relisted(board)
     found = [line for line in lines(board) if "end of the folder's name" in line]
     assert len(found) == 2
-    assert f"records/{one.name}: row naive, seed 1: " in found[0] + found[1]
+    assert f"records/naive.zip/{one.name}: row naive, seed 1: " in found[0] + found[1]
 
 
 def test_a_record_of_another_strategy_in_place_is_named(board: Path) -> None:
     one, other = record_of(board, "naive", 0), record_of(board, "replay", 0)
-    shutil.rmtree(one)
-    shutil.copytree(other, one)
+    rename(one, one.name, files_of(other))
     relisted(board)
     found = lines(board)
-    assert any(f"records/{one.name}: row replay, seed 0: end of the folder's name" in line for line in found)
+    assert any(
+        f"records/naive.zip/{one.name}: row replay, seed 0: end of the folder's name" in line
+        for line in found
+    )
     assert any("row naive, seed 0: run: expected a record, found none" in line for line in found)
     assert any("row replay, seed 0: run: expected only" in line for line in found)
 
@@ -138,7 +156,7 @@ def test_a_missing_seed_is_named_though_manifest_and_tables_agree(board: Path) -
     from seqmem.board.build import build
     from seqmem.scoring.tables import load_metrics
 
-    shutil.rmtree(record_of(board, "replay", 1))
+    remove(record_of(board, "replay", 1))
     assert any(line.endswith("found no such file") for line in lines(board))
     build(board, load_metrics(registry())[0], registry())
     found = lines(board)
@@ -149,7 +167,7 @@ def test_a_missing_seed_is_named_though_manifest_and_tables_agree(board: Path) -
 
 
 def test_a_missing_control_is_named(board: Path) -> None:
-    shutil.rmtree(record_of(board, "replay", 1, "shuffled"))
+    remove(record_of(board, "replay", 1, "shuffled"))
     relisted(board)
     assert "records: row replay, seed 1: run of control shuffled: expected a record, found none" in lines(
         board
@@ -202,10 +220,10 @@ def test_joint_may_train_another_stream_and_a_changed_cell_moves_the_tables(boar
     relisted(board)
     assert lines(board) == []
     record = record_of(board, "joint", 0)
-    table = pq.read_table(record / "probes.parquet")
+    table = get_table(record / "probes.parquet")
     wrong = pa.array([False] * len(table))
-    pq.write_table(
-        table.set_column(table.schema.names.index("correct"), "correct", wrong), record / "probes.parquet"
+    put_table(
+        record / "probes.parquet", table.set_column(table.schema.names.index("correct"), "correct", wrong)
     )
     rehashed(record)
     relisted(board)
@@ -216,9 +234,10 @@ def test_joint_may_train_another_stream_and_a_changed_cell_moves_the_tables(boar
 
 def test_other_items_for_one_strategy_are_named(board: Path) -> None:
     record = record_of(board, "replay", 0)
-    items = board / "records" / f"items-{json.loads((record / 'run.json').read_text())['items']}.parquet"
-    copy = board / "records" / "items-0123456789abcdef.parquet"
-    shutil.copy(items, copy)
+    archive = board / "items.zip"
+    named = f"items-{json.loads(read_bytes(record / 'run.json'))['items']}.parquet"
+    files = members(archive)
+    write_archive(archive, {**files, "items-0123456789abcdef.parquet": files[named]})
     edit_run(record, lambda info: info.update(items="0123456789abcdef"))
     relisted(board)
     found = "\n".join(lines(board))
@@ -228,21 +247,22 @@ def test_other_items_for_one_strategy_are_named(board: Path) -> None:
 
 def test_strange_files_and_metrics_are_named(board: Path) -> None:
     (board / "notes.txt").write_text("psst")
-    (board / "records" / "items-0000000000000000.parquet").write_bytes(b"")
+    archive = board / "items.zip"
+    write_archive(archive, {**members(archive), "items-0000000000000000.parquet": b""})
     manifest = json.loads((board / "manifest.json").read_text())
     manifest["metrics"]["retention"] = "0"
     manifest["metrics"]["telepathy"] = "1"
     (board / "manifest.json").write_text(json.dumps(manifest))
     found = "\n".join(lines(board))
     assert "notes.txt: file: expected none of this name" in found
-    assert "items-0000000000000000.parquet: file: expected items that a record names" in found
+    assert "items.zip/items-0000000000000000.parquet: file: expected none of this name" in found
     assert "version of metric retention" in found
     assert "metric telepathy" in found
 
 
 def test_a_table_taken_away_is_named_though_everything_else_agrees(board: Path) -> None:
     record = record_of(board, "replay", 0)
-    (record / "probes.parquet").unlink()
+    put(record / "probes.parquet", None)
     edit_run(record, lambda info: info["tables"].pop("probes"))
     relisted(board)
     found = "\n".join(lines(board))
@@ -250,7 +270,7 @@ def test_a_table_taken_away_is_named_though_everything_else_agrees(board: Path) 
 
 
 def nested(record: Path) -> None:
-    (record / "run.json").write_text("[" * 100_000 + "]" * 100_000)
+    put(record / "run.json", b"[" * 100_000 + b"]" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -260,16 +280,16 @@ def nested(record: Path) -> None:
         lambda record: edit_run(record, lambda info: info.pop("compact")),
         lambda record: edit_run(record, lambda info: info.pop("primary_relation")),
         lambda record: edit_run(record, lambda info: info.pop("tables")),
-        lambda record: (record / "run.json").write_text("[1]"),
+        lambda record: put(record / "run.json", b"[1]"),
         nested,
     ],
 )
 def test_a_damaged_record_is_named_and_the_others_are_checked(board: Path, change: Any) -> None:
     record = record_of(board, "replay", 0)
     change(record)
-    (record_of(board, "joint", 1) / "steps.parquet").unlink()
+    put(record_of(board, "joint", 1) / "steps.parquet", None)
     found = lines(board)
-    assert any(line.startswith(f"records/{record.name}") for line in found)
+    assert any(line.startswith(f"records/replay.zip/{record.name}") for line in found)
     assert any("joint" in line and "steps.parquet" in line and "no such file" in line for line in found)
 
 
@@ -293,30 +313,67 @@ def test_tables_without_the_primary_measure_are_named(board: Path) -> None:
 
 def test_files_that_the_manifest_lists_and_a_board_has_no_use_for_are_named(board: Path) -> None:
     record = record_of(board, "replay", 0)
-    strange = (
-        "records/notes.txt",
-        f"records/{record.name}/more.parquet",
-        "figures/run.html",
-        "searches/a.txt",
-    )
-    for name in strange:
+    plain = ("records/notes.txt", "figures/run.html", "searches/a.txt")
+    for name in plain:
         (board / name).parent.mkdir(exist_ok=True)
         (board / name).write_text("psst")
+    inside = [f"records/replay.zip/{record.name}/more.parquet", "records/replay.zip/notes.txt"]
+    write_archive(
+        record.parent,
+        {**members(record.parent), **{n.removeprefix("records/replay.zip/"): b"psst" for n in inside}},
+    )
     relisted(board)
     found = lines(board)
-    assert [line for line in found if "none of this name" in line] == [
-        f"{name}: file: expected none of this name on a board, found one" for name in sorted(strange)
-    ]
+    assert {line.partition(": ")[0] for line in found if "none of this name" in line} == {*plain, *inside}
 
 
 def test_a_link_is_named(board: Path, tmp_path: Path) -> None:
-    record = record_of(board, "replay", 0)
-    record.rename(tmp_path / record.name)
-    record.symlink_to(tmp_path / record.name)
+    archive = record_of(board, "replay", 0).parent
+    archive.rename(tmp_path / archive.name)
+    archive.symlink_to(tmp_path / archive.name)
     relisted(board)
     assert any(
-        line.startswith(f"records/{record.name}: file: expected none that points") for line in lines(board)
+        line.startswith("records/replay.zip: file: expected none that points") for line in lines(board)
     )
+
+
+def test_a_record_in_the_archive_of_another_row_is_named(board: Path) -> None:
+    record = record_of(board, "replay", 0)
+    naive = record.parent.with_name("naive.zip")
+    moved = {f"{record.name}/{name}": content for name, content in files_of(record).items()}
+    write_archive(naive, {**members(naive), **moved})
+    remove(record)
+    relisted(board)
+    assert {line for line in lines(board) if "SHA-256" not in line} == {
+        f"records/naive.zip/{record.name}: file: expected none of this name, found one",
+        f"records/replay.zip/{record.name}: file: expected one, found none",
+    }
+
+
+def test_an_archive_with_the_same_members_in_other_bytes_is_named(board: Path) -> None:
+    archive = board / "records" / "replay.zip"
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.comment = b"psst"
+    relisted(board)
+    assert lines(board) == [
+        "records/replay.zip: bytes: expected those that `submit` writes, found the same members in others"
+    ]
+
+
+@pytest.mark.parametrize("name", ["records/replay.zip", "items.zip"])
+def test_an_archive_that_cannot_be_read_is_named(board: Path, name: str) -> None:
+    content = (board / name).read_bytes()
+    (board / name).write_bytes(content[: len(content) // 2])
+    (line,) = lines(board)
+    assert (
+        line.startswith("records: archives: expected ones that can be read, found ") and f"/{name}: " in line
+    )
+    compressed = io.BytesIO()
+    with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("bomb", b"0" * 1000)
+    (board / name).write_bytes(compressed.getvalue())
+    (line,) = lines(board)
+    assert "stored members (bomb is compressed)" in line
 
 
 # --- tampering ----------------------------------------------------------------------------------------------
@@ -333,6 +390,7 @@ def tamper(folder: Path, dice: random.Random) -> str:
         _json("table.json"),
         _json("manifest.json"),
         _item,
+        _byte,
     ]
     return dice.choice(kinds)(folder, dice)
 
@@ -348,16 +406,26 @@ def _another(value: Any, dice: random.Random) -> Any:
 
 
 def _cell(folder: Path, dice: random.Random) -> str:
-    path = dice.choice(sorted(folder.glob("records/*/*.parquet")))
-    return _changed_cell(path, dice)
+    record = dice.choice(record_folders(folder))
+    return _changed_cell(record / dice.choice(sorted(files_of(record).keys() - {"run.json"})), dice)
 
 
 def _item(folder: Path, dice: random.Random) -> str:
-    return _changed_cell(dice.choice(sorted(folder.glob("records/items-*.parquet"))), dice)
+    archive = folder / "items.zip"
+    return _changed_cell(archive / dice.choice(sorted(members(archive))), dice)
+
+
+def _byte(folder: Path, dice: random.Random) -> str:
+    path = dice.choice(sorted(folder.rglob("*.zip")))
+    content = bytearray(path.read_bytes())
+    place = dice.randrange(len(content))
+    content[place] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+    return f"{path.name}[{place}]"
 
 
 def _changed_cell(path: Path, dice: random.Random) -> str:
-    table = pq.read_table(path)
+    table = get_table(path)
     names = [name for name in table.schema.names if not pa.types.is_list(table.schema.field(name).type)]
     column, row = dice.choice(names), dice.randrange(len(table))
     values = table[column].to_pylist()
@@ -365,7 +433,7 @@ def _changed_cell(path: Path, dice: random.Random) -> str:
     kind = table.schema.field(column).type
     values[row] = _another("" if before is None and pa.types.is_string(kind) else before, dice)
     changed = table.set_column(table.schema.names.index(column), column, pa.array(values, kind))
-    pq.write_table(changed, path)
+    put_table(path, changed)
     return f"{path.name} {column}[{row}] {before!r}"
 
 
@@ -379,16 +447,16 @@ def _leaves(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _changed_json(path: Path, dice: random.Random) -> str:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = json.loads(read_bytes(path))
     container, key = dice.choice(_leaves(value))
     before = container[key]
     container[key] = _another(before, dice)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    put(path, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
     return f"{path.name} {key} {before!r}"
 
 
 def _run_value(folder: Path, dice: random.Random) -> str:
-    return _changed_json(dice.choice(sorted(folder.glob("records/*/run.json"))), dice)
+    return _changed_json(dice.choice(record_folders(folder)) / "run.json", dice)
 
 
 def _json(name: str) -> Callable[[Path, random.Random], str]:

@@ -15,13 +15,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
 from seqmem.cli import boards, doctor, explore
 from seqmem.cli import pretrain as pretrain_verb
-from seqmem.cli.app import run
+from seqmem.cli.app import app, run
 from seqmem.cli.bench import show_boards
 from seqmem.core.errors import CheckpointError, PluginError, RunFailed, UsageError
 from seqmem.core.sanitize import clean
+from seqmem.planning.request import PYTHON_ONLY, Execution, Request, parameters
 from seqmem.plugin.registry import Entry, Registry
 from seqmem.plugin.specs import ModelSpec
 from seqmem.verbs.display import Plain, Rich
@@ -80,6 +82,28 @@ def test_an_answer_takes_at_most_three_times_its_imports(arguments: list[str]) -
 def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     done = python(START + f"print(*(set({HEAVY}) & set(sys.modules)), file=sys.stderr)", *arguments)
     assert done.stderr.splitlines()[-1].strip() == "", done.stderr
+
+
+def test_every_field_of_a_request_is_an_option_with_its_help_and_default() -> None:
+    command = typer.main.get_command(app).commands["bench"]
+    options = {option.opts[0]: option for option in command.params}
+    for field in parameters(Request, Execution):
+        if field.name in PYTHON_ONLY:
+            continue
+        off = field.default is True
+        option = options[f"--{'no-' * off}{field.name.replace('_', '-')}"]
+        assert option.help == field.annotation.__metadata__[-1]
+        assert option.required == (field.default is field.empty)
+        if not option.required and not off:
+            assert (tuple(option.default) if option.multiple else option.default) == field.default
+
+
+def test_plan_names_a_model_that_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--scenario", "memory_loops", "--strategy", "naive", "--preset", "smoke", "--seeds", "0"]
+    assert run(["plan", *asked, "--model", "./gone", "--model", "tiny", "--no-controls", "--json"]) == 3
+    said = capsys.readouterr()
+    assert [run["run"] for run in json.loads(said.out)] == ["memory_loops naive tiny s0"]
+    assert said.err.startswith("seqmem: left out: model folder './gone' does not exist")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,9 +196,7 @@ CLEANED = "evil[2J seqmem: all well [red]x[/red]"
 def test_reasons_of_a_bench_and_of_records_are_shown_on_one_clean_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result: Any = SimpleNamespace(
-        boards=[], failed={FOREIGN: FOREIGN}, unreadable=[FOREIGN], interrupted=False
-    )
+    result: Any = SimpleNamespace(boards=[], failed={FOREIGN: FOREIGN}, left_out=[FOREIGN], interrupted=False)
     show_boards(result)
     assert boards._left_out([FOREIGN]) == 3
     lines = capsys.readouterr().err.splitlines()
@@ -335,16 +357,16 @@ def test_doctor_sees_a_torchvision_that_does_not_fit_and_a_plugin_that_fails(tmp
 
 
 def test_the_wheel_answers_away_from_the_repository(
-    wheel_python: Path, seqmem_in: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    stranger_python: Path, seqmem_in: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = seqmem_in(wheel_python, "list", "--json", cwd=tmp_path)
+    done = seqmem_in(stranger_python, "-p", "no:half-gradient", "list", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {row["distribution"] for row in json.loads(done.stdout)} == {"seqmem"}
     where = subprocess.run(
-        [wheel_python, "-c", "import seqmem; print(seqmem.__file__)"],
+        [stranger_python, "-c", "import seqmem; print(seqmem.__file__)"],
         env={},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert where.stdout.startswith(str(wheel_python.parents[1]))
+    assert where.stdout.startswith(str(stranger_python.parents[1]))

@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers_standing import edit_run, record_of, registry, write_board
+from helpers_boards import edit_run, record_of, registry, unpack, write_board
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
-from seqmem.board.published import read_standing
+from seqmem.board.published import read_board
 from seqmem.cli.app import run as command
 from seqmem.core.errors import UsageError
 from seqmem.planning.store import read_bench
@@ -30,7 +30,7 @@ from seqmem.scoring.tables import load_metrics
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_board(tmp_path_factory.mktemp("standing"))
+    return write_board(tmp_path_factory.mktemp("published"))
 
 
 def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -109,15 +109,6 @@ def test_rows_of_several_boards_are_told_apart(
     assert labels(*records) == {str(record) for record in records}
 
 
-def one_record(board: Path, folder: Path) -> Path:
-    """A copy of one record of the board, with its items."""
-    record = record_of(board, "replay", 1)
-    copy = shutil.copytree(record, folder / record.name)
-    for items in record.parent.glob("items-*.parquet"):
-        shutil.copyfile(items, folder / items.name)
-    return copy
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -140,7 +131,7 @@ def one_record(board: Path, folder: Path) -> Path:
 def test_a_record_that_lacks_what_readers_need_is_one_line(
     board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], Any], said: str
 ) -> None:
-    record = one_record(board, tmp_path)
+    record = unpack(record_of(board, "replay", 1), tmp_path)
     edit_run(record, change)
     assert command(["score", str(record), "--metric", "retention"]) == 2
     error = capsys.readouterr().err
@@ -155,7 +146,7 @@ def test_a_run_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str
 
 
 def test_a_damaged_table_is_one_line(board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = one_record(board, tmp_path)
+    record = unpack(record_of(board, "replay", 1), tmp_path)
     path = record / "probes.parquet"
     whole = pq.read_table(path)
     place = whole.schema.names.index("logprob")
@@ -203,7 +194,7 @@ def test_a_bench_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: s
 
 def test_several_processes_score_what_one_does(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = load_metrics(registry())[0]
-    rows = read_standing(board, registry()).rows
+    rows = read_board(board, registry()).rows
     monkeypatch.setattr(scoring_pool, "WORTH", 1)
     with scoring_pool.processes() as pool:
         scores, intact, broken = scoring_pool.scores_of(rows, metrics, registry(), pool)

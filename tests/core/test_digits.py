@@ -15,18 +15,23 @@ from helpers_report import row
 from rich.console import Console
 
 from seqmem import Measure, MetricSpec, RunRecord, Value
-from seqmem.board.verify import _same
+from seqmem.board.differences import same_figures
 from seqmem.core.digits import fixed, rounded, significant, ten_digits
 from seqmem.plugin.specs import SuitePart
 from seqmem.record.row import Row
-from seqmem.reporting import Part, page, tables
-from seqmem.reporting.figures import short_count
-from seqmem.reporting.suite_page import _measure_tables, _slope
+from seqmem.reporting import Part, page
+from seqmem.reporting.exports import to_csv, to_json
+from seqmem.reporting.latex import to_latex
+from seqmem.reporting.markdown import comparison_markdown, to_markdown
+from seqmem.reporting.suite_page import _noted
+from seqmem.reporting.suite_section import Section
+from seqmem.reporting.terminal import comparison_rich, to_rich
 from seqmem.reporting.words import verdict_lines
-from seqmem.scoring.comparison import Table, compare, tabulate
-from seqmem.scoring.numbers import format_margin, format_number, format_p
+from seqmem.scoring.comparison import Table, tabulate
+from seqmem.scoring.numbers import format_margin, format_number, format_p, short_count
+from seqmem.scoring.pairs import compare
 from seqmem.scoring.scores import score_rows
-from seqmem.scoring.size_trend import size_curves
+from seqmem.scoring.size_trend import SizeCurve, size_curves
 from seqmem.scoring.statistics import paired_difference, size_trend, t_interval
 
 SEEDS = 8
@@ -126,25 +131,27 @@ def written(rows: list[Row], scores: pd.DataFrame) -> dict[str, str]:
     table = tabulate(rows, [METRIC], {"memory_loops": "retention"}, scores)
     compared = compare(scores, "replay", "naive", MEASURES)
     console = Console(file=StringIO(), width=250)
-    console.print(tables.to_rich(table), tables.comparison_rich(compared, "replay", "naive"))
+    console.print(to_rich(table), comparison_rich(compared, "replay", "naive"))
     part = SuitePart("A part", "Why?", "memory_loops", "default", tuple(m.name for m in MEASURES))
-    listed = [(board, row) for board in table.boards for row in board.rows]
-    section: Any = SimpleNamespace(part=part, comparisons=lambda: listed)
+    nothing: Any = None
+    section = Section(1, part, nothing, None)
+    files: Any = SimpleNamespace(leaderboard=table)
+    section.board, section.curves = files, _curves(table)
     return {
-        "markdown": tables.to_markdown(table),
-        "latex": tables.to_latex(table),
+        "markdown": to_markdown(table),
+        "latex": to_latex(table),
         "terminal": console.file.getvalue(),  # type: ignore[attr-defined]
-        "comparison": tables.comparison_markdown(compared, "replay", "naive"),
+        "comparison": comparison_markdown(compared, "replay", "naive"),
         "words": "\n".join(verdict_lines(table)),
         "page": page("A page", [Part("memory_loops", table, rows, "seqmem bench")]),
-        "suite": "\n".join([*_measure_tables(section), *_slopes(table)]),
-        "csv": tables.to_csv(table),
-        "json": tables.to_json(table),
+        "suite": "\n".join(_noted([*section.blocks(), section.trend_block()])),
+        "csv": to_csv(table),
+        "json": to_json(table),
     }
 
 
-def _slopes(table: Table) -> list[str]:
-    """Slopes over three models, on each of which the table's rows have other values."""
+def _curves(table: Table) -> list[SizeCurve]:
+    """Curves over three models, on each of which the table's rows have other values."""
     (board,) = table.boards
     boards = []
     for size in range(3):
@@ -162,7 +169,7 @@ def _slopes(table: Table) -> list[str]:
     parameters = {f"model {size}": 10 ** (5 + size) for size in range(3)}
     curves = size_curves(Table(tuple(boards), table.scores), ("retention", "edge"), parameters)
     assert {len(curve.points) for curve in curves} == {3}
-    return [_slope(curve, []) for curve in curves]
+    return curves
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -174,7 +181,7 @@ def test_noise_in_the_last_bits_of_every_score_changes_no_text(rows: list[Row], 
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), len(scores))
     found = written(rows, scores.assign(value=scores["value"] * (1 + NOISE * signs)))
     for kind in ("csv", "json"):  # ten digits of differences of such numbers
-        assert _same(found.pop(kind), expected.pop(kind)), kind
+        assert same_figures(found.pop(kind), expected.pop(kind)), kind
     assert found == expected
 
 

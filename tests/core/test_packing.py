@@ -13,10 +13,11 @@ import torch
 from model_folders import KINDS, VOCABULARY, Kind, make_model_folder
 
 from seqmem import Example, UsageError, pack
+from seqmem.core.choices import Attention
 from seqmem.core.errors import RunFailed
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
-from seqmem.planning.models import Attention, ModelChoice
+from seqmem.planning.models import ModelChoice
 from seqmem.training.learner import Learner
 from seqmem.training.model import load_model
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_folders import KINDS, VOCABULARY, make_model_folder
+from model_folders import KINDS, VOCABULARY, Kind, make_model_folder
 from pydantic import ValidationError
 
 from seqmem.core.errors import UsageError
-from seqmem.planning.model_files import ASSUMED_POSITIONS
+from seqmem.planning.model_files import ASSUMED_POSITIONS, ties_embeddings
 from seqmem.planning.models import ModelChoice, ResolvedModel, resolve
 from seqmem.planning.tokenizer import encoder, load_tokenizer
 from seqmem.plugin.specs import ModelSpec
@@ -147,7 +147,7 @@ def test_sharded_weights(folders: Path, tmp_path: Path) -> None:
     assert parts[1].name in refused(tmp_path / "parts")
 
 
-def test_stored_buffers_and_tied_heads_are_not_parameters(copy: Callable[[str], Path]) -> None:
+def test_stored_buffers_are_not_parameters(copy: Callable[[str], Path]) -> None:
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
@@ -163,8 +163,54 @@ def test_stored_buffers_and_tied_heads_are_not_parameters(copy: Callable[[str], 
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert resolve(choice(folder), FakeRegistry()).model.parameters == before
-    edit_config(folder, tie_word_embeddings=True)
-    assert resolve(choice(folder), FakeRegistry()).model.parameters == before - VOCABULARY * 32
+
+
+HEADS: dict[Kind, tuple[str, str]] = {
+    "gpt2": ("lm_head.weight", "transformer.wte.weight"),
+    "llama": ("lm_head.weight", "model.embed_tokens.weight"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("stated", [True, False, None])
+@pytest.mark.parametrize("stored", ["both, equal", "both, different", "the head alone"])
+def test_the_count_is_the_loaded_model_s_whatever_is_said_and_stored_of_the_head(
+    kind: Kind, stated: bool | None, stored: str, copy: Callable[[str], Path]
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    head, embedding = HEADS[kind]
+    folder = copy(kind)
+    edit_config(folder, tie_word_embeddings=stated)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[head] = tensors[embedding] + (1 if stored == "both, different" else 0)
+    if stored == "the head alone":
+        del tensors[embedding]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    located = resolve(choice(folder), FakeRegistry())
+    tied = stated if stated is not None else kind == "gpt2"
+    if stored == "the head alone" and not tied:
+        with pytest.raises(UsageError, match="lacks 1 of its weights"):
+            load_model(folder, choice(folder))
+        return
+    model = load_model(folder, choice(folder))
+    assert located.model.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "ties"),
+    [
+        ("gpt2", True),
+        ("opt", True),
+        ("gemma", True),
+        ("falcon", True),
+        ("llama", False),
+        ("gpt_neox", False),
+        ("own", False),
+    ],
+)
+def test_what_a_family_ties_by_default_is_known_without_torch(family: str, ties: bool) -> None:
+    assert ties_embeddings({"model_type": family}) is ties
 
 
 def test_positions_are_assumed_where_nothing_states_them(copy: Callable[[str], Path]) -> None:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_folders import make_model_folder
 from pydantic import Field
 from small_runs import installed, job_of, planned, small_model
 
+import seqmem
 from seqmem import ScenarioSpec, UsageError
 from seqmem.planning.grid import Plan
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.training.checkpoint import digest
 from seqmem.training.run import build_run
+from seqmem.verbs.tune import tune
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 
 
@@ -73,7 +76,7 @@ def test_a_preset_may_propose_a_model_and_its_revision(
     from seqmem.planning.models import resolve as truly
 
     located = truly(ModelChoice(name=str(model)), installed())
-    monkeypatch.setattr("seqmem.planning.plan.resolve", resolve)
+    monkeypatch.setattr("seqmem.planning.resolve.resolve", resolve)
     changes = {"models": {"smoke": "big/model@step3000"}}
     made(changes)
     made(changes, revision="step1")
@@ -213,3 +216,75 @@ def test_a_sweep_over_optimizers_gives_each_its_rate() -> None:
         run.recipe.optimizer.name: run.recipe.optimizer.lr for run in plan(asked, installed()).runs.values()
     }
     assert rates == {"adam": 1e-3, "sgd": 0.3}
+
+
+def ranked_by_loops(options: Any) -> Any:
+    """The outline of memory_loops, of a scenario that ranks by another measure from three loops on."""
+    outline = installed().load("scenario", "memory_loops").outline(options)
+    return replace(outline, primary="retention" if options.loops < 3 else "recovery")
+
+
+@pytest.mark.parametrize("loops", ["2,3", "3,2"])
+def test_rows_that_no_one_measure_ranks_are_refused_in_any_order(loops: str) -> None:
+    with pytest.raises(UsageError, match="one table of memory_loops cannot rank .*retention") as refused:
+        made({"outline": ranked_by_loops}, sweep=(f"scenario.loops={loops}",))
+    assert "'naive scenario.loops=3' by recovery" in str(refused.value)
+    (board,) = made({"outline": ranked_by_loops}, sweep=("scenario.loops=3,4",)).boards
+    assert board.primary == "recovery"
+
+
+def test_rows_of_the_same_runs_are_one_row() -> None:
+    planned = made(strategy=("replay",), sweep=("scenario.loops=2,2.0", "strategy.buffer=4,8,4.0"))
+    assert labels(planned) == [
+        "naive scenario.loops=2",
+        "replay scenario.loops=2 buffer=4",
+        "replay scenario.loops=2 buffer=8",
+    ]
+    assert [row.reference for row in planned.boards[0].rows] == ["naive scenario.loops=2"] * 3
+    assert len(planned.runs) == 3
+
+
+@pytest.fixture(scope="module")
+def short_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that reads too few tokens for any scenario."""
+    folder = tmp_path_factory.mktemp("short") / "short"
+    make_model_folder("gpt2", folder, max_positions=16)
+    return folder
+
+
+@pytest.mark.parametrize("refused_first", [True, False])
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_model_that_cannot_be_used_is_left_out_and_named_wherever_it_stands(
+    refused_first: bool, absent: bool, model: Path, short_model: Path
+) -> None:
+    bad = "./gone" if absent else str(short_model)
+    models = (bad, str(model)) if refused_first else (str(model), bad)
+    planned = made(model=models)
+    assert {run.recipe.model.name for run in planned.runs.values()} == {model.name}
+    assert labels(planned) == ["naive"] and list(planned.models) == [str(model)]
+    (reason,) = planned.left_out
+    assert ("does not exist" if absent else "model short reads 16") in reason
+
+
+def test_without_a_model_that_can_be_used_nothing_is_planned(short_model: Path) -> None:
+    with pytest.raises(UsageError, match="model short reads 16"):
+        made(model=(str(short_model),))
+    with pytest.raises(UsageError, match="none of the 2 models can be used; first: model folder './gone'"):
+        made(model=("./gone", str(short_model)))
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "near"),
+    [
+        ("bench", "sed", "seeds"),
+        ("bench", "pre_set", "preset"),
+        ("tune", "budgett", "budget"),
+        ("tune", "sweep", "seeds"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_nearest(verb: str, argument: str, near: str) -> None:
+    call = seqmem.bench if verb == "bench" else tune
+    with pytest.raises(
+        UsageError, match=f"unknown argument of seqmem.{verb} '{argument}'. Did you mean '{near}'"
+    ):
+        call("memory_loops", "naive", **{argument: 1})

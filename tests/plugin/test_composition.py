@@ -75,7 +75,7 @@ class Adds(Strategy):
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         assert tensors["mark"] == self._mark
 
-    def extra_bytes(self) -> int:
+    def unregistered_bytes(self) -> int:
         return self._mark
 
 
@@ -92,7 +92,7 @@ def test_rows_join_penalties_add_and_changes_follow_in_the_order_written() -> No
     both.transform_update(learner, {})
     assert log == ["gradient 1", "gradient 2", "update 1", "update 2"]
     assert both.measured() == {"adds1": 1.0, "adds2": 2.0}
-    assert both.extra_bytes() == 3
+    assert both.unregistered_bytes() == 3
 
 
 def test_what_says_that_weights_stay_still_comes_last_after_a_step() -> None:
@@ -106,8 +106,8 @@ def test_what_says_that_weights_stay_still_comes_last_after_a_step() -> None:
     order: list[str] = []
     both = compose(
         [
-            StrategySpec(name, "1", name, lambda options, name=name: Ends(name), owns=owns)  # type: ignore[misc]
-            for name, owns in (("a", ("model",)), ("b", ()), ("c", ("moments",)))
+            StrategySpec(name, "1", name, lambda options, name=name: Ends(name), exclusive=exclusive)  # type: ignore[misc]
+            for name, exclusive in (("a", ("model",)), ("b", ()), ("c", ("moments",)))
         ]
     )
     both.build(both.options()).after_step(Learner(Table(), OptimizerSettings(), CPU, seed=0), ())
@@ -152,8 +152,8 @@ class Own(Shared):
     size: int = 3
 
 
-def spec(name: str, options: type[Options] = Shared, owns: tuple[str, ...] = ()) -> StrategySpec:
-    return StrategySpec(name, "1", f"{name}.", lambda options: Strategy(), options, owns=owns)
+def spec(name: str, options: type[Options] = Shared, exclusive: tuple[str, ...] = ()) -> StrategySpec:
+    return StrategySpec(name, "1", f"{name}.", lambda options: Strategy(), options, exclusive=exclusive)
 
 
 def test_options_go_to_the_part_they_belong_to() -> None:
@@ -175,11 +175,14 @@ def test_an_option_that_two_parts_have_must_name_its_part() -> None:
 
 
 def test_what_cannot_go_together_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="a and b cannot go together, both want the only say .* moments"):
-        compose([spec("a", owns=("moments",)), spec("b", owns=("model", "moments"))])
+    with pytest.raises(UsageError, match="a and b cannot go together, because both change .* moments"):
+        compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model", "moments"))])
     with pytest.raises(UsageError, match="names a twice"):
         compose([spec("a"), spec("a")])
-    assert compose([spec("a", owns=("moments",)), spec("b", owns=("model",))]).owns == ("moments", "model")
+    assert compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model",))]).exclusive == (
+        "moments",
+        "model",
+    )
 
 
 def request(strategy: str, **changes: Any) -> Request:

@@ -72,7 +72,7 @@ def test_listing_imports_nothing(make_entry: MakeEntry) -> None:
         ("def broken(:", "SyntaxError"),
         (GOOD.replace('seqmem_api = ">=1,<2"', ""), "add seqmem_api"),
         (GOOD.replace(">=1,<2", ">=2"), "plugin API >=2; this host offers 1"),
-        (GOOD.replace(">=1,<2", "one"), "'one' is no version range"),
+        (GOOD.replace(">=1,<2", "one"), "'one' is not a valid version range"),
         (GOOD.replace("def seqmem_text", "def seqmem_txt"), "seqmem_txt"),
         (GOOD.replace("def seqmem_text()", "def seqmem_text(nothing)"), "nothing"),
         (GOOD.replace("@seqmem.hookimpl", ""), "seqmem_text() is not marked with @seqmem.hookimpl"),
@@ -85,7 +85,7 @@ def test_listing_imports_nothing(make_entry: MakeEntry) -> None:
         (GOOD.replace('"a text",', '"a text", options=dict,'), "options must be a subclass of seqmem"),
         (
             GOOD + "\nclass Misspelt(seqmem.Strategy):\n    def before_experiense(self): ...\n",
-            "'before_experiense' is no step of a strategy. Did you mean 'before_experience'?",
+            "'before_experiense' is not a step of a strategy. Did you mean 'before_experience'?",
         ),
     ],
 )  # fmt: skip

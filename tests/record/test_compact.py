@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 
 from seqmem.core.errors import UsageError
 from seqmem.plugin.registry import Registry
-from seqmem.record.compact import ROUNDING, items_hash, rounded, sha256, write_compact
+from seqmem.record.compact import ROUNDING, check_same_run, compact_of, items_hash, rounded, sha256
 from seqmem.record.reader import RunRecord, read_items, read_table
 from seqmem.record.row import Row
 from seqmem.record.schema import TABLES
@@ -38,17 +39,22 @@ def full(tmp_path: Path) -> RunRecord:
     return write_record(tmp_path / "full" / RUN, learner, SMALL)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def write_compact(record: RunRecord, home: Path) -> Path:
+    """Put a compact record into a folder, its items beside it."""
+    compact = compact_of(record)
+    folder = home / compact.name
+    folder.mkdir(parents=True)
+    (home / compact.items[0]).write_bytes(compact.items[1])
+    for name, content in compact.files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def test_a_record_is_made_compact_twice_to_the_same_bytes(full: RunRecord, tmp_path: Path) -> None:
-    write_compact(full, tmp_path / "a")
-    first = content(tmp_path / "a")
-    write_compact(RunRecord.open(full.folder), tmp_path / "a")
-    write_compact(RunRecord.open(tmp_path / "a" / RUN), tmp_path / "b")
-    assert content(tmp_path / "a") == content(tmp_path / "b") == first
-    assert sorted(name.rpartition("/")[2] for name in first if "items" not in name) == [
+    first = compact_of(full)
+    assert compact_of(RunRecord.open(full.folder)) == first
+    assert compact_of(RunRecord.open(write_compact(full, tmp_path / "a"))) == first
+    assert sorted(first.files) == [
         "experiences.parquet",
         "exposures.parquet",
         "probes.parquet",
@@ -79,7 +85,7 @@ def test_tables_come_back_but_for_the_stated_rounding(full: RunRecord, tmp_path:
 def test_run_json_states_the_hash_of_every_table_and_of_the_items(full: RunRecord, tmp_path: Path) -> None:
     folder = write_compact(full, tmp_path / "a")
     info = json.loads((folder / "run.json").read_text())
-    assert info["tables"] == {p.stem: sha256(p) for p in folder.glob("*.parquet")}
+    assert info["tables"] == {p.stem: sha256(p.read_bytes()) for p in folder.glob("*.parquet")}
     (items,) = (tmp_path / "a").glob("items-*.parquet")
     assert items.name == f"items-{info['items']}.parquet"
     assert info["items"] == items_hash(read_items(full)) == items_hash(read_items(RunRecord.open(folder)))
@@ -144,38 +150,47 @@ def test_metrics_agree_on_both_layouts(tmp_path: Path) -> None:
     assert ours["value"].notna().sum() > 10
 
 
-def test_another_record_of_a_run_is_never_overwritten(full: RunRecord, tmp_path: Path) -> None:
-    folder = write_compact(full, tmp_path / "a")
-    before = content(tmp_path / "a")
+def test_another_record_of_a_run_is_refused(full: RunRecord, tmp_path: Path) -> None:
+    there = RunRecord.open(write_compact(full, tmp_path / "a"))
     other = write_record(tmp_path / "other" / RUN, lambda ask, random: Answer(loss=2.0), SMALL)
     with pytest.raises(
         UsageError, match=r"holds another record of this run .*probes.parquet, run.json differ"
     ):
-        write_compact(other, tmp_path / "a")
-    assert content(tmp_path / "a") == before and folder.exists()
+        check_same_run(there, compact_of(other))
 
 
 def test_the_same_run_made_again_is_the_same_record(full: RunRecord, tmp_path: Path) -> None:
-    write_compact(full, tmp_path / "a")
-    before = content(tmp_path / "a")
+    there = RunRecord.open(write_compact(full, tmp_path / "a"))
     again = write_record(
         tmp_path / "again" / RUN, learner, SMALL, info={"seconds": 9.0, "date": "2026-05-05"}
     )
-    write_compact(again, tmp_path / "a")
-    assert content(tmp_path / "a") == before
+    check_same_run(there, compact_of(again))
     other = write_record(tmp_path / "o" / RUN, learner, SMALL, info={"final_weights": "others"})
     with pytest.raises(UsageError, match=r"\(run.json differ\)"):
-        write_compact(other, tmp_path / "a")
+        check_same_run(there, compact_of(other))
+
+
+def test_the_same_run_made_again_in_a_newer_format_is_the_same_record(
+    full: RunRecord, tmp_path: Path
+) -> None:
+    folder = write_compact(full, tmp_path / "a")
+    probes = pq.read_table(folder / "probes.parquet")
+    place = probes.schema.names.index("schedule")
+    joined = pc.binary_join(probes["schedule"], "+")
+    pq.write_table(probes.set_column(place, "schedule", joined), folder / "probes.parquet")
+    info = json.loads((folder / "run.json").read_text())
+    info.pop("design", None)
+    (folder / "run.json").write_text(json.dumps({**info, "format": 3}))
+    check_same_run(RunRecord.open(folder), compact_of(full))
 
 
 def test_only_finished_runs_under_their_own_name_are_kept(tmp_path: Path) -> None:
     unfinished = write_record(tmp_path / "u" / RUN, learner, SMALL, info={"status": "failed"})
     with pytest.raises(UsageError, match="the run is failed; only finished runs"):
-        write_compact(unfinished, tmp_path / "a")
+        compact_of(unfinished)
     misnamed = write_record(tmp_path / "m" / "run-of-another", learner, SMALL)
     with pytest.raises(UsageError, match="must end in -r0"):
-        write_compact(misnamed, tmp_path / "a")
-    assert not (tmp_path / "a").exists()
+        compact_of(misnamed)
 
 
 def test_a_record_whose_items_are_gone_or_strange_says_so(full: RunRecord, tmp_path: Path) -> None:

@@ -254,3 +254,20 @@ def test_a_contaminated_control_run_is_not_subtracted(tmp_path: Path) -> None:
     for control, expected in ((clean, 1.0), (spoilt, 0.0)):
         rows = [Row("naive", {}, {0: clean}, controls={"shuffled": {0: control}})]
         assert score_rows(rows, [metric])["value"].tolist() == [expected]
+
+
+def test_the_answers_of_an_open_record_are_read_for_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = write_record(tmp_path / "run", lambda ask, random: Answer(False, 1.0), Layout(loops=2, cycles=1))
+    reads, answering = [], RunRecord.answering
+
+    def counted(self: RunRecord, items: Any) -> Any:
+        reads.append(self.folder)
+        return answering(self, items)
+
+    monkeypatch.setattr(RunRecord, "answering", counted)
+    assert [contaminated(record) for _ in range(3)] == ["", "", ""]
+    assert len(reads) == 1
+    assert contaminated(RunRecord.open(record.folder)) == ""
+    assert len(reads) == 2

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_boards import others, registry, write_bench, write_rules
 from helpers_records import Answer, Ask, Layout, write_record
 from helpers_report import SMALL, info, metric, part, remembers, rewrite, row
-from helpers_standing import others, registry, write_bench, write_rules
 
 from seqmem.board.submit import submit
 from seqmem.cli.app import run
@@ -395,7 +395,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
 
     module = importlib.import_module("seqmem.reporting.page")
     limit = len(whole.encode()) - 3_000
-    monkeypatch.setattr(module, "MOST_BYTES", limit)
+    monkeypatch.setattr(module, "MAX_BYTES", limit)
     smaller = page("x", [part(shared)])
     assert len(smaller.encode()) <= limit
     said = Elements(smaller).text
@@ -493,7 +493,7 @@ def test_wrong_usage_is_one_line(
     assert said in error and "\n" not in error
 
 
-def test_the_page_of_standing_boards_lies_outside_of_them(
+def test_the_page_of_published_boards_lies_outside_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = write_bench(tmp_path / "out", strategy=("naive",))

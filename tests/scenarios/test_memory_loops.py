@@ -604,7 +604,7 @@ def random_options(draw: random.Random) -> dict[str, Any]:
         "exposures": draw.randrange(1, 4),
         "prose_steps": prose,
         "insert_at": draw.randrange(0, prose + 1),
-        "insert_at_cycle": draw.randrange(0, cycles),
+        "insert_at_cycle": draw.randrange(0, cycles) if prose else 0,
         "jitter": draw.choice([0.0, 0.3, 1.0]),
         "order": draw.choice(["cyclic", "shuffled"]),
         "new_loop": draw.choice([0, 0, 1, 6]),
@@ -685,6 +685,10 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> No
     [
         ({"insert_at": 2}, "insert_at (2) must be at most prose_steps (1)"),
         ({"insert_at_cycle": 2}, "insert_at_cycle (2) must be below cycles (2)"),
+        (
+            {"insert_at_cycle": 1, "prose_steps": 0, "insert_at": 0},
+            "visits before insert_at_cycle train prose alone: prose_steps must be above 0",
+        ),
         (
             {"facts_per_loop": 0, "prose_steps": 0, "insert_at": 0},
             "a loop needs facts_per_loop or prose_steps above 0",

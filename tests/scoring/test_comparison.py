@@ -20,9 +20,13 @@ from seqmem import Measure, MetricSpec, PluginError, RunRecord, UsageError, Valu
 from seqmem.cli.app import run as command
 from seqmem.planning.store import read_cost
 from seqmem.record.row import Row
-from seqmem.reporting import tables
-from seqmem.scoring.comparison import compare, tabulate
+from seqmem.reporting.exports import to_csv, to_json, to_records
+from seqmem.reporting.latex import escape_latex, to_latex
+from seqmem.reporting.markdown import comparison_markdown, to_markdown
+from seqmem.reporting.terminal import comparison_rich, to_rich
+from seqmem.scoring.comparison import tabulate
 from seqmem.scoring.numbers import format_number
+from seqmem.scoring.pairs import compare
 from seqmem.scoring.scores import SCORE_COLUMNS, failures, score_rows
 
 SMALL = Layout(loops=2, cycles=1, facts=1, rest=4, even=2)
@@ -77,8 +81,8 @@ def test_a_row_that_ends_in_the_references_weights_is_said_to_have_no_effect(tmp
     rows = [ending("naive", "a", "b"), ending("idle", "a", "b"), ending("once", "a", "c")]
     values = metric({"naive": 0.3, "idle": 0.3, "once": 0.3})
     verdicts = tabulate(rows, [values], PRIMARY).boards[0].verdicts
-    assert verdicts["idle"] == "idle had no effect here: its weights end bit for bit as those of naive"
-    assert "no effect" not in verdicts["once"] + verdicts["naive"]
+    assert verdicts["idle"].text == "idle had no effect here: its weights end bit for bit as those of naive"
+    assert "no effect" not in verdicts["once"].text + verdicts["naive"].text
 
 
 def test_scores_are_long_and_missing_is_no_zero(tmp_path: Path) -> None:
@@ -98,9 +102,9 @@ def test_table_states_interval_difference_p_and_rank(tmp_path: Path) -> None:
     assert cell.difference is not None and cell.difference.interval.mean == pytest.approx(0.3)
     assert cell.difference.p == pytest.approx(2 * 2 / 256)
     assert board.ranks == {"naive": 2, "good": 1, "same": 2}
-    assert board.verdicts["good"].endswith("better (p .016)")
-    assert "no difference shown (p 1.000)" in board.verdicts["same"]
-    assert board.verdicts["naive"].endswith("the reference")
+    assert board.verdicts["good"].text.endswith("better (p .016)")
+    assert "no difference shown (p 1.000)" in board.verdicts["same"].text
+    assert board.verdicts["naive"].text.endswith("the reference")
     assert cell.difference.raw_p == pytest.approx(2 / 256)
 
 
@@ -108,7 +112,7 @@ def test_lower_is_better_where_a_measure_says_so(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 8) for name in ("naive", "more")]
     (board,) = tabulate(rows, [metric({"naive": 0.3, "more": 0.6}, "lower")], PRIMARY).boards
     assert board.ranks == {"naive": 1, "more": 2}
-    assert "worse" in board.verdicts["more"]
+    assert "worse" in board.verdicts["more"].text
 
 
 def test_few_seeds_have_no_rank_and_no_p(tmp_path: Path) -> None:
@@ -117,14 +121,14 @@ def test_few_seeds_have_no_rank_and_no_p(tmp_path: Path) -> None:
     (board,) = table.boards
     assert board.ranks == {"naive": None, "good": None}
     assert board.no_rank["good"] == "no rank: 3 common seeds, a test needs 6"
-    assert "no test (3 common seeds: a test needs 6)" in board.verdicts["good"]
+    assert "no test (3 common seeds: a test needs 6)" in board.verdicts["good"].text
     assert board.cells["good", "score"].difference is not None
 
 
 def test_six_seeds_decide_two_comparisons_where_both_differ(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 6) for name in ("naive", "good", "best")]
     (board,) = tabulate(rows, [metric({"naive": 0.1, "good": 0.5, "best": 0.9})], PRIMARY).boards
-    assert board.verdicts["best"].endswith("better (p .031)")
+    assert board.verdicts["best"].text.endswith("better (p .031)")
     assert board.ranks == {"naive": 3, "good": 2, "best": 1}
 
 
@@ -133,8 +137,8 @@ def test_six_seeds_cannot_decide_two_comparisons_where_one_differs(tmp_path: Pat
     rows = [row(tmp_path, name, 6) for name in ("naive", "good", "same")]
     (board,) = tabulate(rows, [metric({"naive": 0.1, "good": 0.5, "same": 0.1})], PRIMARY).boards
     few = "with 6 common seeds and 2 comparisons a row that differs alone cannot be told, with 7 it can"
-    assert board.verdicts["good"].endswith(f": no verdict, {few} (p .062)")
-    assert board.verdicts["same"].endswith(": no difference shown (p 1.000)")
+    assert board.verdicts["good"].text.endswith(f": no verdict, {few} (p .062)")
+    assert board.verdicts["same"].text.endswith(": no difference shown (p 1.000)")
     assert board.ranks == {"naive": None, "good": 1, "same": None}
     assert board.no_rank == {"naive": f"no rank: {few}", "same": f"no rank: {few}"}
 
@@ -152,7 +156,7 @@ def test_ranks_and_verdicts_go_by_adjusted_p_values(tmp_path: Path) -> None:
     difference = board.cells["slight", "score"].difference
     assert difference is not None and difference.raw_p == pytest.approx(6 / 256)
     assert difference.p == pytest.approx(3 * 6 / 256)
-    assert "no difference shown" in board.verdicts["slight"]
+    assert "no difference shown" in board.verdicts["slight"].text
     assert board.ranks["naive"] == board.ranks["same"] == board.ranks["equal"] == 1
 
 
@@ -189,7 +193,7 @@ def test_a_verdict_is_one_of_few_outcomes(
     """s of `NOISE` is .01604: detectable 1.156 s = .0185; 90 % interval of no difference: +-.0107."""
     rows = [row(tmp_path, name, 8) for name in ("naive", "other")]
     (board,) = tabulate(rows, [noisy({"naive": 0.3, "other": mean}, margin, direction)], PRIMARY).boards
-    assert board.verdicts["other"].partition("]: ")[2] == said
+    assert board.verdicts["other"].text.partition("]: ")[2] == said
 
 
 def test_only_the_primary_measure_is_tested(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_the_first_tables_hold_tests_and_costs(tmp_path: Path) -> None:
     costs = MetricSpec("bill", "1", "", bill, lambda run, _: {"read": Value(73474.0), "kept": Value(0.5)})
     rows = [row(tmp_path, "naive", 8), replace(row(tmp_path, "other", 8), cost=1.324)]
     table = tabulate(rows, [spec, costs], PRIMARY)
-    text = tables.to_markdown(table)
+    text = to_markdown(table)
     naive, other = cells_of(text, "Primary measure")
     assert other["p (FDR)"] == "1.000" and other["smallest detectable"] == ".02"
     assert other["no effect (within ±.05)"] == "shown"
@@ -231,7 +235,7 @@ def test_the_first_tables_hold_tests_and_costs(tmp_path: Path) -> None:
     assert "(1) not measured: seqmem bench --measure-cost" in text
     assert (other["extra state (model sizes)"], other["trained tokens"]) == ("0.5", "73,474")
     assert (other["seeds"], other["items"]) == ("8", "80")
-    found = {record["row"]: record for record in tables.to_records(table) if record["primary"]}
+    found = {record["row"]: record for record in to_records(table) if record["primary"]}
     assert found["other"]["step_time"] == 1.324 and found["other"]["equivalent"] is True
     assert found["other"]["detectable"] == pytest.approx(0.01854, abs=1e-5)
     assert found["other"]["raw_p"] == found["other"]["p"] == 1.0 and found["other"]["margin"] == 0.05
@@ -240,7 +244,7 @@ def test_the_first_tables_hold_tests_and_costs(tmp_path: Path) -> None:
 
 def test_costs_nobody_measures_say_so(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 8) for name in ("naive", "other")]
-    text = tables.to_markdown(tabulate(rows, [metric({"naive": 0.3, "other": 0.6})], PRIMARY))
+    text = to_markdown(tabulate(rows, [metric({"naive": 0.3, "other": 0.6})], PRIMARY))
     assert cells_of(text, "Cost and evidence")[1]["trained tokens"].startswith("- (")
     assert "no metric gives it" in text
     assert "the measure states no margin within which rows are alike" in text
@@ -252,7 +256,7 @@ def test_the_first_tables_fit_a_terminal_of_120_columns(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 8) for name in names]
     spec = noisy(dict(zip(names, (0.9, 0.3), strict=True)), margin=0.025)
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(tables.to_rich(tabulate(rows, [spec], PRIMARY), all_measures=False))
+    console.print(to_rich(tabulate(rows, [spec], PRIMARY), all_measures=False))
     shown = console.export_text()
     assert "│ avalanche:SynapticIntelligence │ 2    │ .30 [.29, .31] │ -.60 [-.61, -.59] │ .008 " in shown
     assert "…" not in shown
@@ -316,21 +320,21 @@ def test_a_comparison_is_printed_whole(tmp_path: Path) -> None:
     absent = Measure("absent", "steps", "none", "")
     spec = noisy({"naive": 0.3, HOSTILE: 0.5}, margin=0.05)
     found = compare(score_rows(rows, [spec]), HOSTILE, "naive", (*spec.measures, absent))
-    text = tables.comparison_markdown(found, HOSTILE, "naive")
-    assert text == tables.comparison_markdown(found, HOSTILE, "naive")
+    text = comparison_markdown(found, HOSTILE, "naive")
+    assert text == comparison_markdown(found, HOSTILE, "naive")
     assert "| score | fraction ↑ | .20 \\[.19, .21\\] | .008 | .02 | not shown | 8 |" in text
     assert "| score | fraction ↑ | .50 \\[.49, .51\\] | .30 |" in text
     assert "| absent | no metric gives it |" in text
     assert "<script" not in text and "\n# head" not in text and "\x1b" not in text and "@me" not in text
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(tables.comparison_rich(found, HOSTILE, "naive"))
+    console.print(comparison_rich(found, HOSTILE, "naive"))
     shown = console.export_text()
     assert ".20 [.19, .21]" in shown and "[red]b[/red]" in shown and "\x1b" not in shown
 
 
 def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 1), row(tmp_path, "ewc", 1, failed={4: "NaN loss"})]
-    text = tables.to_markdown(tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
+    text = to_markdown(tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
     assert "one seed: no interval" in text
     assert "nobody \\| knows" in text
     assert "seed 4 failed: NaN loss" in text
@@ -343,7 +347,7 @@ def test_rows_of_another_model_are_another_board(tmp_path: Path) -> None:
     other = Row(other.label, {**other.facts, "model": "small"}, other.runs)
     table = tabulate([row(tmp_path, "naive", 2), other], [metric({"naive": 0.3, "other": 0.5})], PRIMARY)
     assert [board.model for board in table.boards] == ["tiny", "small"]
-    assert "nothing to compare with" in table.boards[1].verdicts["other"]
+    assert "nothing to compare with" in table.boards[1].verdicts["other"].text
 
 
 HOSTILE = (
@@ -357,15 +361,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         [metric({"naive": 0.3, HOSTILE: 0.5})],
         PRIMARY,
     )
-    text = tables.to_markdown(table)
+    text = to_markdown(table)
     assert "<script" not in text and "\n# head" not in text and "https://" not in text and "**b**" not in text
     assert "\x1b" not in text and "\u202e" not in text and "@me" not in text
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
     assert widths <= {5, 4, 8, 7}
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert all(not line["row"].startswith("=") for line in lines)
     console = Console(width=400, record=True, file=io.StringIO())
-    console.print(tables.to_rich(table))
+    console.print(to_rich(table))
     shown = console.export_text()
     assert "[red]b[/red]" in shown and "\x1b" not in shown
 
@@ -373,7 +377,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_builds_are_the_same_bytes(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 3) for name in ("naive", "good")]
     spec = metric({"naive": 0.3, "good": 0.6})
-    for write in (tables.to_markdown, tables.to_csv, tables.to_json, tables.to_latex):
+    for write in (to_markdown, to_csv, to_json, to_latex):
         assert write(tabulate(rows, [spec], PRIMARY)) == write(tabulate(rows, [spec], PRIMARY))
 
 
@@ -396,7 +400,7 @@ def test_builds_are_the_same_bytes(tmp_path: Path) -> None:
     ],
 )
 def test_latex_prints_text_as_it_is(text: str, escaped: str) -> None:
-    assert tables.escape_latex(text) == escaped
+    assert escape_latex(text) == escaped
 
 
 KNOWN_COMMANDS = {
@@ -409,7 +413,7 @@ KNOWN_COMMANDS = {
 def test_a_latex_table_is_whole_and_uses_known_commands_only(tmp_path: Path) -> None:
     hostile = r"\evil{x} & 50% $a$ #1 a_b ^^41 ~ } {" + HOSTILE
     rows = [row(tmp_path, "naive", 8), row(tmp_path, hostile, 8)]
-    text = tables.to_latex(tabulate(rows, [noisy({"naive": 0.3, hostile: 0.1}, margin=0.05)], PRIMARY))
+    text = to_latex(tabulate(rows, [noisy({"naive": 0.3, hostile: 0.1}, margin=0.05)], PRIMARY))
     source = text.partition("\n")[2]  # after the comment
     assert set(re.findall(r"\\([a-zA-Z]+)", source)) <= KNOWN_COMMANDS
     plain = re.sub(r"\\[^a-zA-Z]", "", source)
@@ -435,7 +439,7 @@ def test_a_latex_table_is_whole_and_uses_known_commands_only(tmp_path: Path) -> 
 
 def test_json_holds_what_a_reader_needs_to_check(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 2), row(tmp_path, "ewc", 1)]
-    value = json.loads(tables.to_json(tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY)))
+    value = json.loads(to_json(tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY)))
     cells = {cell["row"]: cell for cell in value["cells"]}
     assert cells["ewc"]["mean"] is None and cells["ewc"]["reason"]
     assert cells["naive"]["seeds"] == 2 and cells["naive"]["items"] == 20
@@ -487,37 +491,37 @@ def test_without_the_primary_measure_there_is_a_table_without_ranks(tmp_path: Pa
     (board,) = table.boards
     assert board.ranks == {"naive": None, "good": None}
     assert "no metric gives 'retention'" in board.no_rank["good"]
-    assert "retention: good has no value (no metric gives 'retention'" in board.verdicts["good"]
+    assert "retention: good has no value (no metric gives 'retention'" in board.verdicts["good"].text
     assert board.cells["good", "score"].interval is not None
-    text = tables.to_markdown(table)
+    text = to_markdown(table)
     assert "no metric gives 'retention'" in text and "| .61 \\[.60, .62\\]" in text
-    assert json.loads(tables.to_json(table)) and tables.to_csv(table).count("no metric gives") == 4
+    assert json.loads(to_json(table)) and to_csv(table).count("no metric gives") == 4
 
 
 def test_without_any_metric_the_table_is_empty_but_valid(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 2) for name in ("naive", "good")]
     assert score_rows(rows, []).empty and failures(score_rows(rows, [])) == []
     table = tabulate(rows, [], PRIMARY)
-    assert "no metric gives 'score'" in tables.to_markdown(table)
-    assert json.loads(tables.to_json(table))["scores"] == []
-    assert [line["mean"] for line in csv.DictReader(io.StringIO(tables.to_csv(table)))] == ["", ""]
-    Console(file=io.StringIO()).print(tables.to_rich(table))
+    assert "no metric gives 'score'" in to_markdown(table)
+    assert json.loads(to_json(table))["scores"] == []
+    assert [line["mean"] for line in csv.DictReader(io.StringIO(to_csv(table)))] == ["", ""]
+    Console(file=io.StringIO()).print(to_rich(table))
 
 
 def test_chance_stands_below_the_primary_measure(tmp_path: Path) -> None:
     table = tabulate([row(tmp_path, "naive", 1)], [metric({"naive": 0.3})], PRIMARY)
-    text = tables.to_markdown(table)
+    text = to_markdown(table)
     assert (
         text.index("### Primary") < text.index("\nChance on the primary rung: .01\n") < text.index("### All")
     )
-    assert json.loads(tables.to_json(table))["chance"][0]["chance"] == 0.01
+    assert json.loads(to_json(table))["chance"][0]["chance"] == 0.01
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(tables.to_rich(table, all_measures=False))
+    console.print(to_rich(table, all_measures=False))
     assert "Chance on the primary rung: .01" in console.export_text()
     documents = write_record(tmp_path / "d", quiet, Layout(loops=2, facts=1, rest=0, documents=True))
     record = RunRecord(documents.folder, {**documents.info, "label": "naive"})
     plain = Row("naive", {"scenario": "memory_loops"}, {0: record})
-    assert "Chance" not in tables.to_markdown(tabulate([plain], [metric({"naive": 0.3})], PRIMARY))
+    assert "Chance" not in to_markdown(tabulate([plain], [metric({"naive": 0.3})], PRIMARY))
 
 
 @pytest.mark.parametrize(
@@ -541,7 +545,7 @@ def test_numbers_are_short(value: float, unit: str, text: str) -> None:
 def test_rows_beyond_the_page_continue_below(tmp_path: Path) -> None:
     names = ["naive", *(f"arm{i}" for i in range(6))]
     rows = [row(tmp_path, name, 2) for name in names]
-    text = tables.to_markdown(tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
+    text = to_markdown(tabulate(rows, [metric(dict.fromkeys(names, 0.5))], PRIMARY))
     assert text.count("### All measures\n") == 2
 
 
@@ -567,10 +571,8 @@ def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -
 def test_scoring_and_tables_need_no_torch() -> None:
     names = "average_accuracy cost latent_revival loop_contrast new_loop recovery retention"
     imports = "".join(f"import seqmem_plugins.metrics.{name}; " for name in names.split())
-    check = (
-        f"import sys; import seqmem.scoring.comparison, seqmem.reporting.figures; {imports}"
-        "print('torch' in sys.modules)"
-    )
+    ours = "import seqmem.scoring.comparison, seqmem.reporting.figures"
+    check = f"import sys; {ours}; {imports}print('torch' in sys.modules)"
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-c", check], env={**os.environ, **paths}, capture_output=True, text=True, check=True

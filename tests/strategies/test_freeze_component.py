@@ -20,7 +20,11 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.specs import Footprint
 from seqmem.training.learner import Learner
-from seqmem_plugins.strategies._freeze_component_plan import FreezeComponentOptions, check_model, extra_bytes
+from seqmem_plugins.strategies._freeze_component_plan import (
+    FreezeComponentOptions,
+    check_model,
+    planned_bytes,
+)
 from seqmem_plugins.strategies._router import Router
 from seqmem_plugins.strategies.freeze_component import FreezeComponent
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
@@ -336,7 +340,7 @@ def test_on_later_visits_only_the_suffix_is_computed_and_the_prefix_builds_no_gr
         assert not longer  # else all rows would be computed anew
         assert calls == expected
     strategy.after_experience(learner, part)
-    assert strategy._cache.tensors() == {} and strategy.extra_bytes() > 0
+    assert strategy._cache.tensors() == {} and strategy.unregistered_bytes() > 0
     calls.clear()
     with torch.no_grad():  # a probe runs the model as it is
         strategy.forward(learner, torch.ones(2, 5, dtype=torch.long), None, torch.tensor([2, 2]))
@@ -378,7 +382,7 @@ def test_what_is_drawn_anew_at_every_visit_is_not_kept() -> None:
     config.hidden_dropout = 0.1
     strategy = strategy_of(learner)
     visit(learner, strategy, experience("component", 0, [random_rows(2)]))
-    assert strategy.extra_bytes() == 0
+    assert strategy.unregistered_bytes() == 0
 
 
 def test_dropout_under_any_name_is_found_by_its_modules() -> None:
@@ -388,7 +392,7 @@ def test_dropout_under_any_name_is_found_by_its_modules() -> None:
         module.residual_dropout = torch.nn.Dropout(chance)
         strategy = strategy_of(learner)
         visit(learner, strategy, experience("component", 0, [random_rows(2)]))
-        assert bool(strategy.extra_bytes()) == kept
+        assert bool(strategy.unregistered_bytes()) == kept
 
 
 def gemma() -> Any:
@@ -426,10 +430,10 @@ def test_blocks_that_go_by_their_number_are_never_computed_apart(part: str) -> N
     own = model(input_ids=ids, use_cache=False).logits
     assert torch.equal(strategy.forward(learner, ids, 0, None), own)
     visit(learner, strategy, experience("component", 0, [random_rows(3)] * 2))
-    assert strategy.extra_bytes() == 0
+    assert strategy.unregistered_bytes() == 0
     shapes = {name: tuple(parameter.shape) for name, parameter in learner.parameters.items()}
     planned = footprint(shapes, model.config.to_dict())
-    assert extra_bytes(options_of(part, **values), planned) == 0
+    assert planned_bytes(options_of(part, **values), planned) == 0
     for switched in SWITCHED:
         with pytest.raises(UsageError, match="does not know the parts of a 'gemma3_text' model"):
             check_model(options_of(switched), planned)
@@ -444,9 +448,9 @@ def test_nothing_is_kept_where_the_embeddings_are_trained() -> None:
     learner = pupil("gpt2")
     strategy = strategy_of(learner, "pattern", patterns=("wte.weight", "ln_f.*"))
     visit(learner, strategy, experience("component", 0, [random_rows(2)]))
-    assert strategy.extra_bytes() == 0
+    assert strategy.unregistered_bytes() == 0
     losses = visit(learner, strategy, experience("component", 1, [random_rows(2)] * 2))  # after all blocks
-    assert strategy.extra_bytes() > 0 and losses[1] < losses[0]
+    assert strategy.unregistered_bytes() > 0 and losses[1] < losses[0]
 
 
 # -- routing ----------------------------------------------------------------------------------------------

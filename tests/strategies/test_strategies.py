@@ -10,7 +10,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from small_runs import Events, carry_out, finish, installed, planned, results, rows, small_model
+from small_runs import (
+    Events,
+    carry_out,
+    finish,
+    finished,
+    installed,
+    planned,
+    results,
+    rows,
+    small_model,
+)
 
 from seqmem import RunRecord, UsageError
 from seqmem.planning.grid import PlannedRun
@@ -30,6 +40,8 @@ ACTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }
 """Where a strategy does something, unless it does so in small loops: scenario and options."""
+
+LOOPS = ("memory_loops", {"scenario.facts_per_loop": 1})
 
 AT_MOST = {"replay", "freeze_component", *(name for name in NAMES if name.startswith("avalanche:"))}
 """Strategies that keep rows or activations, whose lengths planning cannot know: their plan is a bound."""
@@ -54,14 +66,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(model: Path, strategy: str, **request: Any) -> PlannedRun:
     """A run of seconds in which the strategy, or the first of a composition, has something to do."""
-    scenario, options = ACTS.get(strategy.partition("+")[0], ("memory_loops", {}))
+    scenario, options = ACTS.get(strategy.partition("+")[0], LOOPS)
     own = {k: v for k, v in options.items() if k.startswith("scenario.") or strategy in ACTS}
     return planned(model, strategy, own, scenario=scenario, **request)
 
 
 def naive_like(model: Path, strategy: str) -> PlannedRun:
     """The reference's run of the same stream."""
-    scenario, options = ACTS.get(strategy, ("memory_loops", {}))
+    scenario, options = ACTS.get(strategy, LOOPS)
     return planned(
         model,
         "naive",
@@ -70,22 +82,21 @@ def naive_like(model: Path, strategy: str) -> PlannedRun:
     )
 
 
-def stop_every(steps: int) -> Any:
+def stop_after(steps: int) -> Any:
     asked = itertools.count(1)
     return lambda: next(asked) >= steps
 
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_stopped_now_and_then_it_ends_in_the_same_bits(strategy: str, model: Path, tmp_path: Path) -> None:
-    """Three steps at a time, each in a learner built anew; the run in one go is the second of the same seed."""
+    """Inside a visit, at the end of one and in the rest; each part in a learner built anew."""
     run = run_of(model, strategy)
-    whole, again = finish(run, tmp_path / "whole"), tmp_path / "again"
-    events: Events = carry_out(run, again, should_stop=stop_every(3))
-    stops = 0
-    while events[-1]["event"] == "stopped":
-        stops += 1
-        events = carry_out(run, again, should_stop=stop_every(3), resume=True)
-    assert events[-1] == {"event": "finished"} and stops >= 4
+    whole, again = finished(run), tmp_path / "again"
+    ends = []
+    for steps in (5, 4, 6, run.outline.steps):
+        events: Events = carry_out(run, again, should_stop=stop_after(steps), resume=bool(ends))
+        ends.append(events[-1]["event"])
+    assert ends == ["stopped", "stopped", "stopped", "finished"]
     assert results(RunRecord.open(again)) == results(whole)
     expected = rows(whole.folder)
     for name, frame in rows(again).items():
@@ -93,10 +104,10 @@ def test_stopped_now_and_then_it_ends_in_the_same_bits(strategy: str, model: Pat
 
 
 @pytest.mark.parametrize("strategy", [name for name in NAMES if name != "naive"])
-def test_it_acts_and_the_plan_knows_what_it_keeps(strategy: str, model: Path, tmp_path: Path) -> None:
+def test_it_acts_and_the_plan_knows_what_it_keeps(strategy: str, model: Path) -> None:
     run = run_of(model, strategy)
-    record = finish(run, tmp_path / "own")
-    plain = finish(naive_like(model, strategy), tmp_path / "naive")
+    record = finished(run)
+    plain = finished(naive_like(model, strategy))
     assert record.info["final_weights"] != plain.info["final_weights"]
     assert record.probes["logprob"].tolist() != plain.probes["logprob"].tolist()
     kept = record.info["extra_state_bytes"]
@@ -159,7 +170,7 @@ def test_with_another_it_runs_or_is_refused_with_the_reason(
     assert record.steps["loss"].notna().all()
     kept = record.info["extra_state_bytes"]
     assert kept <= run.extra_bytes if {strategy, other} & AT_MOST else kept == run.extra_bytes
-    alone = finish(run_of(model, strategy), tmp_path / "alone")
+    alone = finished(run_of(model, strategy))
     acts = (strategy, other) not in WITHOUT_LOOPS
     assert (record.probes["logprob"].tolist() != alone.probes["logprob"].tolist()) == acts
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from model_folders import KINDS, Kind
-from small_runs import finish, planned, small_model
+from small_runs import carry_out, finish, planned, small_model
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,3 +47,14 @@ def test_background_text_comes_from_a_file(tmp_path: Path) -> None:
     general = record.items[record.items["relation"] == "general"]
     assert len(general) == 8 and general["answer"].str.contains("story about the sea").all()
     assert record.recipe["text"]["name"] == "file" and record.recipe["text"]["content"]
+
+
+def test_a_model_that_is_larger_than_its_files_said_is_named(tmp_path: Path) -> None:
+    run = planned(small_model(tmp_path / "model"))
+    believed = run.recipe.model.model_copy(update={"parameters": 7})
+    recipe = run.recipe.model_copy(update={"model": believed})
+    events = carry_out(run, tmp_path / "run", should_stop=lambda: True, recipe=recipe)
+    (warning,) = [event["message"] for event in events if event["event"] == "warning"]
+    assert f"has {run.recipe.model.parameters:,} parameters, its files were taken to hold 7" in warning
+    right = carry_out(run, tmp_path / "other", should_stop=lambda: True)
+    assert all(event["event"] != "warning" for event in right)

@@ -269,12 +269,22 @@ def test_state_a_strategy_holds_on_to_is_filled_in_place_on_resume() -> None:
 
 def test_a_misspelt_step_is_an_error_that_names_the_right_one() -> None:
     with pytest.raises(
-        PluginError, match=r"'befor_experience' is no step of a strategy\. Did you mean 'before_exp"
+        PluginError, match=r"'befor_experience' is not a step of a strategy\. Did you mean 'before_exp"
     ):
 
         class Misspelt(Strategy):
             def befor_experience(self, learner: Learner, experience: Experience) -> None:
                 pass
+
+
+def test_a_step_by_its_earlier_name_is_an_error_that_names_the_new_one() -> None:
+    with pytest.raises(
+        PluginError, match=r"'extra_bytes' is not a step .* Did you mean 'unregistered_bytes'\?"
+    ):
+
+        class Earlier(Strategy):
+            def extra_bytes(self) -> int:
+                return 0
 
 
 def test_a_step_of_another_library_is_an_error_that_lists_ours() -> None:

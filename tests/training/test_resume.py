@@ -28,6 +28,7 @@ from small_runs import (
     InlineWorkers,
     carry_out,
     finish,
+    finished,
     installed,
     job_of,
     planned,
@@ -46,6 +47,8 @@ from seqmem.planning.request import Request
 from seqmem.record.reader import RunRecord
 
 STRATEGIES = ("naive", "replay", "moment_avg")
+SHORT = {"scenario.facts_per_loop": 1, "scenario.exposures": 1, "scenario.rest_steps": 2}
+"""Ten steps with two cycles, six with one."""
 LONG = {"scenario.cycles": 3, "scenario.rest_steps": 18, "scenario.even_every": 3}
 """36 steps, about a second."""
 
@@ -81,7 +84,7 @@ def same_rows(folder: Path, reference: Path) -> None:
 def test_a_run_stopped_after_every_single_step_ends_as_if_it_never_was(
     strategy: str, options: dict[str, Any], kind: Kind, tmp_path: Path
 ) -> None:
-    run = planned(small_model(tmp_path / "model", kind), strategy, {**options, "scenario.rest_steps": 2})
+    run = planned(small_model(tmp_path / "model", kind), strategy, {**SHORT, **options})
     reference, folder = finish(run, tmp_path / "reference"), tmp_path / "stopped"
     ends = [carry_out(run, folder, should_stop=stop_after(1))[-1]["event"]]
     while ends[-1] == "stopped":
@@ -112,11 +115,11 @@ def test_a_run_of_another_scenario_stopped_now_and_then_ends_as_if_it_never_was(
     )
     (run,) = plan(asked, installed()).runs.values()
     reference, folder = finish(run, tmp_path / "reference"), tmp_path / "stopped"
-    stops = 0
-    event = carry_out(run, folder, should_stop=stop_after(5))[-1]["event"]
+    stops, some = 0, run.outline.steps // 4 + 1
+    event = carry_out(run, folder, should_stop=stop_after(some))[-1]["event"]
     while event == "stopped":
         stops += 1
-        event = carry_out(run, folder, should_stop=stop_after(5), resume=True)[-1]["event"]
+        event = carry_out(run, folder, should_stop=stop_after(some), resume=True)[-1]["event"]
     assert stops >= 2 and event == "finished"
     assert results(RunRecord.open(folder)) == results(reference)
     same_rows(folder, reference.folder)
@@ -300,7 +303,7 @@ def test_a_process_that_dies_while_it_writes_loses_nothing_it_cannot_make_again(
     fatal: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = planned(model, "moment_avg", {"scenario.cycles": 1})
-    reference = finish(run, tmp_path / "reference", checkpoint_every=3)
+    reference = finished(run, checkpoint_every=3)
     assert check_crash(run, reference, tmp_path, fatal, monkeypatch)
 
 
@@ -416,10 +419,10 @@ def check_resumed(folder: Path, reference: RunRecord) -> None:
     assert tables(folder) == tables(reference.folder)
 
 
-def test_processes_killed_at_5_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_processes_killed_at_3_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
     places = []
     with Warm() as warm:
-        for run, folder, reference, after, delay in runs_to_kill(5, model, tmp_path):
+        for run, folder, reference, after, delay in runs_to_kill(3, model, tmp_path):
             job = job_of(run, folder, checkpoint_every=EVERY)
             while warm.run(job, due(folder, after, delay)) == 0:  # it was faster than the killer: once more
                 shutil.rmtree(folder)
@@ -427,7 +430,7 @@ def test_processes_killed_at_5_random_points_resume_to_the_same_bytes(model: Pat
             places.append(newest(folder))
             assert warm.run(job.model_copy(update={"resume": True})) == 0
             check_resumed(folder, reference)
-    print(f"\nkilled 5 runs of {reference.info['steps']} steps, last checkpoints {places}")
+    print(f"\nkilled 3 runs of {reference.info['steps']} steps, last checkpoints {places}")
     assert max(places) > min(places)
 
 

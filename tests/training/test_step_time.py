@@ -25,7 +25,7 @@ from seqmem.planning.store import Store, read_cost
 from seqmem.training import step_time as module
 from seqmem.training.learner import Learner
 from seqmem.training.run import reason_of
-from seqmem.training.step_time import LEAST_EXPERIENCES, measure
+from seqmem.training.step_time import MIN_EXPERIENCES, measure
 from seqmem.verbs.cost import measure_board
 
 
@@ -150,7 +150,7 @@ def test_the_ratio_is_that_of_the_totals_per_step_over_whole_experiences(
     stream = seqmem.stream("memory_loops", preset="smoke", seed=3, set=dict(SMALL))
     steps = [stream.experience(index).steps for index in range(stream.length)]
     total = sum(steps)
-    assert found["steps"] == module.MOST_ROUNDS * total
+    assert found["steps"] == module.MAX_ROUNDS * total
     assert found["ratio"] == pytest.approx((0.1 * total + 0.5 * len(steps)) / (0.1 * total), abs=1e-3)
     spread = np.percentile([(0.1 * n + 0.5) / (0.1 * n) for n in steps], [10, 90])
     assert [found["low"], found["high"]] == pytest.approx(spread, abs=1e-3) and found["low"] < found["high"]
@@ -158,7 +158,7 @@ def test_the_ratio_is_that_of_the_totals_per_step_over_whole_experiences(
     assert timed(plans, "twice", 1e9)["ratio"] == pytest.approx(1.0)
     # out of time at once: still past the border of an experience
     short = timed(plans, "slow", 0.0)
-    trained = [n for n in steps if n][:LEAST_EXPERIENCES]
+    trained = [n for n in steps if n][:MIN_EXPERIENCES]
     assert short["steps"] == sum(trained)
 
 

@@ -16,7 +16,16 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from model_folders import make_model_folder
-from small_runs import SMALL, InlineWorkers, carry_out, finish, planned, results, small_model
+from small_runs import (
+    SMALL,
+    InlineWorkers,
+    RememberingWorkers,
+    carry_out,
+    finish,
+    planned,
+    results,
+    small_model,
+)
 
 import seqmem
 from seqmem import PluginError, RunRecord, UsageError
@@ -33,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("model"))
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process and keeps a list of them."""
 
     started: list[str] = []
@@ -163,7 +172,9 @@ def test_options_may_be_given_as_a_mapping_or_as_texts(bench: Bench, tmp_path: P
     assert Counting.started == ["moment_avg 0"]  # the same run
 
 
-def test_a_sweep_makes_a_row_and_a_figure_against_the_option(drawing_bench: Bench, tmp_path: Path) -> None:
+def test_a_sweep_makes_a_row_and_a_figure_against_the_option(
+    drawing_bench: Bench, unrendered: None, tmp_path: Path
+) -> None:
     result = drawing_bench(sweep="strategy.init=average,zero,shared", controls=False)
     assert [row.label for row in result.board.rows] == [
         "naive",
@@ -344,7 +355,9 @@ def test_checkpoints_damaged_beyond_use_are_refused_with_the_way_out(
 # -- real processes ---------------------------------------------------------------------------------------
 
 
-def test_worker_processes_give_the_same_bits_as_this_process(model: Path, tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_bits_as_this_process(
+    model: Path, no_figures: None, tmp_path: Path
+) -> None:
     set_ = {**TINY_RUNS, "scenario.repeats": 2}
     result = seqmem.bench(
         "memory_loops",
@@ -404,9 +417,9 @@ def test_worker_processes_give_the_same_bits_as_this_process(model: Path, tmp_pa
         ({"device": "gpu"}, "unknown device 'gpu'."),
         ({"text": "wrld"}, "unknown text 'wrld'. Did you mean 'world'?"),
         ({"strategy": ["naive", "naive"]}, "--strategy naive is given twice"),
-        ({"threads": 0}, "--threads 0: must be at least 1"),
-        ({"checkpoint_every": 0}, "--checkpoint-every and --workers must be at least 1"),
-        ({"workers": 0}, "--checkpoint-every and --workers must be at least 1"),
+        ({"threads": 0}, "--threads 0 is not allowed; it must be: integer >= 1"),
+        ({"checkpoint_every": 0}, "--checkpoint-every 0 is not allowed; it must be: integer >= 1"),
+        ({"workers": 0}, "--workers 0 is not allowed; it must be: integer >= 1"),
         ({"disabled": frozenset({"moment_avgg"})}, "Did you mean 'moment_avg'?"),
         ({"disabled": frozenset({"moment_avg"})}, "unknown strategy 'moment_avg'."),
         ({"optimizer": "adamax"}, "optimizer: "),
@@ -571,7 +584,11 @@ def arguments(model: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_the_command_prints_the_table_and_where_it_lies_and_exits_with_0(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    tmp_path: Path,
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
     assert command_line(arguments(model, tmp_path / "out")) == 0
@@ -616,7 +633,11 @@ raise ImportError("no module named left_behind")
 
 
 def test_a_metric_that_cannot_be_loaded_is_named_the_others_go_on_and_the_exit_code_is_3(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    tmp_path: Path,
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
     site = tmp_path / "site"

@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
 from scipy import stats
-from small_runs import InlineWorkers, installed, small_model
+from small_runs import RememberingWorkers, installed, small_model
 
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
 from seqmem.core.measures import Measure
-from seqmem.planning.suite import _expand, plan_suite
+from seqmem.planning.request import SuiteRequest
+from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.record.row import Row
-from seqmem.reporting.figures import (
+from seqmem.reporting.suite_figures import (
     _last_exposures,
     _since_trained,
     draw_retention,
     draw_size_trend,
-    short_count,
 )
-from seqmem.scoring.numbers import format_p
+from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
 from seqmem.scoring.statistics import Interval, Trend, size_trend
 
@@ -61,7 +61,7 @@ SETTINGS = (
 """What both parts share; they differ in how often they are probed."""
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process, keeps a list of them, and interrupts itself when told to."""
 
     started: list[str] = []
@@ -134,7 +134,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(out: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+def page(
+    out: Path, models: list[str], unrendered: None, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Path]:
     """The folder of the page of three models and two strategies; trained by the first test that asks for it."""
     made = list(out.glob("suites/*"))
     if not made:
@@ -312,9 +314,9 @@ def test_parameters_are_shown_as_models_are_named() -> None:
 
 
 def test_lists_of_models_stand_for_their_members_each_once() -> None:
-    assert _expand(TOY, "ladder, ./x,tiny") == ["tiny", "small", "base", "./x"]
+    assert expand_models(TOY, "ladder, ./x,tiny") == ("tiny", "small", "base", "./x")
     with pytest.raises(UsageError, match="names no model; give names or one of: ladder"):
-        _expand(TOY, " , ")
+        expand_models(TOY, " , ")
 
 
 def test_the_suite_that_comes_with_the_package_is_whole() -> None:
@@ -330,7 +332,9 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
         assert set(part.measures) <= measures
     assert spec.models["ladder"] == ("tiny", "small", "base")
     assert spec.models["pythia"][0] == "EleutherAI/pythia-70m" and len(spec.models["pythia"]) == 8
-    planned = plan_suite("episodic", plugins, strategy=("naive", "replay"), seeds="0", device="cpu")
+    planned = plan_suite(
+        "episodic", plugins, SuiteRequest(strategy=("naive", "replay"), seeds="0", device="cpu")
+    )
     assert [len(plan.runs) for plan in planned.plans] == [2, 2, 2]
     assert len(planned.whole().runs) == 6
     assert {run.name.split(":")[0] for run in planned.whole().runs.values()} == {
@@ -410,7 +414,7 @@ def test_an_unknown_suite_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_suite_without_parts_is_a_plugins_fault() -> None:
     with pytest.raises(PluginError, match=r"suite 'hollow' of toys 1 \(nowhere\) declares no parts"):
-        plan_suite("hollow", registry(SuiteSpec("hollow", "1", "", ())))
+        plan_suite("hollow", registry(SuiteSpec("hollow", "1", "", ())), SuiteRequest())
 
 
 def test_a_suite_is_described(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -514,7 +518,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     """With tests planted for the three models there are: one trend stands out among all of the page's parts."""
     planted = chain([0.004], repeat(0.9))
     monkeypatch.setattr(
-        "seqmem.reporting.suite_page.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
+        "seqmem.scoring.size_trend.size_trend", lambda points: Trend(0.1, 0.05, 0.15, next(planted), 5)
     )
     assert command_line(arguments(tmp_path, models)) == 0
     (page,) = tmp_path.glob("suites/*")
@@ -533,7 +537,7 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
 
 
 def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[str], unrendered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Row] = []
 
@@ -545,7 +549,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
         drawn.extend(rows)
 
     monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", draw)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
     assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
     (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
@@ -559,7 +563,7 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmem.reporting.suite_page.draw_retention", lambda *arguments: None)
+    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", lambda *arguments: None)
 
 
 def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(
@@ -605,20 +609,17 @@ def test_unfinished_runs_of_a_later_part_are_refused_before_anything_is_trained(
     planned = plan_suite(
         "toy",
         registry(),
-        models=models[0],
-        strategy=("naive",),
-        seeds="0",
-        set=SETTINGS,
-        device="cpu",
-        controls=False,
+        SuiteRequest(models=models[0], seeds="0", set=SETTINGS, device="cpu", controls=False),
     )
     (later,) = planned.plans[1].runs.values()
     folder = tmp_path / "records" / later.folder
     (folder / "checkpoints" / "step-5").mkdir(parents=True)
     recipe = later.recipe.model_dump(mode="json")
     from seqmem.record.schema import FORMAT, write_json
+    from seqmem.record.versions import installed_versions
 
     info = {"format": FORMAT, "id": later.recipe.id, "recipe": recipe, "status": "stopped"}
+    info["versions"] = installed_versions()
     write_json(folder / "run.json", {**info, "primary_relation": "question"})
     assert command_line(words) == 2
     assert "continue them with --resume or start them over with --force" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import SMALL, InlineWorkers, installed, small_model
+from small_runs import SMALL, RememberingWorkers, installed, small_model
 
 import seqmem
 from seqmem import Measure, MetricSpec, RunRecord, UsageError, Value
@@ -19,7 +19,10 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search, Trial, read_search
 from seqmem.planning.store import find_boards
-from seqmem.verbs.tune import TuneResult, Tuning, _away, _choose, _sample, tune
+from seqmem.planning.trials import sample
+from seqmem.record.versions import installed_versions
+from seqmem.verbs.choose import best_trial, distance
+from seqmem.verbs.tune import TuneResult, Tuning, tune
 
 TINY_RUNS = {
     **SMALL,
@@ -36,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("model"))
 
 
-class Counting(InlineWorkers):
+class Counting(RememberingWorkers):
     """Runs jobs in this process and keeps what they were asked for."""
 
     started: list[str] = []
@@ -174,14 +177,14 @@ def trial(mean: float | None, **options: Any) -> Trial:
 def test_of_equal_trials_the_one_nearest_the_usual_values_is_taken() -> None:
     measure = Measure("m", "u", "higher", "")
     rates = [trial(0.5, optimizer__lr=rate) for rate in (1e-4, 3e-3, 1e-3)]
-    assert _choose(rates, measure, {"optimizer.lr": 1e-3}) == 2
-    assert _choose(rates[:2], measure, {"optimizer.lr": 1e-3}) == 1  # ln 3 away, not ln 10
-    assert _choose(rates, measure, {}) == 0
-    assert _choose([*rates, trial(0.6, optimizer__lr=1.0)], measure, {"optimizer.lr": 1e-3}) == 3
+    assert best_trial(rates, measure, {"optimizer.lr": 1e-3}) == 2
+    assert best_trial(rates[:2], measure, {"optimizer.lr": 1e-3}) == 1  # ln 3 away, not ln 10
+    assert best_trial(rates, measure, {}) == 0
+    assert best_trial([*rates, trial(0.6, optimizer__lr=1.0)], measure, {"optimizer.lr": 1e-3}) == 3
     usual = {"strategy.lam": 100, "strategy.fisher": "sampled", "strategy.shift": 0}
-    assert _away({"strategy.lam": 10}, usual) == (1, pytest.approx(math.log(10)))
-    assert _away({"strategy.lam": 100, "strategy.fisher": "empirical"}, usual) == (1, 1.0)
-    assert _away({"strategy.lam": 1000, "strategy.shift": -0.5}, usual) == (
+    assert distance({"strategy.lam": 10}, usual) == (1, pytest.approx(math.log(10)))
+    assert distance({"strategy.lam": 100, "strategy.fisher": "empirical"}, usual) == (1, 1.0)
+    assert distance({"strategy.lam": 1000, "strategy.shift": -0.5}, usual) == (
         2,
         pytest.approx(math.log(10) + 0.5),
     )
@@ -240,15 +243,21 @@ def test_more_than_the_budget_is_sampled_and_said_to_be(search: Callable[..., Tu
     again = only(search(AnyRate(), "ewc", space=space, seeds="100", budget=2))
     assert tuning.trials == again.trials
     points = [{"n": n} for n in range(40)]
-    drawn = _sample(points, 12)
+    drawn = sample(points, 12)
     assert len(drawn) == 12 and drawn == sorted(drawn, key=lambda p: p["n"]) and drawn != points[:12]
-    assert _sample(points, 12) == drawn
+    assert sample(points, 12) == drawn
 
 
 def test_an_option_is_tried_for_the_strategies_that_have_it(search: Callable[..., TuneResult]) -> None:
     space = {"optimizer.lr": [1e-3, 2e-3], "strategy.lam": [1]}
     naive, ewc = search(AnyRate(), ("naive", "ewc"), space=space, seeds="100").tunings
     assert (list(naive.space), list(ewc.space)) == (["optimizer.lr"], ["optimizer.lr", "strategy.lam"])
+
+
+def test_two_ways_to_write_a_value_are_one_trial(search: Callable[..., TuneResult]) -> None:
+    tuning = only(search(AnyRate(), "ewc", space=["strategy.lam=1,1.0,10"], seeds="100"))
+    assert [trial.options for trial in tuning.trials] == [{"strategy.lam": 1}, {"strategy.lam": 10}]
+    assert tuning.search is not None and tuning.search.runs == 2
 
 
 def test_a_part_of_a_composition_is_tuned_by_its_name(search: Callable[..., TuneResult]) -> None:
@@ -265,7 +274,7 @@ def test_a_part_of_a_composition_is_tuned_by_its_name(search: Callable[..., Tune
         ({"budget": 3}, "a trial of naive takes 2 runs (2 seeds); a search needs at least 4"),
         ({"budget": 6, "controls": True}, "takes 4 runs (2 seeds, with controls); a search needs at least 8"),
         ({"measure": "retenton"}, "unknown measure 'retenton'. Did you mean 'retention'"),
-        ({"measure": "distance_decay.over_twins"}, "neither way of it is better"),
+        ({"measure": "distance_decay.over_twins"}, "neither higher nor lower is better"),
         (
             {"space": {"scenario.loops": [2, 3]}},
             "--space scenario.loops: a search changes options of strategy",
@@ -277,6 +286,7 @@ def test_a_part_of_a_composition_is_tuned_by_its_name(search: Callable[..., Tune
         ({"space": {"optimizer.lr": [-1.0, 1e-3]}}, "option 'lr' = -1.0 is not allowed"),
         ({"space": {"optimizer.rate": [1, 2]}}, "unknown option of optimizer 'rate'"),
         ({"model": ["a", "b"]}, "a search is of one model; got a, b"),
+        ({"budget": 0}, "--budget 0 is not allowed; it must be: integer >= 1"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
@@ -328,6 +338,22 @@ def test_the_same_command_gives_the_same_file_and_trains_nothing_again(
         (2e-3, 101),
     ]
     assert kept["date"] == max(run.info["date"] for run in records)
+
+
+def test_trials_of_another_version_are_kept_only_with_a_note(
+    search: Callable[..., TuneResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("made by" in note for note in only(search(even(1, 2))).notes)
+    installed = {**installed_versions(), "torch": "99.0"}
+    monkeypatch.setattr("seqmem.planning.store.installed_versions", lambda: installed)
+    Counting.started.clear()
+    with pytest.raises(
+        UsageError, match=r"made by torch .* installed is torch 99\.0 \(4 such runs\); .*--accept-versions"
+    ):
+        search(even(1, 2))
+    notes = only(search(even(1, 2), accept_versions=True)).notes
+    assert [note for note in notes if note.startswith("trials made by torch")]
+    assert Counting.started == []
 
 
 @pytest.fixture
@@ -417,16 +443,16 @@ def test_the_reference_can_be_tuned_too_and_a_default_that_was_chosen_is_the_sam
             "scenario.options.rest_steps = 2, this bench has 3",
         ),
         ({"chosen": {"optimizer.lr": 1e-3}}, {}, "what it chose is not the best it tried"),
-        ({"chosen": {"optimizer.lr": 5.0}}, {}, "what it chose is none of its trials"),
-        ({"chosen": {"scenario.loops": 2}}, {}, "chooses scenario.loops, which is no option of strategy"),
+        ({"chosen": {"optimizer.lr": 5.0}}, {}, "what it chose is not one of its trials"),
+        ({"chosen": {"scenario.loops": 2}}, {}, "chooses scenario.loops, which is not an option of strategy"),
         ({"runs": 13}, {}, "13 runs of a budget of 12"),
         ({"runs": 1}, {}, "it says 1 runs and lists"),
-        ({"space": {"optimizer.lr": [5.0]}}, {}, "has a value that is none of [5.0]"),
+        ({"space": {"optimizer.lr": [5.0]}}, {}, "has a value that is not one of [5.0]"),
         ({"space": {}}, {}, "is not of the options"),
         ({"seeds": [100, 102]}, {}, "has values on seeds"),
         ({"mean": 0.99}, {}, "has the mean 0.99 of values whose mean is"),
         ({"seeds": [0, 101]}, {}, "not all from 100 on"),
-        ({"format": 2}, {}, "no search file of `seqmem tune` (format:"),
+        ({"format": 2}, {}, "not a search file of `seqmem tune` (format:"),
     ],
 )
 def test_a_search_that_does_not_fit_is_refused_in_one_line(
@@ -457,7 +483,7 @@ def test_a_file_that_is_none_and_two_for_one_strategy_are_refused(
     with pytest.raises(UsageError, match="cannot be read"):
         bench("naive", tmp_path / "gone.json")
     (tmp_path / "text.json").write_text("{")
-    with pytest.raises(UsageError, match="no search file of `seqmem tune`"):
+    with pytest.raises(UsageError, match="not a search file of `seqmem tune`"):
         bench("naive", tmp_path / "text.json")
     first = tuned("naive")
     second = tmp_path / "again.json"

@@ -1,36 +1,26 @@
-"""What is made of a standing board's records: tables, figures, the manifest, and the page over several boards."""
+"""Builds what is printed of a published board: tables, figures, and the page over several boards."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from seqmem.board.published import (
-    FIGURES,
-    HOME,
-    MANIFEST,
-    RECORDS,
-    SEARCHES,
-    Progress,
-    Standing,
-    read_standing,
-)
-from seqmem.board.rules import RULES, Rules
+from seqmem.board.files import FIGURES, HOME, Progress, search_file, write_manifest
+from seqmem.board.published import PublishedBoard, read_board
+from seqmem.board.rules import Rules
 from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import file_name
-from seqmem.planning.store import COST
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
-from seqmem.record.compact import sha256
 from seqmem.record.row import Row
-from seqmem.record.schema import json_text, write_json
-from seqmem.reporting.tables import escape_markdown, to_csv, to_json, to_markdown
+from seqmem.record.schema import json_text
+from seqmem.reporting.exports import to_csv, to_json
+from seqmem.reporting.markdown import escape_markdown, to_markdown
 from seqmem.scoring.comparison import Table, tabulate
 from seqmem.scoring.pool import scores_of
 from seqmem.scoring.scores import sound
@@ -38,30 +28,12 @@ from seqmem.scoring.tables import load_metrics
 
 
 def metric_versions(registry: Registry) -> dict[str, str]:
-    """Installed metrics by name, with their versions."""
+    """Return the versions of the installed metrics by name."""
     return {metric.name: metric.version for metric in load_metrics(registry)[0]}
 
 
-def manifest_of(folder: Path, metrics: Mapping[str, str]) -> dict[str, Any]:
-    """What ``manifest.json`` must say of a board."""
-    named = [RULES, COST]
-    found = [folder / name for name in named if (folder / name).exists()]
-    for part in (RECORDS, SEARCHES, FIGURES):
-        found += [path for path in (folder / part).rglob("*") if path.is_file()]
-    return {
-        "format": 1,
-        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(found)},
-        "metrics": dict(sorted(metrics.items())),
-    }
-
-
-def write_manifest(folder: Path, metrics: Mapping[str, str]) -> None:
-    """Write ``manifest.json`` of a board."""
-    write_json(folder / MANIFEST, manifest_of(folder, metrics))
-
-
 def with_margin(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]:
-    """The metrics, the primary measure with the board's own margin where it states one."""
+    """Return the metrics, the primary measure with the board's own margin where the rules state one."""
     if rules.margin is None:
         return list(metrics)
     return [
@@ -76,18 +48,18 @@ def with_margin(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]
     ]
 
 
-def score_standing(
-    standing: Standing, metrics: Sequence[MetricSpec], pool: Executor | None = None
+def score_board(
+    board: PublishedBoard, metrics: Sequence[MetricSpec], pool: Executor | None = None
 ) -> tuple[Table, list[str]]:
-    """The board's table, and a line for every metric that failed on it; `pool` as `scores_of` takes it."""
-    rules = standing.rules
-    scores, intact, broken = scores_of(standing.rows, metrics, standing.judge.registry, pool)
-    table = tabulate(standing.rows, with_margin(intact, rules), {rules.scenario: rules.primary}, scores)
+    """Return the board's table, and a line for every metric that failed; `pool` as `scores_of` takes it."""
+    rules = board.rules
+    scores, intact, broken = scores_of(board.rows, metrics, board.judge.registry, pool)
+    table = tabulate(board.rows, with_margin(intact, rules), {rules.scenario: rules.primary}, scores)
     return table, broken
 
 
-def table_files(standing: Standing, table: Table) -> dict[str, str]:
-    """The text of every table file of a board.
+def _table_files(board: PublishedBoard, table: Table) -> dict[str, str]:
+    """Return the text of every table file of a board.
 
     ``table.json`` holds what has a value: cells, verdicts, ranks, and the value of every seed as
     ``{row: {measure: {seed: value}}}``; why others have none stands in ``table.csv``.
@@ -100,15 +72,15 @@ def table_files(standing: Standing, table: Table) -> dict[str, str]:
             measures = values.setdefault(one["row"], {})
             measures.setdefault(one["measure"], {})[str(one["seed"])] = one["value"]
     return {
-        "TABLE.md": to_markdown(table) + _rules_in_words(standing),
+        "TABLE.md": to_markdown(table) + _rules_in_words(board),
         "table.csv": to_csv(table),
         "table.json": json_text({**stated, "values": values}),
     }
 
 
-def _rules_in_words(standing: Standing) -> str:
-    """The rules as a section of ``TABLE.md``."""
-    rules = standing.rules
+def _rules_in_words(board: PublishedBoard) -> str:
+    """Return the rules as a section of ``TABLE.md``."""
+    rules = board.rules
     chosen = "hyper-parameters are the defaults"
     if rules.hyperparameters == "searched":
         chosen = (
@@ -129,14 +101,24 @@ def _rules_in_words(standing: Standing) -> str:
     return "\n".join(["", "## Rules", "", *(f"- {escape_markdown(line)}" for line in lines), ""])
 
 
+def write_tables(
+    board: PublishedBoard, metrics: Sequence[MetricSpec], to: Path, pool: Executor | None = None
+) -> tuple[Table, list[str]]:
+    """Write the table files of a board into a folder; returns as `score_board`."""
+    table, broken = score_board(board, metrics, pool)
+    for name, text in _table_files(board, table).items():
+        (to / name).write_text(text, encoding="utf-8", newline="\n")
+    return table, broken
+
+
 def build(
     folder: Path,
     metrics: Sequence[MetricSpec],
     registry: Registry,
     progress: Progress = lambda text: None,
     pool: Executor | None = None,
-) -> tuple[Standing, Table, list[str]]:
-    """Write tables, figures and manifest of a standing board from its records; `pool` as `scores_of` takes it.
+) -> tuple[PublishedBoard, Table, list[str]]:
+    """Write tables, figures and manifest of a published board from its records; `pool` as `scores_of` takes it.
 
     Returns:
         The board, its table, and a line for every metric that failed.
@@ -145,36 +127,34 @@ def build(
         UsageError: the board cannot be read, or has no rows.
     """
     progress(f"{folder.name}: reading")
-    standing = read_standing(folder, registry)
-    if not standing.rows:
+    board = read_board(folder, registry)
+    if not board.rows:
         raise UsageError(f"{folder}: no rows yet; `seqmem leaderboard submit` brings some")
-    progress(f"{folder.name}: scoring {len(standing.rows)} rows")
-    table, broken = score_standing(standing, metrics, pool)
-    for name, text in table_files(standing, table).items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    broken += _draw(standing, metrics, progress)
+    progress(f"{folder.name}: scoring {len(board.rows)} rows")
+    table, broken = write_tables(board, metrics, folder, pool)
+    broken += _draw(board, metrics, progress)
     write_manifest(folder, {metric.name: metric.version for metric in metrics})
-    return standing, table, broken
+    return board, table, broken
 
 
-def _draw(standing: Standing, metrics: Sequence[MetricSpec], progress: Progress) -> list[str]:
-    """Draw the metrics' figures anew, as SVG only; a line for every figure that failed.
+def _draw(board: PublishedBoard, metrics: Sequence[MetricSpec], progress: Progress) -> list[str]:
+    """Draw the metrics' figures anew, as SVG only; returns a line for every figure that failed.
 
     Curves of single rows are on the page: as files they would take more room than the records.
     """
     from seqmem.reporting.figures import draw_metric
 
     broken: list[str] = []
-    rows = sound(standing.rows)
+    rows = sound(board.rows)
     with tempfile.TemporaryDirectory() as temporary:
         drawn = Path(temporary)
         for metric in metrics:
-            progress(f"{standing.folder.name}: drawing {metric.name}")
+            progress(f"{board.folder.name}: drawing {metric.name}")
             try:
                 draw_metric(metric, rows, drawn / file_name(metric.name))
             except Exception as error:  # a plugin's figure must not cost the table
                 broken.append(f"figure of metric {metric.name!r}: {type(error).__name__}: {error}")
-        figures = standing.folder / FIGURES
+        figures = board.folder / FIGURES
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()
         for path in sorted(drawn.glob("*.svg")):
@@ -182,8 +162,8 @@ def _draw(standing: Standing, metrics: Sequence[MetricSpec], progress: Progress)
     return broken
 
 
-def index_page(built: Sequence[tuple[Standing, Table]]) -> str:
-    """The page over several boards, as `report.page` makes it.
+def index_page(built: Sequence[tuple[PublishedBoard, Table]]) -> str:
+    """Return the page over several boards, as `reporting.page` makes it.
 
     Raises:
         ImportError: what the page is made with is not installed.
@@ -192,35 +172,34 @@ def index_page(built: Sequence[tuple[Standing, Table]]) -> str:
 
     parts = [
         Part(
-            standing.rules.name,
+            board.rules.name,
             table,
-            standing.rows,
-            reproduce(standing),
-            rules={name: value for name, value in standing.rules.model_dump(mode="json").items() if value},
-            question=standing.rules.question,
+            board.rows,
+            reproduce(board),
+            rules={name: value for name, value in board.rules.model_dump(mode="json").items() if value},
+            question=board.rules.question,
         )
-        for standing, table in built
+        for board, table in built
     ]
     return page("Leaderboards", parts)
 
 
-def reproduce(standing: Standing) -> str:
-    """The commands that make the runs of a board again: rows with their defaults, then those that were tuned."""
-    tuned = [row for row in standing.rows if row.label in standing.searches]
-    plain = [row for row in standing.rows if row not in tuned]
-    lines = [_bench(standing, plain, ())] if plain else []
+def reproduce(board: PublishedBoard) -> str:
+    """Return the commands that make the runs of a board again: rows with their defaults, then the tuned ones."""
+    tuned = [row for row in board.rows if row.label in board.searches]
+    plain = [row for row in board.rows if row not in tuned]
+    lines = [_bench(board, plain, ())] if plain else []
     # one at a time: a bench takes one search per strategy
     lines += [
-        _bench(standing, [row], (f"{HOME}/{standing.rules.name}/{SEARCHES}/{file_name(row.label)}.json",))
-        for row in tuned
+        _bench(board, [row], (search_file(HOME / board.rules.name, row.label).as_posix(),)) for row in tuned
     ]
     return "\n".join(lines)
 
 
-def _bench(standing: Standing, rows: Sequence[Row], searches: Sequence[str]) -> str:
+def _bench(board: PublishedBoard, rows: Sequence[Row], searches: Sequence[str]) -> str:
     import shlex
 
-    rules, spec = standing.rules, standing.judge.scenario
+    rules, spec = board.rules, board.judge.scenario
     words = ["seqmem", "bench", "--scenario", rules.scenario]
     for strategy in dict.fromkeys(str(row.facts["strategy"]) for row in rows):
         words += ["--strategy", strategy]

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import bench, boards, doctor, explore, pretrain, report, score, suite, tune
+from seqmem.cli import bench, boards, doctor, explore, plan, pretrain, report, score, suite, tune
 from seqmem.cli.app import run
 
-__all__ = ["bench", "boards", "doctor", "explore", "main", "pretrain", "report", "score", "suite", "tune"]
+__all__ = [
+    "bench",
+    "boards",
+    "doctor",
+    "explore",
+    "main",
+    "plan",
+    "pretrain",
+    "report",
+    "score",
+    "suite",
+    "tune",
+]
 
 
 def main() -> None:

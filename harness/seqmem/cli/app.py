@@ -64,13 +64,22 @@ def _global_options(
 
 
 def disabled_plugins(ctx: typer.Context) -> frozenset[str]:
-    """What `-p no:NAME` switched off."""
+    """Return the plugins that `-p no:NAME` leaves out."""
     return frozenset(ctx.find_root().obj or ())
 
 
 def registry(ctx: typer.Context) -> Registry:
-    """The plugins of this environment less those switched off."""
+    """Return the plugins of this environment less those left out."""
     return Registry.from_environment(disabled_plugins(ctx))
+
+
+def exit_code(interrupted: bool, failed: bool, left_out: bool) -> int:
+    """Return the exit code of a verb that ran something."""
+    if interrupted:
+        return INTERRUPTED
+    if failed:
+        return FAILED
+    return PARTIAL if left_out else OK
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage_text(error: Exception) -> str:
-    """A usage error of the command-line parser, with where to look things up."""
+    """Return the text of a usage error of the command-line parser, with where to look things up."""
     said = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
     return f"{said.rstrip('.')}. See {context.command_path} --help." if context is not None else said

@@ -1,4 +1,4 @@
-"""`seqmem leaderboard ...`: tables of stored runs and standing boards, from records alone."""
+"""`seqmem leaderboard ...`: tables of stored runs and published boards, from records alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seqmem.scoring.comparison import Table
 
 leaderboard = typer.Typer(
-    help="Tables of stored runs, and standing boards.", no_args_is_help=True, rich_markup_mode=None
+    help="Tables of stored runs, and published boards.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(leaderboard, name="leaderboard")
 
@@ -30,7 +30,7 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
 Folder = Annotated[
     Path | None,
     typer.Argument(
-        help="Standing boards, one of them, an output folder of a bench, or one board in it; by default "
+        help="Published boards, one of them, an output folder of a bench, or one board in it; by default "
         "leaderboards where there is one, else runs."
     ),
 ]
@@ -39,12 +39,12 @@ Folder = Annotated[
 @leaderboard.command()
 def build(ctx: typer.Context, folder: Folder = None) -> int:
     """Score the stored runs again and write their tables and figures."""
-    from seqmem.board.published import find_standing
+    from seqmem.board.files import published_boards
 
     path = _default(folder)
-    boards = find_standing(path)
+    boards = published_boards(path)
     if boards:
-        return _build_standing(path, boards, registry(ctx))
+        return _build_published(path, boards, registry(ctx))
     from seqmem.reporting.board_files import rebuild
 
     built, unreadable = rebuild(path, disabled_plugins(ctx))
@@ -53,8 +53,8 @@ def build(ctx: typer.Context, folder: Folder = None) -> int:
     return _left_out([*unreadable, *(line for board in built for line in board.broken)])
 
 
-def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
-    from seqmem.board.build import build as build_standing
+def _build_published(path: Path, boards: list[Path], plugins: Registry) -> int:
+    from seqmem.board.build import build as build_board
     from seqmem.scoring.pool import processes
     from seqmem.scoring.tables import load_metrics
 
@@ -65,25 +65,25 @@ def _build_standing(path: Path, boards: list[Path], plugins: Registry) -> int:
             if _is_empty(board, path):
                 left_out.append(f"{board}: no rows yet")
                 continue
-            standing, table, broken = build_standing(board, metrics, plugins, tell, pool)
-            built.append((standing, table))
+            published, table, broken = build_board(board, metrics, plugins, tell, pool)
+            built.append((published, table))
             left_out += broken
-    for standing, _ in built:
-        say(f"{standing.rules.name}: {standing.folder}")
+    for published, _ in built:
+        say(f"{published.rules.name}: {published.folder}")
     if path not in boards:
         left_out += _write_index(path, built)
     return _left_out(left_out)
 
 
 def _is_empty(board: Path, path: Path) -> bool:
-    """Whether a board in the folder `path` has no rows yet; one named by itself must have some."""
-    from seqmem.board.published import record_folders
+    """Return whether a board in the folder `path` has no rows yet; one named by itself must have some."""
+    from seqmem.board.files import row_archives
 
-    return board != path and not record_folders(board)
+    return board != path and not row_archives(board)
 
 
 def _write_index(path: Path, built: list[Any]) -> list[str]:
-    """The page over all boards of a folder; a line where it cannot be made."""
+    """Write the page over all boards of a folder; returns a line where it cannot be made."""
     from seqmem.board.build import index_page
 
     try:
@@ -105,12 +105,15 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
-    """Print the tables of stored runs or of standing boards."""
+    """Print the tables of stored runs or of published boards."""
     import json
 
-    from seqmem.board.published import find_standing
+    from seqmem.board.files import published_boards
     from seqmem.core.errors import UsageError, unknown
-    from seqmem.reporting.tables import to_csv, to_json, to_latex, to_markdown, to_rich
+    from seqmem.reporting.exports import to_csv, to_json
+    from seqmem.reporting.latex import to_latex
+    from seqmem.reporting.markdown import to_markdown
+    from seqmem.reporting.terminal import to_rich
 
     wanted = "json" if as_json else format or ("table" if is_terminal() else "markdown")
     if wanted not in FORMATS:
@@ -122,7 +125,7 @@ def show(
     }
     path = _default(folder)
     shown = []
-    left_out = [f"{board}: no rows yet" for board in find_standing(path) if _is_empty(board, path)]
+    left_out = [f"{board}: no rows yet" for board in published_boards(path) if _is_empty(board, path)]
     for name, _, table, broken in _scored(path, registry(ctx)):
         left_out += broken
         if wanted == "json":
@@ -148,8 +151,9 @@ def compare(
 ) -> int:
     """Compare two rows on every measure: their differences paired by seed, with intervals."""
     from seqmem.core.errors import UsageError
-    from seqmem.reporting.tables import comparison_markdown, comparison_rich
-    from seqmem.scoring.comparison import compare as compare_rows
+    from seqmem.reporting.markdown import comparison_markdown
+    from seqmem.reporting.terminal import comparison_rich
+    from seqmem.scoring.pairs import compare as compare_rows
 
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -190,16 +194,16 @@ def verify(
     folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the mismatches as JSON.")] = False,
 ) -> int:
-    """Check standing boards against their records: every mismatch is a line; exit 1 where there is one."""
-    from seqmem.board.published import find_standing
+    """Check published boards against their records: every mismatch is a line, and exit 1 where there is one."""
+    from seqmem.board.files import published_boards
     from seqmem.board.verify import verify as verify_board
     from seqmem.core.errors import UsageError
     from seqmem.scoring.pool import processes
 
     path = _default(folder)
-    boards = find_standing(path)
+    boards = published_boards(path)
     if not boards:
-        raise UsageError(f"{path}: no standing board there; `seqmem leaderboard new SCENARIO` begins one")
+        raise UsageError(f"{path}: not a published board; `seqmem leaderboard new SCENARIO` begins one")
     plugins = registry(ctx)
     with _progress() as tell, processes() as pool:
         found = {board: verify_board(board, plugins, tell, pool) for board in boards}
@@ -224,10 +228,10 @@ def submit(
     runs: Annotated[Path, typer.Argument(help="Output folder of a bench, or one board in it.")],
     to: Annotated[
         Path | None,
-        typer.Option(help="The standing board; by default leaderboards/SCENARIO-vVERSION."),
+        typer.Option(help="The published board; by default leaderboards/SCENARIO-vVERSION."),
     ] = None,
 ) -> int:
-    """Add the rows of a bench to a standing board, where every run keeps to its rules."""
+    """Add the rows of a bench to a published board, where every run keeps to its rules."""
     from seqmem.board.submit import submit as submit_runs
 
     with _progress() as tell:
@@ -246,50 +250,51 @@ def submit(
 def new(
     ctx: typer.Context,
     scenario: Annotated[str, typer.Argument(help="Name of a scenario.")],
-    home: Annotated[Path, typer.Option("--in", help="Folder of standing boards.")] = Path("leaderboards"),
+    home: Annotated[Path, typer.Option("--in", help="Folder of published boards.")] = Path("leaderboards"),
 ) -> None:
-    """Begin a standing board: writes commented rules for the scenario's default preset, to be edited."""
+    """Begin a published board: write commented rules for the scenario's default preset, to be edited."""
+    from seqmem.board.new import new_board
     from seqmem.board.rules import RULES
-    from seqmem.board.submit import new_board
 
     say(f"{new_board(scenario, home, registry(ctx)) / RULES}")
 
 
 def _default(folder: Path | None) -> Path:
-    """The folder named, else that of standing boards where it has one, else the runs'."""
-    from seqmem.board.published import HOME, find_standing
+    """Return the folder named, else that of published boards where it has one, else that of runs."""
+    from seqmem.board.files import HOME, published_boards
 
     if folder is not None:
         return folder
-    return HOME if find_standing(HOME) else Path("runs")
+    return HOME if published_boards(HOME) else Path("runs")
 
 
 def _scored(
     path: Path, plugins: Registry, wanted: Callable[[list[Row]], list[Row]] = lambda rows: rows
 ) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
-    """Name, metrics, table and what was left out, of every board at a path that has wanted rows."""
+    """Yield name, metrics, table and what was left out, of every board at a path that has wanted rows."""
     from dataclasses import replace
 
-    from seqmem.board.build import score_standing, with_margin
-    from seqmem.board.published import find_standing, read_standing
+    from seqmem.board.build import score_board, with_margin
+    from seqmem.board.files import published_boards
+    from seqmem.board.published import read_board
     from seqmem.core.errors import UsageError
     from seqmem.planning.store import find_boards, read_bench
     from seqmem.scoring.pool import processes
     from seqmem.scoring.tables import load_metrics, score
 
     metrics, unreadable = load_metrics(plugins)
-    standing_boards = find_standing(path)
+    published = published_boards(path)
     with processes() as pool:
-        for folder in standing_boards:
-            standing = read_standing(folder, plugins)
-            if not standing.rows and folder == path:
+        for folder in published:
+            board = read_board(folder, plugins)
+            if not board.rows and folder == path:
                 raise UsageError(f"{folder}: no rows yet; `seqmem leaderboard submit` brings some")
-            rows = wanted(standing.rows)
+            rows = wanted(board.rows)
             if not rows:
                 continue
-            table, broken = score_standing(replace(standing, rows=rows), metrics, pool)
-            yield standing.rules.name, with_margin(metrics, standing.rules), table, [*unreadable, *broken]
-    for folder in [] if standing_boards else find_boards(path):
+            table, broken = score_board(replace(board, rows=rows), metrics, pool)
+            yield board.rules.name, with_margin(metrics, board.rules), table, [*unreadable, *broken]
+    for folder in [] if published else find_boards(path):
         described, rows = read_bench(folder)
         rows = wanted(rows)
         if not rows:
@@ -300,7 +305,7 @@ def _scored(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """What is being done, on one line that goes away; on a terminal only."""
+    """Show what is being done on one line that goes away, on a terminal only."""
     import sys
 
     if not sys.stderr.isatty():

@@ -73,7 +73,7 @@ def doctor(
 
 
 def _versions() -> list[Finding]:
-    """Python and the packages that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     python = Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
     return [python, *(_version(name) for name in (HOST, *PACKAGES))]
 
@@ -86,7 +86,7 @@ def _version(distribution: str) -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Whether torch and torchvision fit together, which only importing both can tell."""
+    """Check that torch and torchvision fit together, which only importing both can tell."""
     try:
         importlib.import_module("torch")
         importlib.import_module("torchvision")
@@ -116,7 +116,7 @@ def _devices() -> list[Finding]:
 
 
 def _folders(out: Path) -> list[Finding]:
-    """Whether results and the cache can be written."""
+    """Check that results and the cache can be written."""
     from platformdirs import user_cache_path
 
     findings = [_writable("results", out), _writable("cache", user_cache_path(HOST))]
@@ -140,7 +140,7 @@ def _writable(subject: str, folder: Path) -> Finding:
 
 
 def _tiny(plugins: Registry) -> Finding:
-    """Whether the model that ships with the package is there."""
+    """Check that the model that ships with the package is there."""
     try:
         folder = plugins.load("model", "tiny").locate()
     except SeqmemError:

@@ -72,7 +72,7 @@ def describe(
 
 
 def description(plugins: Registry, kind: Kind, name: str) -> dict[str, Any]:
-    """Everything a plugin says about itself, as JSON values."""
+    """Return everything a plugin says about itself, as JSON values."""
     from seqmem.core.options import describe_options
 
     spec = plugins.load(kind, name)
@@ -95,7 +95,7 @@ def description(plugins: Registry, kind: Kind, name: str) -> dict[str, Any]:
 
 
 def _kind(text: str) -> Kind:
-    """A kind as users write it; the plural will do."""
+    """Return the kind that a user names; the plural will do."""
     for kind in KINDS:
         if text in (kind, f"{kind}s", f"{kind[:-1]}ies"):
             return kind
@@ -103,7 +103,7 @@ def _kind(text: str) -> Kind:
 
 
 def _resolve(plugins: Registry, name: str, kind: str | None) -> Kind:
-    """The kind of a name, asked for only where it is not clear."""
+    """Return the kind of a name; it is asked for only where it is not clear."""
     if kind is not None:
         return _kind(kind)
     kinds = plugins.kinds_of(name)
@@ -119,7 +119,7 @@ def _option(row: OptionRow, front: str) -> dict[str, str]:
 
 
 def _particulars(spec: Spec) -> dict[str, Any]:
-    """What only one kind of plugin has to say."""
+    """Return what only one kind of plugin has to say."""
     from seqmem.plugin.specs import MetricSpec, ModelSpec, ScenarioSpec, SuiteSpec
 
     if isinstance(spec, ScenarioSpec):

@@ -23,7 +23,7 @@ PAGE = "report.html"
 def report(
     ctx: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(help="Output folder of a bench, one board in it, or standing boards.")
+        Path, typer.Argument(help="Output folder of a bench, one board in it, or published boards.")
     ] = Path("runs"),
     html: Annotated[
         bool, typer.Option("--html", help="Write one self-contained page instead of figures.")
@@ -32,7 +32,7 @@ def report(
         Path | None,
         typer.Option(
             "--output",
-            help=f"Where the page goes; by default FOLDER/{PAGE}, that of standing boards ./{PAGE}.",
+            help=f"Where the page goes; by default FOLDER/{PAGE}, that of published boards ./{PAGE}.",
         ),
     ] = None,
 ) -> int:
@@ -58,27 +58,27 @@ def _figures(ctx: typer.Context, folder: Path) -> int:
 
 
 def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
-    from seqmem.board.published import find_standing
+    from seqmem.board.files import published_boards
     from seqmem.core.errors import UsageError
     from seqmem.plugin.registry import Registry
     from seqmem.reporting import verdict_lines
     from seqmem.scoring.tables import load_metrics
 
-    standing = find_standing(folder)
-    if output is None:  # a standing board holds no file but its own
-        output = Path(PAGE) if standing else folder / PAGE
+    published = published_boards(folder)
+    if output is None:  # a published board holds no file but its own
+        output = Path(PAGE) if published else folder / PAGE
     if output.is_dir():
         raise UsageError(f"--output {output} is a folder: name a file, e.g. {output / PAGE}")
-    for board in standing:
+    for board in published:
         if board.resolve() in output.resolve().parents:
             raise UsageError(
-                f"{output} would lie in the standing board {board}, which holds its own files only: "
+                f"{output} would lie in the published board {board}, which holds its own files only: "
                 "name another place with --output"
             )
     registry = Registry.from_environment(disabled_plugins(ctx))
     metrics, left_out = load_metrics(registry)
-    if standing:
-        text, tables, broken = _of_standing(folder, standing, metrics, registry)
+    if published:
+        text, tables, broken = _of_published(folder, published, metrics, registry)
     else:
         text, tables, broken = _of_benches(folder, metrics, registry)
     try:
@@ -92,28 +92,28 @@ def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
     return _left_out([*left_out, *broken])
 
 
-def _of_standing(
+def _of_published(
     path: Path, folders: list[Path], metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
-    """The page of the standing boards at a path, their tables, and what had to be left out.
+    """Return the page of the published boards at a path, their tables, and what had to be left out.
 
     Raises:
         UsageError: none of them has rows.
     """
-    from seqmem.board.build import index_page, score_standing
-    from seqmem.board.published import read_standing
+    from seqmem.board.build import index_page, score_board
+    from seqmem.board.published import read_board
     from seqmem.core.errors import UsageError
     from seqmem.scoring.pool import processes
 
     built, left_out = [], []
     with processes() as pool:
         for folder in folders:
-            standing = read_standing(folder, registry)
-            if not standing.rows:
+            board = read_board(folder, registry)
+            if not board.rows:
                 left_out.append(f"{folder}: no rows yet")
                 continue
-            table, broken = score_standing(standing, metrics, pool)
-            built.append((standing, table))
+            table, broken = score_board(board, metrics, pool)
+            built.append((board, table))
             left_out += broken
     if not built:
         raise UsageError(f"{path}: no rows yet; `seqmem leaderboard submit` brings some")
@@ -123,7 +123,7 @@ def _of_standing(
 def _of_benches(
     folder: Path, metrics: list[MetricSpec], registry: Registry
 ) -> tuple[str, list[Table], list[str]]:
-    """The page of a bench's boards, their tables, and what had to be left out."""
+    """Return the page of a bench's boards, their tables, and what had to be left out."""
     from seqmem.planning.store import find_boards
     from seqmem.reporting import page
 
@@ -140,7 +140,7 @@ def _of_benches(
 def _part(
     folder: Path, metrics: list[MetricSpec], registry: Registry, *, alone: bool
 ) -> tuple[Part, list[str]]:
-    """One board of a bench, and what had to be left out of it."""
+    """Return one board of a bench, and what had to be left out of it."""
     from seqmem.planning.store import read_bench
     from seqmem.reporting import Part, command_line
     from seqmem.scoring.tables import score
@@ -159,7 +159,7 @@ def _part(
 
 
 def _question(scenario: str, registry: Registry) -> str:
-    """What the scenario says of itself; empty where it is not installed here."""
+    """Return what the scenario says of itself; empty where it is not installed here."""
     from seqmem.core.errors import SeqmemError
 
     try:

@@ -20,7 +20,7 @@ def score(
     ctx: typer.Context,
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Output folder of a bench, one board, standing boards, or folders of records."),
+        typer.Argument(help="Output folder of a bench, one board, published boards, or folders of records."),
     ],
     metric: Annotated[list[str], typer.Option("--metric", help="Metric to compute; may be repeated.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print values and means as JSON.")] = False,
@@ -91,18 +91,20 @@ def _records(scores: Any) -> list[dict[str, Any]]:
 
 
 def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
-    """The rows of all boards at the paths, named with their board where there are several.
+    """Return the rows of all boards at the paths, named with their board where there are several.
 
     A record alone is a row of its own, without controls.
     """
     from dataclasses import replace
 
-    from seqmem.board.published import find_standing, read_standing
+    from seqmem.board.files import published_boards
+    from seqmem.board.published import read_board
     from seqmem.planning.store import find_boards, read_bench
+    from seqmem.record.archive import exists
     from seqmem.record.reader import RunRecord
     from seqmem.record.row import Row
 
-    alone = [path for path in paths if (path / "run.json").exists()]
+    alone = [path for path in paths if exists(path / "run.json")]
     names = _names(alone)
     opened = [(path, RunRecord.open(path)) for path in alone]
     rows = [Row(label=names[path], facts={}, runs={record.seed: record}) for path, record in opened]
@@ -110,8 +112,8 @@ def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
     for path in paths:
         if path in alone:
             continue
-        standing = {folder: read_standing(folder, plugins).rows for folder in find_standing(path)}
-        boards |= standing or {folder: read_bench(folder)[1] for folder in find_boards(path)}
+        published = {folder: read_board(folder, plugins).rows for folder in published_boards(path)}
+        boards |= published or {folder: read_bench(folder)[1] for folder in find_boards(path)}
     names = _names(list(boards))
     for folder, own in boards.items():
         rows += own if len(boards) == 1 else [replace(r, label=f"{names[folder]}: {r.label}") for r in own]
@@ -119,6 +121,6 @@ def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
 
 
 def _names(folders: list[Path]) -> dict[Path, str]:
-    """What to call folders: their own names where these tell them apart, else their whole paths."""
+    """Name folders: by their own names where these tell them apart, else by their whole paths."""
     own = {folder: folder.name for folder in folders}
     return own if len(set(own.values())) == len(own) else {folder: str(folder) for folder in folders}

@@ -12,7 +12,7 @@ from seqmem.core.sanitize import clean
 
 
 def is_terminal() -> bool:
-    """Whether standard output is looked at by a person."""
+    """Return whether a person looks at standard output."""
     return sys.stdout.isatty()
 
 
@@ -33,7 +33,7 @@ def warn(text: str) -> None:
 
 
 def resume_command() -> str:
-    """The command line of this process, with `--resume`."""
+    """Return the command line of this process, with `--resume`."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
     return f"seqmem {shlex.join([*words, '--resume'])}"
 

@@ -2,148 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seqmem.cli.app import FAILED, INTERRUPTED, OK, PARTIAL, app, disabled_plugins
-from seqmem.cli.bench import (
-    AcceptVersions,
-    Attention,
-    Device,
-    Dtype,
-    Json,
-    Optimizer,
-    Out,
-    Preset,
-    Rate,
-    Revision,
-    Set,
-    Strategy,
-    TextSource,
-    Threads,
-    TrustRemoteCode,
-    one_of,
-)
+from seqmem.cli.app import app, disabled_plugins, exit_code
+from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import print_json, print_table, resume_command, say, warn
 from seqmem.core.digits import significant
+from seqmem.planning.request import Execution, TuneRequest
 
 if TYPE_CHECKING:
     from seqmem.planning.request import Request
     from seqmem.verbs.tune import TuneResult, Tuning
 
+OPTIONS = (
+    *("scenario", "strategy", "model", "preset", "seeds", "space", "budget", "measure", "controls", "set"),
+    *("text", "optimizer", "lr", "revision", "dtype", "attention", "trust_remote_code", "device", "threads"),
+    *("out", "workers", "resume", "force", "accept_versions", "display"),
+)
 
 ONLY_HERE = ("seeds", "reference", "controls")
 """What a search asks for otherwise than the bench that follows it."""
 
 
 @app.command()
-def tune(
-    ctx: typer.Context,
-    scenario: Annotated[str, typer.Option("--scenario", help="Scenario to tune on.")],
-    strategy: Strategy,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Model to tune; by default the one the scenario proposes.")
-    ] = None,
-    preset: Preset = "default",
-    seeds: Annotated[
-        str, typer.Option(help="Tuning seeds: 100 and up, those below are for scoring.")
-    ] = "100-101",
-    space: Annotated[
-        list[str],
-        typer.Option(
-            "--space",
-            help="Values to try of an option of strategy or optimizer: strategy.lam=10,100,1000. May be repeated for "
-            "all combinations; by default the learning rate at a third of the preset's, at it, and at three times.",
-        ),
-    ] = [],  # noqa: B006
-    budget: Annotated[
-        int,
-        typer.Option(
-            help="Runs each strategy may take. A grid of more is sampled at random, always the same way.",
-            min=1,
-        ),
-    ] = 12,
-    measure: Annotated[
-        str | None, typer.Option(help="What is best; by default the measure the scenario ranks by.")
-    ] = None,
-    controls: Annotated[
-        bool,
-        typer.Option(
-            "--controls", help="Run the scenario's controls as well, for a measure that needs them."
-        ),
-    ] = False,
-    settings: Set = [],  # noqa: B006
-    text: TextSource = "world",
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    revision: Revision = None,
-    dtype: Dtype = "float32",
-    attention: Attention = "sdpa",
-    trust_remote_code: TrustRemoteCode = False,
-    device: Device = "auto",
-    threads: Threads = 1,
-    out: Out = Path("runs"),
-    workers: Annotated[
-        int | None, typer.Option(help="Runs at a time; by default one per core, on a GPU one.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue unfinished runs from their checkpoints.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Run finished runs again, start unfinished ones over.")
-    ] = False,
-    accept_versions: AcceptVersions = False,
-    display: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    as_json: Json = False,
-) -> int:
+@takes(TuneRequest, Execution, names=OPTIONS)
+def tune(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
     """Search learning rate and options on seeds that no row is scored on, with a stated budget of runs.
 
     The search is written to OUT/tunings/; `--tuned` of `seqmem bench` applies what it chose.
     """
     from seqmem.verbs.tune import tune as run_tune
 
-    result = run_tune(
-        scenario,
-        strategy,
-        space=space,
-        seeds=seeds,
-        budget=budget,
-        measure=measure,
-        controls=controls,
-        model=() if model is None else model,
-        set=settings,
-        out=out,
-        workers=workers,
-        resume=resume,
-        force=force,
-        accept_versions=accept_versions,
-        display=one_of("display", display, ("auto", "rich", "plain", "none")),
-        disabled=disabled_plugins(ctx),
-        preset=preset,
-        text=text,
-        optimizer=optimizer,
-        lr=lr,
-        revision=revision,
-        dtype=one_of("dtype", dtype, ("float32", "bfloat16", "float16")),
-        attention=one_of("attention", attention, ("eager", "sdpa", "flash_attention_2")),
-        trust_remote_code=trust_remote_code,
-        device=device,
-        threads=threads,
-    )
+    result = run_tune(**given, disabled=disabled_plugins(ctx))
     if as_json:
         print_json(_as_json(result))
     else:
-        _show(result, out)
+        _show(result, given["out"])
     for line in result.unreadable:
         warn(f"seqmem: left out: {line}")
     if result.interrupted:
         warn(f"Stopped. Continue with: {resume_command()}")
-        return INTERRUPTED
-    if any(tuning.chosen is None for tuning in result.tunings):
-        return FAILED
-    return PARTIAL if result.unreadable else OK
+    nothing_chosen = any(tuning.chosen is None for tuning in result.tunings)
+    return exit_code(result.interrupted, nothing_chosen, bool(result.unreadable))
 
 
 def _show(result: TuneResult, out: Path) -> None:
@@ -156,7 +60,7 @@ def _show(result: TuneResult, out: Path) -> None:
 
 
 def _show_tuning(tuning: Tuning) -> None:
-    """Every trial, best first, and what was chosen."""
+    """Print every trial, the chosen one first, then the best, and the notes."""
     measure = tuning.measure
     seeds = list(tuning.trials[0].values)
     sign = -1 if measure.direction == "higher" else 1
@@ -201,13 +105,11 @@ def _number(value: float | None) -> str:
 
 
 def _typed(value: Any) -> str:
-    import json
-
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def bench_command(request: Request, out: Path, files: list[str]) -> str:
-    """The bench that scores what was chosen, with all else as it was asked for."""
+    """Return the bench that scores what was chosen, with all else as it was asked for."""
     from seqmem.reporting.command import command_line
 
     asked = {name: value for name, value in request.asked().items() if name not in ONLY_HERE}

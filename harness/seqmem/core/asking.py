@@ -46,7 +46,7 @@ def finish(kind: str = "") -> When:
 
 
 def every(steps: int, *kinds: str) -> When:
-    """Ask after every so many steps of every experience of these kinds, its start included."""
+    """Ask at the start of every experience of these kinds, and after every `steps` steps of it."""
     return When(lambda place: range(0, place.steps + 1, steps), kinds)
 
 

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from seqmem.core.design import Design
-
-if TYPE_CHECKING:
-    pass
-
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -69,7 +65,7 @@ class Example:
         return sum(array.nbytes for array in arrays if array is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values, for a strategy's `state_dict`."""
+        """Return the row as JSON values, for a strategy's `state_dict`."""
         return {
             "input_ids": self.input_ids.tolist(),
             "loss_mask": self.loss_mask.tolist(),
@@ -80,7 +76,7 @@ class Example:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Example:
-        """The row that gave these values."""
+        """Return the row that gave these values."""
         return cls(
             input_ids=np.asarray(row["input_ids"], dtype=np.int32),
             loss_mask=np.asarray(row["loss_mask"], dtype=np.bool_),
@@ -106,8 +102,8 @@ class Experience:
         repeats: every batch is trained this many times in a row.
         trains: what the protocol wants trained: ``all`` parameters; only the component of this task
             (``component``); all but that component (``others``); ``none``: the steps are counted but
-            nothing is trained. Which parameters make up a component is the
-            strategy's business (`Strategy.trainable`); one that has none trains all of them.
+            nothing is trained. A strategy decides which parameters make up a component (`Strategy.trainable`);
+            one that has none trains all of them.
         start_from: name of a snapshot the learner returns to before this experience.
         save_as: name under which the learner's state after this experience is kept as a snapshot.
         moments: ``fresh`` makes the host start this experience with zeroed optimizer state, the
@@ -127,7 +123,7 @@ class Experience:
 
     @property
     def of_a_loop(self) -> bool:
-        """It trains the material of one loop or task, not general text or rest."""
+        """Return whether it trains the material of one loop or task, not general text or rest."""
         return self.task_label is not None and self.phase in LOOP_PHASES and self.trains != "none"
 
     @property
@@ -136,7 +132,7 @@ class Experience:
         return len(self.batches) * self.repeats
 
     def batch(self, position: int) -> Batch:
-        """The batch trained as step `position` (0-based) of this experience."""
+        """Return the batch trained as step `position` (0-based) of this experience."""
         return self.batches[position // self.repeats]
 
 
@@ -154,7 +150,7 @@ class Probe:
         choice_names: a label per choice.
         chance: probability of the answer under uniform guessing in its closed set; None for open text.
         fact: id of the fact asked for, or of the document.
-        relation: rung of the distance ladder.
+        relation: probe form: how far the question is from the text that was trained.
         cue: text put before the prompt: none, from the fact's own loop, from another loop.
         task_label: loop or task the fact belongs to, or None.
         twin_of: for a never-trained twin, the id of the trained fact it mirrors.
@@ -188,7 +184,7 @@ class Probe:
 
     @property
     def never_trained(self) -> bool:
-        """The fact is a control: a twin, or one of the group ``never``."""
+        """Return whether the fact is a control: a twin, or one of the group ``never``."""
         return self.twin_of is not None or self.group == NEVER
 
 
@@ -198,7 +194,7 @@ class Decoding:
 
     Attributes:
         temperature: divides the logits, above 0.
-        top_k: only so many most probable tokens may be sampled; None for all.
+        top_k: number of most probable tokens that may be sampled; None for all.
     """
 
     temperature: float = 1.0
@@ -207,13 +203,13 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class ProbePoint:
-    """When a probe set is asked: after `after` steps of an experience (0 = before its first).
+    """Place at which a probe set is asked: after `after` steps of an experience (0 = before its first).
 
     Attributes:
         after: optimizer steps done in this experience.
         probe_set: key into `Stream.probe_sets`.
-        schedule: names of the schedules this point belongs to; each metric says which one it reads. One text, with
-            "+" between names, is taken apart.
+        schedule: names of the schedules this point belongs to; each metric says which one it reads. A text is split
+            at "+".
     """
 
     after: int
@@ -221,14 +217,14 @@ class ProbePoint:
     schedule: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Take apart what plugins of the first API version wrote as one text."""
+        """Split the text that plugins of the first API version write."""
         if isinstance(self.schedule, str):
             object.__setattr__(self, "schedule", tuple(self.schedule.split("+")))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What a scenario builds: experiences made on demand, and the probes about them.
+    """Experiences made on demand, and the probes about them, as a scenario builds them.
 
     Experience i is a pure function of (options, seed, i): nothing before it has to be made first.
     Probe points are kept apart from experiences because a strategy is given experiences only.
@@ -263,7 +259,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a scenario is given to build its stream.
+    """Arguments with which a scenario builds its stream.
 
     Attributes:
         seed: varies data and order.
@@ -284,7 +280,7 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class Outline:
-    """What a stream will cost, known without building it.
+    """Cost of a stream, known without building it.
 
     Attributes:
         steps: optimizer steps.
@@ -297,7 +293,7 @@ class Outline:
         longest_row: tokens the model must be able to read at once; an upper bound unless `exact`.
         documents: background documents needed from the text source, (train, heldout).
         primary: name of the measure rows are ranked by.
-        primary_relation: the rung of the distance ladder that metrics read unless they say otherwise.
+        primary_relation: the probe form that metrics read unless they say otherwise.
         branches: experiences return to snapshots; strategies that mix the whole stream cannot run it.
         from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
         exact: tokens and rows have been counted in the stream itself.

@@ -1,4 +1,4 @@
-"""What a stream declares of its own design, for metrics that its tables alone do not tell enough."""
+"""The design of a stream, as it declares it to metrics that need more than its tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Design(BaseModel):
         criterion: right answers in a row that count as recalled.
         max_exposures: most exposures a fact is given, one a step, asked after each.
         others: rows beside the fact in each step that states it.
-        samples: sampled answers of which one must be right.
+        samples: number of sampled answers; one of them must be right.
         windows: (first position, one after the last) of each window trained again, by task label.
-        scored: how many of the windows are scored; the others, which come last, only serve as controls.
+        scored: number of windows that are scored; the others come last and only serve as controls.
         zone: positions just behind, and just ahead of, a window.
         added_loops: task labels of loops that came after the others had run.
         choice_labels: name of a choice to the task label whose own answer it is, where every loop has an answer of

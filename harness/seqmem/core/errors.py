@@ -39,7 +39,7 @@ class NotApplicable(SeqmemError):
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
-    """One line naming what was asked for, the nearest match and everything allowed."""
+    """Return one line naming what was asked for, the nearest match and everything allowed."""
     names = sorted(allowed)
     folded = {one.casefold(): one for one in names}
     near = [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]

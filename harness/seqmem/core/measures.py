@@ -1,14 +1,11 @@
-"""Numbers a metric gives: the measure declared, the value found or the reason why there is none."""
+"""Numbers of a metric: the measure it declares, and the value it finds or the reason for none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 Direction = Literal["higher", "lower", "none"]
 
@@ -21,7 +18,7 @@ class Measure:
         unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``.
         direction: which way is better; ``none`` where neither is.
         margin: two rows closer than this are alike in practice, in the measure's unit, above 0; None where
-            nobody has said what is close. The test for "no effect" needs it.
+            nobody has stated one. The test for "no effect" needs it.
         role: ``tokens`` for tokens read by training, ``state`` for memory kept beyond the plain learner's: a
             table shows such a measure among the costs of a row.
     """
@@ -36,7 +33,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured number, or None with the reason why it cannot be had.
+    """A measured number, or None with a reason.
 
     Attributes:
         n_items: facts, documents or curves behind the number.

@@ -126,7 +126,7 @@ def parse_value(text: str) -> Any:
 def parse_sweep(text: str) -> Sweep:
     """Read `scope.name=value,value,...`, e.g. ``strategy.target=-1,-.5,0``.
 
-    A piece ``first:last:count`` stands for so many evenly spaced numbers, both ends included.
+    A piece ``first:last:count`` stands for that many evenly spaced numbers, both ends included.
     """
     scope, name, listed = _split_assignment(text)
     pieces = [piece.strip() for piece in _split_commas(listed)]
@@ -140,7 +140,7 @@ def parse_sweep(text: str) -> Sweep:
 
 
 def _spaced(piece: str) -> list[Any]:
-    """The values of one piece of a sweep.
+    """Return the values of one piece of a sweep.
 
     Raises:
         UsageError: a range that no numbers lie in.
@@ -151,7 +151,7 @@ def _spaced(piece: str) -> list[Any]:
     first, last, count = bounds
     if _kind(count) is not int or not 2 <= count <= MAX_SWEPT or first == last:
         raise UsageError(
-            f"{piece!r} is no range: write FIRST:LAST:COUNT with a COUNT of 2 to {MAX_SWEPT}, e.g. -1:1:5"
+            f"{piece!r} is not a valid range: write FIRST:LAST:COUNT with a COUNT of 2 to {MAX_SWEPT}, e.g. -1:1:5"
         )
     # rounded, so that a tenth is written as .1 in names and tables
     return [round(first + (last - first) * place / (count - 1), 12) for place in range(count)]
@@ -163,7 +163,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for piece in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece, re.ASCII)
         if match is None:
-            raise UsageError(f"seeds {text!r}: {piece.strip()!r} is no seed; write e.g. 0-4,7")
+            raise UsageError(f"seeds {text!r}: {piece.strip()!r} is not a valid seed; write e.g. 0-4,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"seeds {text!r}: the range {first}-{last} runs backwards")
@@ -203,7 +203,7 @@ def validate(options_class: type[OptionsT], values: Mapping[str, Any], what: str
 
 
 def describe_options(options_class: type[BaseModel]) -> list[OptionRow]:
-    """Every option of a class, in the order it declares them."""
+    """Return every option of a class, in the order it declares them."""
     return [
         OptionRow(name, type_text(field), _default(field), field.description or "")
         for name, field in options_class.model_fields.items()
@@ -211,7 +211,7 @@ def describe_options(options_class: type[BaseModel]) -> list[OptionRow]:
 
 
 def type_text(field: FieldInfo) -> str:
-    """What an option may be, for people."""
+    """Return what an option may be, in words."""
     return _type_text(field.annotation, field.metadata)
 
 
@@ -244,7 +244,7 @@ def _split_commas(text: str) -> list[str]:
 
 
 def _refuse_constant(name: str) -> float:
-    """NaN and Infinity are no JSON, though Python would take them."""
+    """Refuse NaN and Infinity, which are not valid JSON, though Python would take them."""
     raise ValueError(name)
 
 
@@ -272,7 +272,7 @@ def _as_text(options_class: type[BaseModel], name: str, value: Any) -> Any:
 def _fault(
     options_class: type[BaseModel], name: str, values: Mapping[str, Any], details: ErrorDetails
 ) -> str:
-    """One fault in words: the option, the value, what is allowed."""
+    """Return one fault in words: the option, the value, what is allowed."""
     if name not in options_class.model_fields:
         return _said(details)
     allowed = type_text(options_class.model_fields[name])
@@ -289,19 +289,19 @@ def _fault(
 
 
 def _said(details: ErrorDetails) -> str:
-    """What a plugin's own check says, on one line."""
+    """Return what a plugin's own check says, on one line."""
     return " ".join(re.sub(r"^(Value|Assertion) error, ", "", details["msg"]).split())
 
 
 def _default(field: FieldInfo) -> str:
-    """A default as it would be typed."""
+    """Return a default as it would be typed."""
     if field.is_required():
         return "required"
     return _typed(field.get_default(call_default_factory=True, validated_data={}))
 
 
 def _typed(value: Any) -> str:
-    """A value as it would be typed."""
+    """Return a value as it would be typed."""
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, (str, Path)):
@@ -324,7 +324,7 @@ _PLAIN: dict[Any, str] = {
 
 
 def _type_text(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """An annotation and its constraints in words."""
+    """Return an annotation and its constraints in words."""
     constraints = list(metadata)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
@@ -341,7 +341,7 @@ def _type_text(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _container(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
-    """A list, tuple or mapping in words."""
+    """Return a list, tuple or mapping in words."""
     if origin is tuple and Ellipsis not in arguments:
         return f"list of {len(arguments)}: {', '.join(map(_type_text, arguments))}"
     if origin in (list, tuple, set, frozenset):
@@ -352,7 +352,7 @@ def _container(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def _range(constraints: Iterable[Any]) -> str:
-    """Constraints as they would be said: `` >= 1 and <= 8``."""
+    """Return constraints as they would be said: `` >= 1 and <= 8``."""
     said: list[str] = []
     for constraint in constraints:
         match constraint:

@@ -17,8 +17,8 @@ from seqmem.core.errors import UsageError
 def pack(documents: Sequence[Example], length: int, *, crossing: bool = False) -> list[Example]:
     """Lay documents into rows of at most `length` tokens, first fit: each into the first row with room for it.
 
-    The order is kept inside a row. No token, target, weight or fact is lost or added, and a document's first
-    token, which has nothing before it, is no target.
+    The order is kept inside a row. No token, target, weight or fact is lost or added. A document's first
+    token has nothing before it and is not a target.
 
     Args:
         documents: rows of one document each.
@@ -50,9 +50,9 @@ def pack(documents: Sequence[Example], length: int, *, crossing: bool = False) -
 
 
 def unpack(row: Example) -> Iterator[Example]:
-    """The documents of a packed row, one row each; all its facts go with the first.
+    """Yield the documents of a packed row, one row each.
 
-    A packed row does not say which of its documents states which fact.
+    All its facts go with the first, because a packed row does not say which document states which fact.
     """
     if row.segments is None:
         yield row
@@ -78,14 +78,13 @@ def _joined(documents: Sequence[Example], crossing: bool) -> Example:
 
 
 def _without_first(mask: BoolArray) -> BoolArray:
-    """The mask of a document whose first token is no target."""
     mask = mask.copy()
     mask[0] = False
     return mask
 
 
 def _joined_weights(documents: Sequence[Example]) -> FloatArray | None:
-    """Weights one after another, 1 where a document has none; None where none has any."""
+    """Return all weights in one array, 1 where a document has none; None where no document has any."""
     if all(document.weights is None for document in documents):
         return None
     return np.concatenate(
@@ -99,6 +98,6 @@ def _joined_weights(documents: Sequence[Example]) -> FloatArray | None:
 
 
 def _numbered(documents: Sequence[Example]) -> IntArray:
-    """The number of its document for every token."""
+    """Return for every token the number of its document."""
     sizes = [len(document.input_ids) for document in documents]
     return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)

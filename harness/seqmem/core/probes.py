@@ -1,4 +1,4 @@
-"""From text to token rows: training examples, and probes whose answer is exactly the tail of the row."""
+"""Token rows made from text: training examples, and probes whose answer is exactly the tail of the row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Encode = Callable[[str], list[int]]
 def text_example(
     encode: Encode, text: str, *, facts: Sequence[str] = (), length: int | None = None
 ) -> Example:
-    """A training row whose every token but the first is a target.
+    """Return a training row whose every token but the first is a target.
 
     Args:
         encode: text to ids, special tokens in front.
@@ -41,7 +41,7 @@ def text_example(
 
 
 def continuation(encode: Encode, prompt: str, answer: str) -> tuple[list[int], int]:
-    """Ids of prompt and answer as one row, and where the answer starts.
+    """Return the ids of prompt and answer as one row, and the place where the answer starts.
 
     Raises:
         UsageError: the tokenizer merges across the border, so that the answer's tokens cannot be told
@@ -73,7 +73,7 @@ def answer_probe(
     twin_of: str | None = None,
     **further: Any,
 ) -> Probe:
-    """A probe for `answer` after `prompt`.
+    """Return a probe for `answer` after `prompt`.
 
     Args:
         encode: text to ids, special tokens in front.
@@ -81,7 +81,7 @@ def answer_probe(
         prompt: everything before the answer, cue included; must not end in a blank.
         answer: starts with a blank where the tokenizer is of the GPT kind.
         fact: id of the fact asked for.
-        relation: rung of the distance ladder.
+        relation: probe form.
         cue: what the prompt starts with.
         choices: (name, continuation) of the closed set to score, the answer's own included.
         chance: probability of the answer under uniform guessing.
@@ -121,7 +121,7 @@ def document_probe(
     task_label: int | None = None,
     **further: Any,
 ) -> Probe:
-    """A probe of a whole document: the log-probability of every token after the first.
+    """Return a probe of a whole document: the log-probability of every token after the first.
 
     `further` is any further field of `Probe`, such as its position.
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from seqmem.core.choices import Attention, Dtype, Probing
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 
-Probing = Literal["schedule", "every", "none"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -29,7 +29,7 @@ class OptimizerSettings(Options):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """Names of the per-parameter moments this optimizer keeps."""
+        """Return the names of the per-parameter moments this optimizer keeps."""
         if self.name == "sgd":
             return ("momentum_buffer",) if self.momentum else ()
         return ("exp_avg", "exp_avg_sq")
@@ -52,8 +52,8 @@ class ModelIdentity(Options):
     fingerprint: str
     parameters: int
     max_positions: int
-    dtype: Literal["float32", "bfloat16", "float16"]
-    attention: Literal["eager", "sdpa", "flash_attention_2"]
+    dtype: Dtype
+    attention: Attention
     trust_remote_code: bool
 
 
@@ -72,7 +72,7 @@ class Recipe(Options):
 
     @property
     def id(self) -> str:
-        """SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
+        """Return the SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

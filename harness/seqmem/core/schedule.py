@@ -21,7 +21,7 @@ from seqmem.core.design import Design
 from seqmem.core.segments import Place, Repeat, Segment
 
 NO_DESIGN = Design()
-"""What a stream declares that no metric has to know anything of."""
+"""Design of a stream whose tables alone tell metrics enough."""
 
 
 class Size(NamedTuple):
@@ -44,13 +44,13 @@ class _Block:
 
 @dataclass
 class Schedule:
-    """What is trained, in which order, and what is asked when.
+    """Order of training, and the steps at which probe sets are asked.
 
     Rules that ask one set after the same step are one probe point, which names all their schedules.
 
     Attributes:
         blocks: segments, and rounds of segments, in their order.
-        rules: what is asked when.
+        rules: the probe sets asked, and when.
         covers: probe sets that are asked in place of smaller ones due at the same step, the largest last.
     """
 
@@ -130,7 +130,7 @@ class Schedule:
         return map(self.place, range(self.length))
 
     def points(self, index: int) -> tuple[ProbePoint, ...]:
-        """Return when what is asked in an experience, by steps done."""
+        """Return the probe points of an experience, by steps done."""
         return tuple(
             ProbePoint(after, probe_set, tuple(schedules))
             for after, sets in sorted(self._due(self.place(index)).items())
@@ -138,7 +138,7 @@ class Schedule:
         )
 
     def _due(self, place: Place) -> Mapping[int, Mapping[str, list[str]]]:
-        """Return schedules by probe set by steps done."""
+        """Return the schedules that are due, by steps done and probe set."""
         asked: dict[int, list[tuple[str, str]]] = {}
         for rule, when in self._rules[place.kind]:
             steps = {after for steps in when for after in steps(place)}
@@ -162,7 +162,7 @@ class Schedule:
         decoding: Decoding | None = None,
         design: Design = NO_DESIGN,
     ) -> Stream:
-        """Return the stream of which `make` gives the batches, by kind of segment."""
+        """Return the stream; `make` gives the batches of an experience by its kind of segment."""
 
         @lru_cache(maxsize=2)  # what an experience trains is in memory at once
         def experience(index: int) -> Experience:
@@ -194,7 +194,7 @@ class Schedule:
         primary_relation: Relation,
         from_scratch: bool = False,
     ) -> Outline:
-        """Return what the stream costs: steps, experiences, labels and probes as counted, tokens as bounded.
+        """Return the cost of the stream: steps, experiences, labels and probes counted, tokens bounded.
 
         Args:
             sizes: of every probe set.
@@ -202,7 +202,7 @@ class Schedule:
             longest_row: bound on a row's tokens.
             documents: background documents needed, (train, heldout).
             primary: measure that rows are ranked by.
-            primary_relation: rung that metrics read unless they say otherwise.
+            primary_relation: probe form that metrics read unless they say otherwise.
             from_scratch: the model starts from random weights.
         """
         labels: set[int | None] = {None}

@@ -28,18 +28,18 @@ SCHEDULES = (
 
 
 def checked(stream: Stream, outline: Outline, scenario: str) -> Stream:
-    """Return the stream after a check of all that can be told without making an experience.
+    """Check a stream as far as possible without making an experience, and return it.
 
-    Every experience is checked when it is made, so that a long stream costs no more memory than before. What
-    depends on the experiences before it is checked where they are made one after another, as in a run.
+    Every experience is checked when it is made, so a long stream needs no more memory than before. Checks that depend
+    on earlier experiences are made where experiences are made in their order, as in a run.
 
     Args:
         stream: as the scenario has built it.
-        outline: what the scenario has said of it beforehand.
+        outline: the scenario's own.
         scenario: its name, for messages.
 
     Raises:
-        PluginError: the stream is not what it declares; names scenario, experience, field and what is allowed.
+        PluginError: the stream contradicts its declarations; names scenario, experience, field and allowed values.
     """
     where = f"scenario {scenario}"
     _check_probes(stream.probe_sets, where)
@@ -58,11 +58,6 @@ def checked(stream: Stream, outline: Outline, scenario: str) -> Stream:
 
 
 def _known(what: str, value: str, allowed: Iterable[str], where: str) -> None:
-    """Refuse a word that is not one of those allowed.
-
-    Raises:
-        PluginError: naming the nearest of them.
-    """
     names = tuple(allowed)
     if value not in names:
         raise PluginError(f"{where}: {unknown(what, value, names)}")
@@ -141,7 +136,7 @@ def _check_experience(stream: Stream, index: int, made: Experience, at: str) -> 
 
 @dataclass
 class _InOrder:
-    """What experiences made one after another, from the first on, add up to."""
+    """Totals over experiences made in their order, from the first on."""
 
     stream: Stream
     outline: Outline
@@ -152,10 +147,10 @@ class _InOrder:
     labels: set[int] = field(default_factory=set)
 
     def check(self, index: int, made: Experience, at: str) -> None:
-        """Check an experience against those before it, where they have been made in their order.
+        """Check an experience against those before it, provided they were made in their order.
 
         Raises:
-            PluginError: a snapshot was never saved, or the outline counts otherwise.
+            PluginError: a snapshot was never saved, or the outline differs.
         """
         if index != self.due:
             return

@@ -1,4 +1,4 @@
-"""Runs jobs on local worker processes, one run at a time each.
+"""Run jobs on local worker processes, one run at a time each.
 
 One process per core with one thread each is faster than one process with all threads, for models of this
 size. A worker that dies takes one run with it: the run is reported failed and the worker is replaced.
@@ -53,7 +53,7 @@ class _Worker:
             pass
 
     def clear(self) -> int:
-        """Wait for its end and let go of its pipes; the log stays open. Returns the exit code."""
+        """Wait for its end, let go of its pipes and return the exit code; the log stays open."""
         self.ask_to_end()
         code = self.process.wait()
         if self.reader is not None:
@@ -115,7 +115,7 @@ class Workers:
     def run(
         self, jobs: Sequence[Job], on_event: OnEvent, should_stop: Callable[[], bool]
     ) -> Mapping[str, dict[str, Any]]:
-        """Carry out all jobs; returns the last event of each by run id.
+        """Carry out all jobs and return the last event of each by run id.
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 

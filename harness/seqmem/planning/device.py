@@ -11,7 +11,7 @@ from seqmem.core.errors import UsageError, unknown
 
 
 def choose_device(asked: str) -> str:
-    """The device to run on; `auto` takes a GPU where there is one, without importing torch to look.
+    """Return the device to run on; `auto` takes a GPU where there is one, without importing torch to look.
 
     Raises:
         UsageError: not a device name this build knows.

@@ -11,6 +11,7 @@ from typing import Any
 from seqmem.core.data import Outline
 from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
+from seqmem.planning.models import ResolvedModel
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
 
@@ -22,15 +23,28 @@ RATES = {"cpu": 8e10, "cuda": 2e13}
 STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of the grid.
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The bytes that a run takes.
+
+    Attributes:
+        parameter_bytes: of the weights alone.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
+    """
+
+    parameter_bytes: int
+    memory_bytes: int
+    extra_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun(Memory):
+    """One run of the grid, with what it takes.
 
     Attributes:
         name: for people and for the record's folder: scenario, strategy, model, seed, control.
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
-        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
-        extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     recipe: Recipe
@@ -39,25 +53,22 @@ class PlannedRun:
     text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
-    parameter_bytes: int
-    memory_bytes: int
-    extra_bytes: int
 
     @property
     def operations(self) -> float:
-        """Estimated floating-point operations."""
+        """Estimate the floating-point operations."""
         parameters = self.recipe.model.parameters
         return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
 
     @property
     def seconds(self) -> float:
-        """Rough time of the run alone on its device."""
+        """Estimate the time of the run alone on its device."""
         kind = self.recipe.device.split(":")[0]
         return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
 
     @property
     def folder(self) -> str:
-        """Name of the record's folder."""
+        """Return the name of the record's folder."""
         return f"{file_name(self.name)}-{self.recipe.id}"
 
 
@@ -89,7 +100,7 @@ class PlannedBoard:
 
     @property
     def name(self) -> str:
-        """Scenario and a hash of every run in it, and of what its rows were tuned by."""
+        """Return scenario and a hash of every run in it, and of what its rows were tuned by."""
         ids = sorted(
             i for row in self.rows for runs in (row.runs, *row.controls.values()) for i in runs.values()
         )
@@ -103,8 +114,9 @@ class Plan:
     """All runs by id, and the tables they make.
 
     Attributes:
-        left_out: strategies that cannot be loaded, each with its reason.
+        left_out: strategies that cannot be loaded and models that cannot be used, each with its reason.
         searches: what `Request.tuned` names, by path as typed.
+        models: those that can be used, by the name they were asked for.
     """
 
     request: Request
@@ -112,9 +124,10 @@ class Plan:
     boards: tuple[PlannedBoard, ...]
     left_out: tuple[str, ...]
     searches: Mapping[str, Search] = field(default_factory=dict)
+    models: Mapping[str, ResolvedModel] = field(default_factory=dict)
 
     def asked(self) -> dict[str, Any]:
-        """What the request asks beyond the defaults, and what the searches it names have chosen."""
+        """Return what the request asks beyond the defaults, and what the searches it names have chosen."""
         chosen = {
             path: {"scenario": search.scenario, "strategy": search.strategy, "chosen": search.chosen}
             for path, search in self.searches.items()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqmem.core.data import Options
 from seqmem.core.recipe import Recipe
 from seqmem.planning.grid import PlannedRun
+from seqmem.planning.request import Execution
 from seqmem.planning.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 
 class Job(Options):
@@ -42,21 +40,16 @@ class Job(Options):
     disabled: list[str]
 
 
-CHECKPOINT_EVERY = 50
-
-
 def job_of(
     run: PlannedRun,
     store: Store,
     asked: Mapping[str, Any],
+    execution: Execution | None = None,
     *,
-    checkpoint_every: int = CHECKPOINT_EVERY,
-    keep_checkpoints: bool = False,
-    save_models: bool = False,
     resume: bool = False,
-    disabled: frozenset[str] = frozenset(),
 ) -> Job:
-    """What a worker needs to carry out a planned run."""
+    """Return what a worker needs to carry out a planned run, by default as `Execution` has it."""
+    execution = execution or Execution()
     return Job(
         recipe=run.recipe,
         asked=dict(asked),
@@ -64,9 +57,9 @@ def job_of(
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),
-        checkpoint_every=checkpoint_every,
-        keep_checkpoints=keep_checkpoints,
-        save_model=save_models,
+        checkpoint_every=execution.checkpoint_every,
+        keep_checkpoints=execution.keep_checkpoints,
+        save_model=execution.save_models,
         resume=resume,
-        disabled=sorted(disabled),
+        disabled=sorted(execution.disabled),
     )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqmem.core.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 ASSUMED_POSITIONS = 2048
 """Longest row for a model whose files state no limit (ALiBi, recurrent): careful, and far more than a
 scenario's row needs."""
+
+_BLOCK = 1 << 24
+"""Bytes of a weight file that are compared at a time."""
 
 _WEIGHTS = "model.safetensors"
 
@@ -57,7 +59,7 @@ def has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
 
 
 def weight_files(folder: Path, where: str) -> list[Path]:
-    """The files transformers would load: one file, else the parts its index names."""
+    """Return the files transformers would load: one file, else the parts its index names."""
     if (folder / _WEIGHTS).is_file():
         return [folder / _WEIGHTS]
     index = folder / _WEIGHTS_INDEX
@@ -143,7 +145,7 @@ def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
+    """Return the SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -151,28 +153,86 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
 def parameter_shapes(
     weights: Sequence[Path], config: Mapping[str, Any], where: str
 ) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor that is trained, from the headers of the weight files alone."""
+    """Return the shape of each tensor that is trained, from the headers of the weight files.
+
+    A head is left out where the loaded model shares its embedding's weights: the model ties the two, both are stored,
+    and they are equal. Of two that differ transformers makes two, and of one alone both.
+    """
     from safetensors import SafetensorError, safe_open
 
-    tied_head = {"lm_head.weight", "embed_out.weight"} if config.get("tie_word_embeddings") else set()
-    shapes = {}
+    shapes, files = {}, {}
     for path in weights:
         try:
             with safe_open(str(path), framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict, it has no iterator
                     part = tensors.get_slice(name)
                     shape = tuple(part.get_shape())
-                    if name not in tied_head and not _is_buffer(name, shape, part.get_dtype()):
-                        shapes[name] = shape
+                    if not _is_buffer(name, shape, part.get_dtype()):
+                        shapes[name], files[name] = shape, path
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{where} has a damaged {path.name}: {first_line(error)}") from None
     if not shapes:
         raise UsageError(f"{where} has weight files without any parameter")
+    for head in [name for name in ("lm_head.weight", "embed_out.weight") if name in shapes]:
+        embeddings = [name for name in shapes if _is_embedding(name) and shapes[name] == shapes[head]]
+        if embeddings and ties_embeddings(config) and _same_content(head, embeddings[0], files):
+            del shapes[head]
     return shapes
 
 
+def ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Return whether the model's head is its embedding; configs of older versions leave out the family's default.
+
+    The default is read off transformers' source: importing its configurations imports torch.
+    """
+    if "tie_word_embeddings" in config:
+        return bool(config["tie_word_embeddings"])
+    found = importlib.util.find_spec("transformers")
+    if found is None or found.origin is None:
+        return False
+    family = str(config["model_type"])
+    folder = Path(found.origin).parent / "models" / family.replace("-", "_")
+    for path in sorted(folder.glob("configuration_*.py")):
+        for made in ast.parse(path.read_text(encoding="utf-8")).body:
+            stated = _constants(made) if isinstance(made, ast.ClassDef) else {}
+            if stated.get("model_type") == family:
+                return bool(stated.get("tie_word_embeddings", False))
+    return False
+
+
+def _constants(made: ast.ClassDef) -> dict[str, Any]:
+    """Return the constants that a class assigns, by name."""
+    found: dict[str, Any] = {}
+    for line in made.body:
+        if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            found[ast.unparse(target)] = line.value.value
+    return found
+
+
+def _is_embedding(name: str) -> bool:
+    """Return whether a tensor is the embedding of tokens, going by its name; positions have one too."""
+    part = name.split(".")[-2] if "." in name else name
+    return part == "wte" or ("embed" in part and "pos" not in part and part != "embed_out")
+
+
+def _same_content(one: str, other: str, files: Mapping[str, Path]) -> bool:
+    """Return whether two stored tensors of one shape hold the same bytes."""
+    return all(a == b for a, b in zip(_blocks(files[one], one), _blocks(files[other], other), strict=True))
+
+
+def _blocks(path: Path, name: str) -> Iterator[bytes]:
+    """Yield the bytes of a tensor; numpy, in which safetensors would give it, has no bfloat16."""
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        start, end = json.loads(file.read(header))[name]["data_offsets"]
+        file.seek(8 + header + start)
+        for left in range(end - start, 0, -_BLOCK):
+            yield file.read(min(_BLOCK, left))
+
+
 def _is_buffer(name: str, shape: Sequence[int], dtype: str) -> bool:
-    """Constants that older checkpoints store beside parameters: causal masks and rotary frequencies."""
+    """Return whether it is a constant that older files store as well: causal masks and rotary frequencies."""
     last = name.rpartition(".")[2]
     return (
         not dtype.startswith(("F", "BF"))

@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from seqmem.core.choices import Attention, Dtype
 from seqmem.core.errors import UsageError, unknown
 from seqmem.planning.model_files import (
     check_config,
@@ -27,12 +28,6 @@ from seqmem.planning.model_files import (
     read_config,
     weight_files,
 )
-
-if TYPE_CHECKING:
-    pass
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-Attention = Literal["eager", "sdpa", "flash_attention_2"]
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -108,10 +103,10 @@ class ModelRegistry(Protocol):
     """The two registry calls needed here."""
 
     def load(self, kind: Literal["model"], name: str, /) -> Any:
-        """The spec of that name, a `ModelSpec`."""
+        """Return the spec of that name, a `ModelSpec`."""
 
     def names(self, kind: Literal["model"], /) -> Sequence[_Named]:
-        """What is on offer, without loading it."""
+        """Return what is on offer, without loading it."""
 
 
 def resolve(choice: ModelChoice, registry: ModelRegistry) -> LocatedModel:

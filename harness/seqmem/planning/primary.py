@@ -1,9 +1,28 @@
-"""Check that the measure by which a scenario ranks rows is one that a metric gives."""
+"""The measure by which a table ranks its rows: one for all of them, and one that a metric gives."""
 
 from __future__ import annotations
 
-from seqmem.core.errors import PluginError, unknown
+from collections.abc import Mapping
+
+from seqmem.core.errors import PluginError, UsageError, unknown
 from seqmem.plugin.registry import Registry
+
+
+def primary_of(scenario: str, primaries: Mapping[str, str]) -> str:
+    """Return the measure that a table is ranked by, from that of each of its rows by label.
+
+    Raises:
+        UsageError: rows would be ranked by different measures.
+    """
+    first: dict[str, str] = {}
+    for label, primary in primaries.items():
+        first.setdefault(primary, label)
+    if len(first) > 1:
+        said = " and ".join(f"{label!r} by {primary}" for primary, label in first.items())
+        raise UsageError(
+            f"one table of {scenario} cannot rank {said}: give each its own bench, with --set in place of --sweep"
+        )
+    return next(iter(first))
 
 
 def check_primary(scenario: str, primary: str, registry: Registry) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
@@ -41,6 +41,19 @@ class Trial(Options):
     mean: float | None
     runs: tuple[str, ...]
 
+    @property
+    def typed(self) -> str:
+        """Return its options as they are typed."""
+        return " ".join(f"{name}={json.dumps(value)}" for name, value in self.options.items())
+
+    @model_validator(mode="after")
+    def _mean_is_of_values(self) -> Trial:
+        if self.mean != mean_of(self.values):
+            raise ValueError(
+                f"its trial {self.typed} has the mean {self.mean} of values whose mean is {mean_of(self.values)}"
+            )
+        return self
+
 
 class Search(Options):
     """One strategy's search on one scenario.
@@ -72,7 +85,7 @@ class Search(Options):
     date: str
 
     def short(self) -> dict[str, Any]:
-        """What a table says of it."""
+        """Return what a table says of it."""
         return {
             "budget": self.budget,
             "runs": self.runs,
@@ -80,12 +93,61 @@ class Search(Options):
             "space": {option: list(values) for option, values in self.space.items()},
         }
 
+    @model_validator(mode="after")
+    def _runs_fit_seeds_and_budget(self) -> Search:
+        if any(seed < FIRST_TUNING_SEED for seed in self.seeds):
+            raise ValueError(f"its seeds {list(self.seeds)} are not all from {FIRST_TUNING_SEED} on")
+        if self.runs > self.budget:
+            raise ValueError(f"it says {self.runs} runs of a budget of {self.budget}")
+        made = len({run for trial in self.trials for run in trial.runs})
+        if made != self.runs:
+            raise ValueError(f"it says {self.runs} runs and lists {made}")
+        return self
+
+    @model_validator(mode="after")
+    def _trials_are_of_the_space(self) -> Search:
+        for trial in self.trials:
+            fault = ""
+            if trial.options.keys() != self.space.keys():
+                fault = f"is not of the options {', '.join(self.space)}"
+            elif strange := [o for o, value in trial.options.items() if value not in self.space[o]]:
+                fault = f"has a value that is not one of {json.dumps(self.space[strange[0]])}"
+            elif trial.values.keys() != set(self.seeds):
+                fault = f"has values on seeds {sorted(trial.values)} instead of {sorted(self.seeds)}"
+            if fault:
+                raise ValueError(f"its trial {trial.typed} {fault}")
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_is_the_best(self) -> Search:
+        strange = [option for option in self.chosen if not option.startswith(TUNABLE)]
+        if strange:
+            raise ValueError(f"it chooses {strange[0]}, which is not an option of strategy or optimizer")
+        means = [trial.mean for trial in self.trials if trial.options == self.chosen]
+        if not means or means[0] is None:
+            raise ValueError("what it chose is not one of its trials with a value")
+        for trial in self.trials:
+            if trial.mean is not None and better(self.direction, trial.mean, means[0]):
+                raise ValueError(f"what it chose is not the best it tried: {trial.typed} is better")
+        return self
+
+
+def mean_of(values: Mapping[int, float | None]) -> float | None:
+    """Return the mean over seeds; None unless every seed has a value."""
+    known = [value for value in values.values() if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def better(direction: str, one: float, other: float) -> bool:
+    """Return whether a mean is better than another."""
+    return one > other if direction == "higher" else one < other
+
 
 def read_search(path: Path) -> Search:
-    """Read a search file and see that it says what follows from its trials.
+    """Read a search file.
 
     Raises:
-        UsageError: there is none, or it contradicts itself: what it chose is not the best it tried, it went
+        UsageError: it cannot be read, or contradicts itself: what it chose is not the best it tried, it went
             over its budget, or it used scoring seeds.
     """
     try:
@@ -93,72 +155,24 @@ def read_search(path: Path) -> Search:
     except OSError as error:
         raise UsageError(f"--tuned {path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--tuned {path}: no search file of `seqmem tune` ({error})") from error
+        raise UsageError(f"--tuned {path}: not a search file of `seqmem tune` ({error})") from error
     return search_from(content, f"--tuned {path}")
 
 
 def search_from(content: Any, where: str) -> Search:
-    """A search from the content of its file; `where` begins what is said of a wrong one.
+    """Return the search that the content of a file says; `where` begins what is said of a wrong one.
 
     Raises:
-        UsageError: it is none, or contradicts itself.
+        UsageError: it is not a search, or contradicts itself.
     """
     try:
-        search = Search.model_validate(content)
+        return Search.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":
+            raise UsageError(f"{where}: {first['ctx']['error']}; search again with `seqmem tune`") from error
         place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UsageError(f"{where}: no search file of `seqmem tune` ({place}: {first['msg']})") from error
-    fault = _contradiction(search)
-    if fault:
-        raise UsageError(f"{where}: {fault}; search again with `seqmem tune`")
-    return search
-
-
-def better(direction: str, one: float, other: float) -> bool:
-    """Whether a mean is better than another."""
-    return one > other if direction == "higher" else one < other
-
-
-def _contradiction(search: Search) -> str:
-    """What in the file cannot be; empty where nothing is."""
-    if any(seed < FIRST_TUNING_SEED for seed in search.seeds):
-        return f"its seeds {list(search.seeds)} are not all from {FIRST_TUNING_SEED} on"
-    strange = [option for option in search.chosen if not option.startswith(TUNABLE)]
-    if strange:
-        return f"it chooses {strange[0]}, which is no option of strategy or optimizer"
-    if search.runs > search.budget:
-        return f"it says {search.runs} runs of a budget of {search.budget}"
-    made = len({run for trial in search.trials for run in trial.runs})
-    if made != search.runs:
-        return f"it says {search.runs} runs and lists {made}"
-    for trial in search.trials:
-        fault = _fault_of(trial, search)
-        if fault:
-            return f"its trial {_typed(trial.options)} {fault}"
-    chosen = [trial for trial in search.trials if trial.options == search.chosen]
-    if not chosen or chosen[0].mean is None:
-        return "what it chose is none of its trials with a value"
-    for trial in search.trials:
-        if trial.mean is not None and better(search.direction, trial.mean, chosen[0].mean):
-            return f"what it chose is not the best it tried: {_typed(trial.options)} is better"
-    return ""
-
-
-def _fault_of(trial: Trial, search: Search) -> str:
-    """What in a trial cannot be; empty where nothing is."""
-    if trial.options.keys() != search.space.keys():
-        return f"is not of the options {', '.join(search.space)}"
-    for option, value in trial.options.items():
-        if value not in search.space[option]:
-            return f"has a value that is none of {json.dumps(search.space[option])}"
-    if trial.values.keys() != set(search.seeds):
-        return f"has values on seeds {sorted(trial.values)} instead of {sorted(search.seeds)}"
-    known = [value for value in trial.values.values() if value is not None]
-    mean = math.fsum(known) / len(known) if known and len(known) == len(trial.values) else None
-    if trial.mean != mean:
-        return f"has the mean {trial.mean} of values whose mean is {mean}"
-    return ""
+        raise UsageError(f"{where}: not a search file of `seqmem tune` ({place}: {first['msg']})") from error
 
 
 def check_plan(
@@ -210,18 +224,14 @@ def check_recipe(search: Search, path: str, recipe: Recipe) -> None:
 
 
 def kept_recipe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without what a row may differ in."""
+    """Return the recipe without what a row may differ in."""
     return recipe.model_dump(mode="json", exclude=set(FREE))
 
 
 def _flat(values: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values by dotted name."""
+    """Yield nested values by dotted name."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{front}{name}.")
         else:
             yield f"{front}{name}", value
-
-
-def _typed(options: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={json.dumps(value)}" for name, value in options.items())

@@ -71,11 +71,11 @@ class Store:
         self.folder = folder
 
     def record_folder(self, run: PlannedRun) -> Path:
-        """Where a run's record belongs."""
+        """Return where a run's record belongs."""
         return self.folder / "records" / run.folder
 
     def board_folder(self, board: PlannedBoard) -> Path:
-        """Where a bench's tables belong."""
+        """Return where a bench's tables belong."""
         return self.folder / "boards" / board.name
 
     @contextmanager
@@ -161,7 +161,7 @@ class Store:
         return Todo(tuple(start), frozenset(resumed if resume else ()), tuple(reused))
 
     def rows(self, plan: Plan, board: PlannedBoard, outcome: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-        """The board's rows as far as their runs have finished; the rest are named as failed."""
+        """Return the board's rows as far as their runs have finished; the rest are named as failed."""
 
         def finished(ids: Mapping[int, str]) -> dict[int, RunRecord]:
             records = {}
@@ -240,7 +240,7 @@ class Store:
 
 
 def read_cost(folder: Path) -> dict[str, float]:
-    """Step time over the reference's, by row label, of the rows of a board that were measured.
+    """Return the step time over the reference's, by row label, of the rows of a board that were measured.
 
     Raises:
         UsageError: there is a file, and it is not readable as what `Store.write_cost` wrote, or holds a ratio
@@ -261,7 +261,7 @@ def read_cost(folder: Path) -> dict[str, float]:
 
 
 def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    """A board's description and its rows, from its folder (``<out>/boards/<bench>``).
+    """Return a board's description and its rows, from its folder (``<out>/boards/<bench>``).
 
     Raises:
         UsageError: no readable board there, or records are missing.
@@ -301,7 +301,7 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 def find_boards(path: Path) -> list[Path]:
-    """Board folders in an output folder, or the one folder that `path` is.
+    """Return the board folders in an output folder, or the one folder that `path` is.
 
     Raises:
         UsageError: there is none.
@@ -315,10 +315,10 @@ def find_boards(path: Path) -> list[Path]:
 
 
 def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
-    """The record in a run's folder, None when there is none yet.
+    """Return the record in a run's folder, None when there is none yet.
 
     Raises:
-        UsageError: what is there is no record, or one of another configuration.
+        UsageError: what is there is not a record, or one of another configuration.
     """
     if not folder.exists():
         return None
@@ -326,7 +326,7 @@ def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
         return (
             None
             if all(p.name.startswith(".") for p in folder.iterdir())
-            else _refuse(folder, "holds files that are no run record")
+            else _refuse(folder, "holds files that are not a run record")
         )
     record = RunRecord.open(folder)
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
-    """The tokenizer of the job's model."""
+    """Load the tokenizer of the job's model."""
     return load_tokenizer(Path(job.model_folder), model_choice(job.recipe))
 
 
@@ -69,7 +69,7 @@ def stream_of(
 
 
 def model_choice(recipe: Recipe) -> ModelChoice:
-    """How the recipe's model is loaded."""
+    """Return how the recipe's model is loaded."""
     return ModelChoice(
         name=recipe.model.name,
         revision=recipe.model.revision,

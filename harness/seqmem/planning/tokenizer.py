@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase:
-    """The tokenizer that comes with the model.
+    """Return the tokenizer that comes with the model.
 
     Raises:
         UsageError: transformers cannot build it from the folder's files.
@@ -36,12 +36,12 @@ def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase
 
 
 def vocabulary(folder: Path) -> int | None:
-    """The model knows the token ids below this number; None where its config does not say."""
+    """Return the number below which the model knows token ids; None where its config does not say."""
     return stated_number(read_config(folder / "config.json", f"model {folder.name!r}"), "vocab_size")
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-    """Text to token ids: the tokenizer's own tokens in front (such as a BOS), none after the text.
+    """Return a function from text to token ids: the tokenizer's own in front (such as a BOS), none after it.
 
     Some tokenizers also append an end token. It is left off: a prompt that ends in one says that nothing
     follows, and the answer would never be predicted from it.
@@ -98,7 +98,7 @@ def decoder(tokenizer: PreTrainedTokenizerBase, *, keep_special: bool = False) -
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, reports or progress bars of transformers; settings are put back afterwards."""
+    """Silence warnings, reports and progress bars of transformers; settings are put back afterwards."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,1 +1,1 @@
-"""What a plugin imports and how it is found: specs, hooks, the base of strategies, the registry."""
+"""The interface of plugins: specs, hooks, the base of strategies, and the registry that finds them."""

@@ -1,7 +1,7 @@
 """Several strategies as one: `--strategy ewc+replay`.
 
-In the order written: rehearsed rows are joined, penalties add up, changes of gradients and updates follow one
-another, a parameter is trained where every part trains it. State stays apart, by the part's name.
+The parts act in the order written. Rehearsed rows are joined and penalties add up. Changes of gradients and updates
+follow one another. A parameter is trained where every part trains it. State is kept apart, by the part's name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Composed(Strategy):
     """Strategies that act one after another at every step."""
 
     def __init__(self, parts: Mapping[str, Strategy], shapers: Collection[str] = ()) -> None:
-        """Compose by name, in this order; `shapers` are the parts that have the say in the model."""
+        """Compose by name, in this order; `shapers` are the parts that change the model."""
         self._named = dict(parts)
         self.parts = tuple(parts.values())
         self._shapers_last = tuple(parts[name] for name in sorted(parts, key=lambda name: name in shapers))
@@ -44,7 +44,7 @@ class Composed(Strategy):
             part.before_experience(learner, experience)
 
     def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
-        """What all parts agree to train."""
+        """Return the parameters that all parts train."""
         sets = [part.trainable(learner, experience) for part in self.parts]
         named = [set(names) for names in sets if names is not None]
         return set.intersection(*named) if named else None
@@ -52,86 +52,86 @@ class Composed(Strategy):
     def forward(
         self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
     ) -> Tensor:
-        """Of the one part that routes; `compose` lets no two in."""
+        """Return the logits of the one part that routes; `compose` refuses two."""
         routing = next((part for part in self.parts if overrides(part, "forward")), self.parts[0])
         return routing.forward(learner, input_ids, task_label, prompt_tokens)
 
     def rehearse(self, learner: Learner, batch: Batch) -> Sequence[Example]:
-        """All rehearsed rows."""
+        """Return all rehearsed rows."""
         return [row for part in self.parts for row in part.rehearse(learner, batch)]
 
     def add_gradient(self, learner: Learner) -> float:
-        """The sum of the penalties."""
+        """Return the sum of the penalties."""
         return sum(part.add_gradient(learner) for part in self.parts)
 
     def transform_gradient(self, learner: Learner) -> None:
-        """One change after another."""
+        """Change the gradients part by part."""
         for part in self.parts:
             part.transform_gradient(learner)
 
     def transform_update(self, learner: Learner, before: Mapping[str, Tensor]) -> None:
-        """One change after another."""
+        """Change the update part by part."""
         for part in self.parts:
             part.transform_update(learner, before)
 
     def after_step(self, learner: Learner, batch: Batch) -> None:
-        """Every part's; last those that say what of the model must not move, so that nothing moves it after them."""
+        """Let every part act, shapers last, so that nothing moves what they hold still."""
         for part in self._shapers_last:
             part.after_step(learner, batch)
 
     def measured(self) -> Mapping[str, float]:
-        """Every part's."""
+        """Return the numbers of every part."""
         return {name: value for part in self.parts for name, value in part.measured().items()}
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
-        """Every part's."""
+        """Let every part act."""
         for part in self.parts:
             part.after_experience(learner, experience)
 
-    def extra_bytes(self) -> int:
-        """Sum over the parts."""
-        return sum(part.extra_bytes() for part in self.parts)
+    def unregistered_bytes(self) -> int:
+        """Return the sum over the parts."""
+        return sum(part.unregistered_bytes() for part in self.parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """By the part's name."""
+        """Return the state of every part by its name."""
         return {name: part.state_dict() for name, part in self._named.items()}
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """By the part's name."""
+        """Return the tensors of every part under its name."""
         return {f"{name}/{k}": t for name, part in self._named.items() for k, t in part.tensors().items()}
 
     def reshape(self, learner: Learner, state: dict[str, Any]) -> None:
-        """Every part's."""
+        """Reshape for every part."""
         for name, part in self._named.items():
             part.reshape(learner, state[name])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Every part's own."""
+        """Give every part its state."""
         for name, part in self._named.items():
             part.load_state_dict(state[name])
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Every part's own."""
+        """Give every part its tensors."""
         for name, part in self._named.items():
             front = f"{name}/"
             part.load_tensors({k.removeprefix(front): t for k, t in tensors.items() if k.startswith(front)})
 
 
 def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
-    """The spec of several strategies at once; its options are the parts' options by the parts' names.
+    """Return the spec of several strategies as one; its options are those of the parts by the parts' names.
 
     Raises:
-        UsageError: a strategy is named twice, or two of them want the say in the same thing.
+        UsageError: a strategy is named twice, or two of them must not change the same part of the learner.
     """
     names = [spec.name for spec in specs]
     title = "+".join(names)
     for one, other in itertools.combinations(specs, 2):
         if one.name == other.name:
             raise UsageError(f"strategy {title} names {one.name} twice")
-        for what in set(one.owns) & set(other.owns):
+        for what in set(one.exclusive) & set(other.exclusive):
             raise UsageError(
                 f"strategy {title}: {one.name} and {other.name} cannot go together, "
-                f"both want the only say in the learner's {what}"
+                f"because both change the learner's {what}"
             )
     fields: dict[str, Any] = {
         spec.name: (spec.options, Field(default_factory=spec.options, description=spec.summary))
@@ -156,16 +156,16 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
         options=create_model(title, __base__=Options, **fields),
         build=lambda options: Composed(
             {spec.name: spec.build(getattr(options, spec.name)) for spec in specs},
-            [spec.name for spec in specs if "model" in spec.owns],
+            [spec.name for spec in specs if "model" in spec.exclusive],
         ),
         # what a part makes of the stream holds for all
         resize=lambda options, footprint: _resized(
             sorted(specs, key=lambda spec: spec.transform_stream is None), options, footprint
         ),
-        extra_bytes=lambda options, footprint: sum(
-            spec.extra_bytes(getattr(options, spec.name), footprint) for spec in specs if spec.extra_bytes
+        planned_bytes=lambda options, footprint: sum(
+            spec.planned_bytes(getattr(options, spec.name), footprint) for spec in specs if spec.planned_bytes
         ),
-        owns=tuple({what: None for spec in specs for what in spec.owns}),
+        exclusive=tuple({what: None for spec in specs for what in spec.exclusive}),
         transform_stream=_transformed([s.transform_stream for s in specs if s.transform_stream is not None]),
         check=check,
         check_model=check_model,
@@ -184,7 +184,7 @@ def _resized(specs: Sequence[StrategySpec], options: Any, footprint: Footprint) 
 def _transformed(
     transforms: Sequence[Callable[[Stream, int], Stream]],
 ) -> Callable[[Stream, int], Stream] | None:
-    """One transform of the stream after another; None where there is none."""
+    """Return the transforms of the stream as one; None where there is none."""
     if not transforms:
         return None
 
@@ -197,7 +197,7 @@ def _transformed(
 
 
 def owners(spec: StrategySpec, name: str) -> list[StrategySpec]:
-    """The parts of a strategy that an option is meant for: ``lam``, or of one part only ``ewc.lam``."""
+    """Return the parts of a strategy that have an option: ``lam``, or of one part only ``ewc.lam``."""
     part_name, _, option = name.rpartition(".")
     return [
         part
@@ -207,17 +207,17 @@ def owners(spec: StrategySpec, name: str) -> list[StrategySpec]:
 
 
 def place(spec: StrategySpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Option values as the spec holds them; those that are not meant for it are left out.
+    """Return option values as the spec holds them, without those of other strategies.
 
     Raises:
-        UsageError: a value could be meant for several parts, or is given twice.
+        UsageError: several parts have the option, or it is given twice.
     """
     placed: dict[str, dict[str, Any]] = {part.name: {} for part in spec.parts or (spec,)}
     for name, value in values.items():
         found = owners(spec, name)
         if len(found) > 1:
-            said = " or ".join(f"strategy.{part.name}.{name}" for part in found)
-            raise UsageError(f"strategy.{name} is an option of several parts of {spec.name}; write {said}")
+            choices = " or ".join(f"strategy.{part.name}.{name}" for part in found)
+            raise UsageError(f"strategy.{name} is an option of several parts of {spec.name}; write {choices}")
         for part in found:
             option = name.rpartition(".")[2]
             if option in placed[part.name]:
@@ -227,7 +227,7 @@ def place(spec: StrategySpec, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strategy_options(spec: StrategySpec, values: Mapping[str, Any]) -> Any:
-    """Checked options of a strategy, or of every part of a composition.
+    """Return checked options of a strategy, or of every part of a composition.
 
     Raises:
         UsageError: as `options.validate`.

@@ -1,4 +1,4 @@
-"""Everything a plugin can offer, on one screen.
+"""Hooks of plugins, all on one screen.
 
 A plugin is a module named by an entry point in the group of its kind (`seqmem.scenario`,
 `seqmem.strategy`, `seqmem.metric`, `seqmem.model`, `seqmem.text`, `seqmem.suite`), the entry point's name
@@ -17,29 +17,29 @@ hookimpl = pluggy.HookimplMarker("seqmem")
 
 @hookspec
 def seqmem_scenario() -> list[ScenarioSpec]:  # type: ignore[empty-body]
-    """Streams of experiences and the probes about them."""
+    """Return streams of experiences and the probes about them."""
 
 
 @hookspec
 def seqmem_strategy() -> list[StrategySpec]:  # type: ignore[empty-body]
-    """Ways to learn a stream."""
+    """Return ways to learn a stream."""
 
 
 @hookspec
 def seqmem_metric() -> list[MetricSpec]:  # type: ignore[empty-body]
-    """Pure functions of run records."""
+    """Return pure functions of run records."""
 
 
 @hookspec
 def seqmem_model() -> list[ModelSpec]:  # type: ignore[empty-body]
-    """Models by a short name, and how to make them."""
+    """Return models by a short name, and how to make them."""
 
 
 @hookspec
 def seqmem_text() -> list[TextSpec]:  # type: ignore[empty-body]
-    """Sources of background text."""
+    """Return sources of background text."""
 
 
 @hookspec
 def seqmem_suite() -> list[SuiteSpec]:  # type: ignore[empty-body]
-    """Experiments that belong together."""
+    """Return experiments that belong together."""

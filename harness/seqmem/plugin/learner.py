@@ -50,11 +50,11 @@ class ParameterState(Protocol):
 
 
 class Learner(Protocol):
-    """What a strategy works with.
+    """The learner of a run, as far as strategies work with it.
 
     Attributes:
         model: a causal language model of transformers.
-        device: where it lies.
+        device: the device it is on.
         settings: the optimizer the run trains with.
         parameters: trainable parameters by name.
         optimizer: a torch optimizer whose state tensors are those of the active moment context.

@@ -52,7 +52,7 @@ class Declared(Generic[Read]):
 
 
 class Metric(Generic[Read]):
-    """Collects measures with their formulas, in the order of declaration, and makes the `MetricSpec` of them.
+    """Collection of measures with their formulas, in the order of declaration, and their `MetricSpec`.
 
     A formula is a function of what `reads` makes of a run, and raises `Missing` with a reason where the run has no
     such number.
@@ -96,10 +96,10 @@ class Metric(Generic[Read]):
         Args:
             name: also that of its first measure.
             version: grows when its numbers change.
-            summary: what it measures, in half a sentence.
-            reads: makes of a run what the formulas read; the run itself unless it is given. Raises `NotApplicable`
+            summary: the quantity it measures, in half a sentence.
+            reads: turns a run into the formulas' argument; the run itself unless it is given. Raises `NotApplicable`
                 where a run has nothing to measure.
-            citation: where it comes from.
+            citation: its source.
             figure: module whose function `draw` makes the figure; it is imported when a figure is drawn.
         """
         self.name, self.version, self.summary, self.citation = name, version, summary, citation
@@ -161,7 +161,7 @@ class Metric(Generic[Read]):
         return {one.measure.name: attempt(partial(one.compute, read, controls)) for one in self.declared}
 
     def draw(self, rows: Sequence[Row]) -> Figure | None:
-        """Return the figure of a table's rows; None where they have nothing to draw, or there is no figure."""
+        """Return the figure of a table's rows; None where the rows or the metric have nothing to draw."""
         if self._figure is None:
             return None
         drawn: Figure | None = importlib.import_module(self._figure).draw(rows)

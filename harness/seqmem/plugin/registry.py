@@ -1,8 +1,8 @@
-"""Discovery: which plugins are installed, and one of them loaded on demand.
+"""Discovery of installed plugins, each loaded on demand.
 
 Listing reads package metadata only and imports no plugin, so that `seqmem list` is instant and a broken
-plugin cannot hide the others. Loading is per name and isolated: whatever goes wrong inside a plugin becomes
-a PluginError that names it, its distribution and its version.
+plugin cannot hide the others. Loading is per name and isolated: an error inside a plugin becomes a PluginError
+that names it, its distribution and its version.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ HOST = "seqmem"
 """The distribution the host itself comes in."""
 
 COMPOSED = "+"
-"""Stands between the names of strategies that act together."""
+"""Sign between the names of strategies that act together."""
 
 FAMILY = ":"
-"""Stands between a family of plugins and one of them, as in ``avalanche:EWC``."""
+"""Sign between a family of plugins and one of them, as in ``avalanche:EWC``."""
 
 AUTOLOAD_VARIABLE = "SEQMEM_DISABLE_PLUGIN_AUTOLOAD"
-"""Set to anything but nothing or 0, it leaves only the plugins of the host's own distribution."""
+"""Environment variable that leaves only the plugins of the host's own distribution, unless it is empty or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Entry:
         return f"{self.distribution} {self.version}".strip()
 
     def __str__(self) -> str:
-        """How messages name it."""
+        """Return its name for messages."""
         return f"{self.kind} {self.name!r} of {self.package} ({self.target})"
 
 
@@ -80,7 +80,7 @@ class Listed:
 
 
 class Registry:
-    """The plugins of one environment. Make one where you need it; there is no global one."""
+    """The plugins of one environment. There is no global registry: make one where you need it."""
 
     def __init__(self, entries: Iterable[Entry], disabled: frozenset[str] = frozenset()) -> None:
         """Hold `entries` less the `disabled` ones.
@@ -90,7 +90,7 @@ class Registry:
             disabled: names of plugins, of any kind, or of whole distributions, to leave out.
 
         Raises:
-            UsageError: a disabled name is not there, which is a misspelling.
+            UsageError: a disabled name does not exist.
         """
         found = list(entries)
         known = {entry.name for entry in found} | {_canonical(entry.distribution) for entry in found}
@@ -108,10 +108,10 @@ class Registry:
     def from_environment(
         cls, disabled: frozenset[str] = frozenset(), autoload: bool | None = None
     ) -> Registry:
-        """The plugins that are installed.
+        """Return the plugins that are installed.
 
         Args:
-            disabled: as in the constructor; a name that autoloading leaves out anyway is no misspelling.
+            disabled: as in the constructor; names that autoloading leaves out anyway are allowed.
             autoload: offer the plugins of other distributions than the host's own; None asks the
                 environment variable `SEQMEM_DISABLE_PLUGIN_AUTOLOAD`.
         """
@@ -126,7 +126,7 @@ class Registry:
         return cls(entries, disabled)
 
     def names(self, kind: Kind) -> list[Listed]:
-        """Every name of a kind, in alphabetical order. Imports no plugin."""
+        """Return every name of a kind in alphabetical order, without importing a plugin."""
         rows = []
         for (_, name), entries in sorted(item for item in self._entries.items() if item[0][0] == kind):
             packages = tuple(entry.package for entry in entries)
@@ -137,14 +137,14 @@ class Registry:
         return rows
 
     def kinds_of(self, name: str) -> list[Kind]:
-        """The kinds in which something is called `name`."""
+        """Return the kinds in which something is called `name`."""
         parts = name.split(COMPOSED)
         if len(parts) > 1 and all(("strategy", part) in self._entries for part in parts):
             return ["strategy"]
         return [kind for kind in KINDS if (kind, name) in self._entries]
 
     def entry(self, kind: Kind, name: str) -> Entry:
-        """The entry point behind a name.
+        """Return the entry point behind a name.
 
         Raises:
             UsageError: nothing has that name.
@@ -163,7 +163,7 @@ class Registry:
         return entries[0]
 
     def package(self, kind: Kind, name: str) -> str:
-        """Distribution and version behind a name, or behind every part of a composition.
+        """Return the distribution and version behind a name, or behind every part of a composition.
 
         Raises:
             UsageError, PluginError: as `entry`.
@@ -187,9 +187,9 @@ class Registry:
     def load(self, kind: Kind, name: str) -> Spec: ...
 
     def load(self, kind: Kind, name: str) -> Spec:
-        """Import the plugin behind a name and return what it declares.
+        """Import the plugin behind a name and return its spec.
 
-        The name of a strategy may be several, as in ``ewc+replay``: what they declare together.
+        A strategy's name may be several, as in ``ewc+replay``: the spec is that of their composition.
 
         Raises:
             UsageError: nothing has that name, or the strategies cannot go together.
@@ -210,10 +210,10 @@ class Registry:
         return self._specs[kind, name]
 
     def _say_why_not(self, kind: Kind, name: str) -> None:
-        """Of a family such as ``avalanche:EWC`` a module may say which members it has no use for, and why.
+        """Refuse a member that the module of its family, such as ``avalanche:EWC``, declares as not offered.
 
         Raises:
-            UsageError: it says so of this name.
+            UsageError: with the reason that the module gives.
         """
         family = name.partition(FAMILY)[0] + FAMILY
         relatives = [
@@ -237,19 +237,21 @@ class Registry:
 
 
 def _canonical(distribution: str) -> str:
-    """A distribution's name as package tools compare it."""
+    """Return a distribution's name as package tools compare it."""
     return distribution.lower().replace("_", "-").replace(".", "-")
 
 
 def _installed() -> list[Entry]:
-    """All entry points of our groups, read from metadata."""
+    """Return all entry points of our groups, read from metadata."""
     entries = []
+    named: dict[importlib.metadata.Distribution, tuple[str, str]] = {}  # each asking reads its metadata again
     points = importlib.metadata.entry_points()
     for kind in KINDS:
         for point in points.select(group=f"seqmem.{kind}"):
-            distribution = _canonical(point.dist.name) if point.dist else "an unnamed distribution"
-            version = point.dist.version if point.dist else ""
-            entries.append(Entry(kind, point.name, point.value, distribution, version))
+            if point.dist and point.dist not in named:
+                named[point.dist] = _canonical(point.dist.name), point.dist.version
+            source = named[point.dist] if point.dist else ("an unnamed distribution", "")
+            entries.append(Entry(kind, point.name, point.value, *source))
     return entries
 
 
@@ -273,7 +275,7 @@ def _load(entry: Entry) -> Spec:
 
 
 def _check_api(entry: Entry, plugin: Any) -> None:
-    """Refuse a plugin that does not say, or says no, to this host's API version."""
+    """Refuse a plugin that states no API version, or not this host's."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     from seqmem.plugin.specs import API_VERSION
@@ -286,7 +288,7 @@ def _check_api(entry: Entry, plugin: Any) -> None:
     try:
         fits = SpecifierSet(wanted).contains(API_VERSION)
     except InvalidSpecifier as error:
-        raise PluginError(f"{entry}: seqmem_api = {wanted!r} is no version range") from error
+        raise PluginError(f"{entry}: seqmem_api = {wanted!r} is not a valid version range") from error
     if not fits:
         raise PluginError(f"{entry} was written for plugin API {wanted}; this host offers {API_VERSION}")
 
@@ -327,7 +329,7 @@ def _declared(entry: Entry, plugin: Any) -> list[Spec]:
 
 
 def _check_unmarked(entry: Entry, plugin: Any) -> None:
-    """Refuse a function that is called like a hook but lacks the mark: it would never be called."""
+    """Refuse a function that has a hook's name but not its mark: it would never be called."""
     for name, member in getattr(plugin, "__dict__", {}).items():
         own = getattr(member, "__module__", "") == getattr(plugin, "__name__", None)
         if (
@@ -356,11 +358,10 @@ def _check_spec(entry: Entry, spec: Any) -> None:
 
 
 def _types(values: list[Any]) -> str:
-    """The types of some values, each once."""
     return " and ".join(dict.fromkeys(type(value).__name__ for value in values))
 
 
 def _one_line(error: BaseException) -> str:
-    """An exception as one line: what it says, with its type unless it is one of ours."""
+    """Return the message of an exception on one line, with its type unless it is one of ours."""
     text = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())

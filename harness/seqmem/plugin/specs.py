@@ -24,7 +24,7 @@ API_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a learner keeps, as far as it is known before training: counts and bytes are exact.
+    """The state of a learner, as known before training: counts and bytes are exact.
 
     Attributes:
         shapes: shape of every parameter the optimizer works on, by its name in the weight files, tied ones once.
@@ -72,8 +72,8 @@ class ScenarioSpec:
         optimizer: optimizer settings a preset proposes, by preset name; ``default`` is the fallback.
         controls: name of a control to the option values that make it, run beside every strategy.
         reference: name of the strategy every row is compared with.
-        model: what is trained unless the user names a model.
-        models: by preset, what is trained instead of `model`; a Hugging Face id may name its revision: ``id@step3000``.
+        model: model trained unless the user names one.
+        models: by preset, instead of `model`; a Hugging Face id may name its revision: ``id@step3000``.
         rates: learning rate by optimizer name, taken when the user names another optimizer than the preset's.
         sweep: options swept unless the user sweeps others, by preset name, as typed after ``--sweep``.
         fingerprint: options to a string that changes with the content of files they name, for the run's id;
@@ -106,17 +106,17 @@ class StrategySpec:
 
     Attributes:
         build: options to a fresh strategy object.
-        resize: the footprint with what it adds to the model, or takes from the optimizer, at the most.
-        extra_bytes: bytes it keeps besides (moment contexts, anchors, a buffer), at most; given its options and
-            the footprint after every `resize`. What `transform_update` compares with is the host's to count.
-        owns: what only one strategy of a composition may have the say in: ``moments``, ``model``, ``forward``,
-            or a word of its own.
+        resize: the largest footprint that it can make, by additions to the model or removals from the optimizer.
+        planned_bytes: upper bound on the bytes it keeps besides (moment contexts, anchors, a buffer); given its
+            options and the footprint after every `resize`. The host counts the tensors `transform_update` gets.
+        exclusive: parts of the learner that only one strategy of a composition may change: ``moments``, ``model``,
+            ``forward``, or a word of its own.
         transform_stream: replaces the stream before training, from (stream, seed); for `joint`.
         check: refuses settings it cannot work with; raises UsageError. Given the options and the
             optimizer settings.
         check_model: refuses a model it cannot work with, by its config and shapes; raises UsageError. Given the
             options and the footprint.
-        parts: what a composition is made of, in the order written; filled in by the host.
+        parts: specs of a composition's strategies, in the order written; filled in by the host.
     """
 
     name: str
@@ -125,8 +125,8 @@ class StrategySpec:
     build: Callable[[Any], Strategy]
     options: type[Options] = Options
     resize: Callable[[Any, Footprint], Footprint] | None = None
-    extra_bytes: Callable[[Any, Footprint], int] | None = None
-    owns: tuple[str, ...] = ()
+    planned_bytes: Callable[[Any, Footprint], int] | None = None
+    exclusive: tuple[str, ...] = ()
     transform_stream: Callable[[Stream, int], Stream] | None = None
     check: Callable[[Any, Any], None] | None = None
     check_model: Callable[[Any, Footprint], None] | None = None
@@ -200,7 +200,7 @@ class SuitePart:
 
     Attributes:
         title: heading of its section on the page.
-        question: what it answers, in a sentence.
+        question: the question it answers, in a sentence.
         measures: measures shown against model size, the most telling first.
     """
 

@@ -1,1 +1,1 @@
-"""What a run leaves behind: written, read, made compact, searched for contamination."""
+"""Records of runs: written, read, made compact, searched for contamination."""

@@ -1,11 +1,11 @@
 """Compact records: a finished run in as few bytes as a leaderboard can be checked from.
 
-A compact record is a folder with ``run.json`` and one Parquet file per table that has rows; what was asked
-lies beside it, once for all runs that asked the same::
+A compact record is a folder with ``run.json`` and one Parquet file per table that has rows. A board keeps its records
+in archives, one per row, and what was asked once for all runs that asked the same::
 
-    items-<H>.parquet            H: hash of what it holds
-    <run folder>/run.json        as the run left it, in the present format, with "items", "tables" and "compact"
-    <run folder>/probes.parquet  and so on
+    records/<row>.zip/<run folder>/run.json        as the run left it, with "items", "tables" and "compact"
+    records/<row>.zip/<run folder>/probes.parquet  and so on
+    items.zip/items-<H>.parquet                    H: hash of what it holds
 
 Any Parquet reader reads these files: numbers are plain floats and integers. Three things make them small: the
 answers to one probe stand together in the order of asking, numbers are rounded to what their use needs, and
@@ -18,10 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
-from seqmem.record.reader import RunRecord, items_file, read_items, read_table
+from seqmem.record.reader import RunRecord, read_items, read_table
 from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
@@ -44,7 +42,7 @@ ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "steps": {"loss": (0, 10), "penalty": (0, 8), "grad_norm": (0, 8)},
     "measured": {"value": (0, 12)},
 }
-"""Columns that are rounded: to multiples of the first number, or to so many binary digits, whichever is coarser.
+"""Columns that are rounded: to multiples of the first number, or to a number of binary digits, whichever is coarser.
 
 The log-probability of an answer is at most .008 nats away from what was scored, or 1 part in 1024 where that is more
 (beyond 8 nats); a probability .0005, or 1 part in 128; a loss 1 part in 1024.
@@ -54,87 +52,62 @@ _OF_THE_MAKING = (
     "asked",
     "code",
     "date",
+    "design",
     "device_bytes",
+    "format",
     "hardware",
     "plugins",
     "resumed",
     "seconds",
     "versions",
 )
-"""Keys of run.json in which two runs of one recipe may differ and be the same run."""
+"""Keys of run.json in which two runs of one recipe may differ and be the same run: the recipe fixes the design."""
 
 _PREFIXED = ("probe", "fact", "prompt")
 """Text columns whose neighbours begin alike."""
 
 
-def write_compact(record: RunRecord, records: Path) -> Path:
-    """Write a finished run as a compact record into the folder `records`; the same run twice is one record.
+@dataclass(frozen=True)
+class CompactRecord:
+    """The files of a compact record.
 
-    The bytes depend on the record and on the version of pyarrow only. A record that is compact already is
-    copied as it is.
+    Attributes:
+        name: of the record's folder.
+        files: of the folder, by name.
+        items: name and content of the file of items, which all runs that were asked the same share.
+    """
 
-    Returns:
-        The record's folder.
+    name: str
+    files: Mapping[str, bytes]
+    items: tuple[str, bytes]
+
+
+def compact_of(record: RunRecord) -> CompactRecord:
+    """Return the compact form of a finished run; its bytes depend on the record and the version of pyarrow only.
 
     Raises:
-        UsageError: the run is not finished, its folder is not named after it, or another record lies there.
+        UsageError: the run is not finished, its folder is not named after it, or a table cannot be read.
     """
     if record.status != "finished":
         raise UsageError(f"{record.folder}: the run is {record.status}; only finished runs are kept")
     name = record.folder.resolve().name
     if not name.endswith(f"-{record.id}"):
         raise UsageError(f"{record.folder}: the folder of run {record.id} must end in -{record.id}")
-    items, files = _files_of(record)
-    records.mkdir(parents=True, exist_ok=True)
-    if not (records / items[0]).exists():
-        _write(records / items[0], items[1])
-    folder = records / name
-    if folder.exists():
-        _must_hold(folder, files)
-        return folder
-    unfinished = records / f".{name}.{os.getpid()}"
-    unfinished.mkdir()
-    try:
-        for file, content in files.items():
-            _write(unfinished / file, content)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
-
-def items_hash(items: pa.Table) -> str:
-    """Hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
-    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _files_of(record: RunRecord) -> tuple[tuple[str, bytes], dict[str, bytes]]:
-    """The file of items with its name, and the files of the record's own folder."""
-    if record.compact:
-        path = items_file(record)
-        names = ["run.json", *(f"{table}.parquet" for table in sorted(record.info["tables"]))]
-        return (path.name, path.read_bytes()), {name: (record.folder / name).read_bytes() for name in names}
     items = read_items(record)
     hashed = items_hash(items)
     tables: dict[str, bytes] = {}
-    for name in TABLES:
-        table = read_table(record, name)
-        if name == "probes":
+    for table_name in TABLES:
+        table = read_table(record, table_name)
+        if table_name == "probes":
             table = _by_probe(table, items)
         if len(table):
-            tables[name] = _parquet(_rounded(name, table))
+            tables[table_name] = _parquet(_rounded(table_name, table))
     info = {
         **record.info,
         "format": FORMAT,
         "design": record.design.stated(),
         "items": hashed,
-        "tables": {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()},
+        "tables": {table: sha256(content) for table, content in tables.items()},
         "compact": {
             f"{table}.{column}": f"multiples of {step:g} or {digits} binary digits"
             for table, columns in ROUNDING.items()
@@ -142,20 +115,49 @@ def _files_of(record: RunRecord) -> tuple[tuple[str, bytes], dict[str, bytes]]:
             if table in tables
         },
     }
-    files = {f"{name}.parquet": content for name, content in tables.items()}
-    return (
-        (f"items-{hashed}.parquet", _parquet(items)),
+    files = {f"{table}.parquet": content for table, content in tables.items()}
+    return CompactRecord(
+        name,
         {"run.json": _lines(info).encode(), **files},
+        (f"items-{hashed}.parquet", _parquet(items)),
     )
 
 
+def check_same_run(there: RunRecord, again: CompactRecord) -> None:
+    """Refuse another record than the one that is there; a run made again later, or in a newer format, is the same.
+
+    Raises:
+        UsageError: they differ in what the run was or did.
+    """
+    before, after = compact_of(there).files, again.files
+    differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if differing and (
+        differing != ["run.json"] or _outcome(before["run.json"]) != _outcome(after["run.json"])
+    ):
+        raise UsageError(
+            f"{there.folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
+            "move it away to replace it"
+        )
+
+
+def items_hash(items: pa.Table) -> str:
+    """Return the hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
+    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of a content, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _lines(info: Mapping[str, Any]) -> str:
-    """JSON of one value a line, without indentation: a third less, and `diff` still shows what changed."""
+    """Return JSON of one value a line, without indentation: a third less, and `diff` still shows what changed."""
     return json.dumps(info, indent=0, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
 
 
 def _by_probe(probes: pa.Table, items: pa.Table) -> pa.Table:
-    """Probes in the order of the items, the answers to each in the order of asking."""
+    """Return probes in the order of the items, the answers to each in the order of asking."""
     place = pc.index_in(probes["probe"], items["probe"].combine_chunks())
     ordered = probes.append_column("_place", place)
     ordered = ordered.sort_by([(name, "ascending") for name in ("_place", *ASKED_ORDER)])
@@ -163,7 +165,7 @@ def _by_probe(probes: pa.Table, items: pa.Table) -> pa.Table:
 
 
 def _rounded(name: str, table: pa.Table) -> pa.Table:
-    """The table with its measured numbers rounded, as 32-bit floats where these hold them exactly."""
+    """Return the table with its measured numbers rounded, as 32-bit floats where these hold them exactly."""
     for position, column in enumerate(table.schema.names):
         if column not in ROUNDING.get(name, {}):
             continue
@@ -180,7 +182,7 @@ def _rounded(name: str, table: pa.Table) -> pa.Table:
 
 
 def rounded(values: npt.NDArray[np.float64], multiple: float, digits: int) -> npt.NDArray[np.float64]:
-    """The nearest multiples of a power of two that take no more than so many binary digits.
+    """Return the nearest multiples of a power of two that take no more than this number of binary digits.
 
     What is not finite stays as it is, and no zero is negative.
     """
@@ -190,7 +192,7 @@ def rounded(values: npt.NDArray[np.float64], multiple: float, digits: int) -> np
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """A Parquet file of one row group without anything that only Arrow reads."""
+    """Return a Parquet file of one row group without anything that only Arrow reads."""
     encodings: dict[str, str] = {}
     repeated: list[str] = []
     for field in table.schema:
@@ -220,26 +222,6 @@ def _parquet(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
-def _must_hold(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Refuse a folder that holds another run than these files; one made at another time is the same run."""
-    there = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
-    if differing and (
-        differing != ["run.json"] or _outcome(there["run.json"]) != _outcome(files["run.json"])
-    ):
-        raise UsageError(
-            f"{folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
-            "move it away to replace it"
-        )
-
-
 def _outcome(run: bytes) -> dict[str, Any]:
-    """What a run.json says less how, when and where the run was made."""
+    """Return what a run.json says less how, when and where the run was made."""
     return {name: value for name, value in json.loads(run).items() if name not in _OF_THE_MAKING}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

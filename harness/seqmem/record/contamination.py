@@ -1,4 +1,4 @@
-"""Contamination: a control that was trained after all, so that it is no control any more.
+"""Contamination: a never-trained control that was trained after all.
 
 Controls are never-trained twins and facts of the group ``never``. A leak is seen in two ways. While a run
 trains, the text of every trained row is searched for a control's subject together with its answer (for a
@@ -60,7 +60,7 @@ def _contamination_of(run: RunRecord) -> str:
 
 
 def _tail(right: int, count: int, chance: float) -> float:
-    """Probability of at least so many right answers by guessing."""
+    """Return the probability of at least this many right answers by guessing."""
     from scipy import stats
 
     return float(stats.binom.sf(right - 1, count, chance))

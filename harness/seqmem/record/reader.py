@@ -1,4 +1,4 @@
-"""What a run leaves behind, and how it is read back. Everything a metric may use is here.
+"""The record of a run, read from its folder: everything a metric may use.
 
 A record is a folder::
 
@@ -12,8 +12,9 @@ A record is a folder::
     checkpoints/                only while the run is unfinished, or when kept
     model/                      the trained model, when asked for
 
-A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead, and its items lie
-beside its folder, in ``items-<hash>.parquet`` as ``run.json["items"]`` says. Both are read alike.
+A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead. Its folder lies in the
+archive of a row (see `archive`), its items in ``items.zip`` as ``items-<hash>.parquet``, with the hash that run.json
+states. Unpacked, they lie beside its folder. All are read alike.
 
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
@@ -40,12 +41,15 @@ from pydantic import ValidationError
 
 from seqmem.core.design import Design
 from seqmem.core.errors import UsageError
+from seqmem.record.archive import archive_of, read_bytes
 from seqmem.record.schema import ASKED_ORDER, ITEMS, READABLE, TABLES
 from seqmem.record.upgrade import design_of, with_lists_of_schedules
 
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
+ITEMS_ARCHIVE = "items.zip"
+"""Holds the items of all records of a board, beside the folder of its rows' archives."""
 _LATER_COLUMNS = frozenset({"said"})
 """Columns that a readable format may lack."""
 _STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
@@ -65,7 +69,7 @@ _KEPT_ROWS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """A run as read from its folder; the only thing a metric sees. Never changes what it reads."""
+    """A run as read from its folder, the only thing a metric sees. It changes nothing there."""
 
     folder: Path
     info: Mapping[str, Any]
@@ -79,7 +83,7 @@ class RunRecord:
         """
         path = folder / "run.json"
         try:
-            info = json.loads(path.read_text(encoding="utf-8"))
+            info = json.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{folder}: no readable run record ({error})") from error
         if not isinstance(info, dict):
@@ -98,7 +102,7 @@ class RunRecord:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """Everything that determines the run, as planned."""
+        """The plan of the run, with everything that determines it."""
         return self.info["recipe"]  # type: ignore[no-any-return]
 
     @property
@@ -113,12 +117,12 @@ class RunRecord:
 
     @property
     def compact(self) -> bool:
-        """Whether it is laid out as `compact` writes it."""
+        """Return whether it is laid out as `compact` writes it."""
         return "compact" in self.info
 
     @cached_property
     def design(self) -> Design:
-        """Return what the stream declares of its design.
+        """The design of the stream.
 
         Raises:
             UsageError: the record states something else.
@@ -132,7 +136,7 @@ class RunRecord:
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """What each probe asks; columns as `ITEMS`, index 0..n-1."""
+        """One row per probe; columns as `ITEMS`, index 0..n-1."""
         frame: pd.DataFrame = read_items(self).to_pandas()
         return frame
 
@@ -148,7 +152,7 @@ class RunRecord:
 
     @cached_property
     def probes(self) -> pd.DataFrame:
-        """Every answer scored, with what was asked: `TABLES["probes"]` joined with `items`.
+        """All scored answers with their questions: `TABLES["probes"]` joined with `items`.
 
         `schedule` is a categorical column of tuples of names.
         """
@@ -164,7 +168,7 @@ class RunRecord:
         return pd.concat([told, asked.set_axis(told.index)], axis="columns")
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
-        """For every name of a probe its row in `items`; merging on text would cost ten times as much."""
+        """Return for every name of a probe its row in `items`; merging on text would be ten times slower."""
         import pandas as pd
 
         asked = probes.dictionary_encode()
@@ -179,19 +183,19 @@ class RunRecord:
 
     @cached_property
     def _places(self) -> npt.NDArray[np.intp]:
-        """For every row of `probes`, the row of `items` that was asked."""
+        """Rows of `items` that were asked, one for every row of `probes`."""
         return self._places_of(pa.array(self.probes["probe"].to_numpy(object), pa.string()))
 
     @cached_property
     def _item_columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What `asked` chooses items by, as arrays: frames take ten times as long to compare."""
+        """Columns by which `asked` chooses items, as arrays: frames take ten times as long to compare."""
         columns = {name: self.items[name].to_numpy(object) for name in ("relation", "cue")}
         columns |= {name: self.items[name].to_numpy() for name in ("task_known", "context")}
         return columns | {"twin": self.items["twin_of"].notna().to_numpy()}
 
     @cached_property
     def _asked(self) -> dict[tuple[Any, ...], pd.DataFrame]:
-        """What `asked` has found before: metrics ask the same again and again."""
+        """Answers that `asked` has found before: metrics ask the same again and again."""
         return {}
 
     @cached_property
@@ -211,7 +215,7 @@ class RunRecord:
 
     @cached_property
     def measured(self) -> pd.DataFrame:
-        """What the strategy measured step by step; columns as `TABLES["measured"]`."""
+        """Numbers that the strategy measured step by step; columns as `TABLES["measured"]`."""
         return self._frame("measured")
 
     def _frame(self, table: str) -> pd.DataFrame:
@@ -229,11 +233,10 @@ class RunRecord:
         task_known: bool = False,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """Rows of `probes` for one schedule, rung and cue, of the trained facts or of their twins.
+        """Return rows of `probes` for one schedule, probe form and cue, of the trained facts or of their twins.
 
-        `relation` None means the scenario's primary rung, as stated in the record; `context` None means
-        whatever stands in front of the prompt. `columns` names those wanted, None for all: every column costs,
-        those of text most.
+        `relation` None means the scenario's primary probe form, as stated in the record. `context` None means
+        any context. `columns` names those wanted, None for all: every column costs time, those of text most.
         """
         key = (schedule, relation, cue, twins, context, task_known, columns and tuple(columns))
         if key in self._asked:
@@ -252,14 +255,13 @@ class RunRecord:
         return rows
 
     def _part(self, wanted: npt.NDArray[np.bool_], columns: Sequence[str]) -> pd.DataFrame:
-        """Some rows of some columns of `probes`: frames take the columns first, whole, and copy them."""
         import pandas as pd
 
-        whole = self.probes
+        whole = self.probes  # a frame would first copy its columns whole
         return pd.DataFrame({name: whole[name].array[wanted] for name in columns}, index=whole.index[wanted])
 
     def answering(self, items: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """For every row of `probes` whether it answers one of the items that are marked, one mark per item."""
+        """Mark the rows of `probes` that answer one of the items that are marked, one mark per item."""
         return np.asarray(items[self._places])
 
 
@@ -281,7 +283,7 @@ def schedule_column(schedules: pa.ChunkedArray) -> pd.Categorical:
 
 
 def _wrong_keys(info: Mapping[str, Any]) -> str:
-    """What of a run.json is not as every reader takes it to be; empty where all is."""
+    """Return the faults of a run.json that would stop readers; empty where there are none."""
     stated: dict[str, type] = {**_STATED, **{key: dict for key in _OBJECTS if info.get(key)}}
     if "compact" in info:
         stated |= _STATED_COMPACT
@@ -299,7 +301,7 @@ def _wrong_key(stated: Mapping[str, Any], key: str, kind: type, within: str = ""
 
 
 def read_table(record: RunRecord, name: str) -> pa.Table:
-    """A table of a record as `TABLES[name]` has it, probes in the order of asking.
+    """Return a table of a record with the columns of `TABLES[name]`, probes in the order of asking.
 
     Raises:
         UsageError: a file of it is missing, cannot be read, or lacks a column.
@@ -318,7 +320,7 @@ def read_table(record: RunRecord, name: str) -> pa.Table:
 
 
 def read_items(record: RunRecord) -> pa.Table:
-    """What each probe asks, as `ITEMS` has it.
+    """Return one row per probe, with the columns of `ITEMS`.
 
     Raises:
         UsageError: its file is missing, cannot be read, or lacks a column.
@@ -327,7 +329,7 @@ def read_items(record: RunRecord) -> pa.Table:
 
 
 def items_file(record: RunRecord) -> Path:
-    """Where a record's items lie.
+    """Return the path of a record's items.
 
     Raises:
         UsageError: a compact record names no file of items.
@@ -337,14 +339,19 @@ def items_file(record: RunRecord) -> Path:
     named = str(record.info.get("items"))
     if not re.fullmatch(r"[0-9a-f]{16}", named):
         raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
-    return record.folder.parent / f"items-{named}.parquet"
+    archive = archive_of(record.folder)
+    home = record.folder.parent if archive is None else archive.parent.parent / ITEMS_ARCHIVE
+    return home / f"items-{named}.parquet"
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` in a file, each in its type; those of later formats may be missing."""
+    """Return the columns of `schema` in a file, each in its type; later formats' may be missing."""
     try:
+        content = None if archive_of(path) is None else read_bytes(path)
+        source = path if content is None else pa.BufferReader(content)
+        size = path.stat().st_size if content is None else len(content)
         # as a data set of one file it would take four times as long
-        table = with_lists_of_schedules(pq.ParquetFile(path).read(use_threads=path.stat().st_size >= _LARGE))
+        table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
         found = table.select([field.name for field in fields]).cast(pa.schema(fields))
     except (OSError, pa.ArrowException) as error:

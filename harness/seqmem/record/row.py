@@ -14,15 +14,15 @@ class Row:
     """One line of a leaderboard: an arm of the grid, over seeds.
 
     Attributes:
-        label: what the table prints, e.g. ``moment_avg init=zero``.
-        facts: what distinguishes the row: scenario, model, strategy and options.
+        label: its name in the table, e.g. ``moment_avg init=zero``.
+        facts: scenario, model, strategy and options, which distinguish the row.
         runs: finished record by seed.
         controls: control name to record by seed.
         reference: label of the row this one is compared with; its own label for the reference itself,
             None where there is no reference.
         swept: swept option to its value, e.g. ``{"strategy.target": 0.5}``.
         failed: seed to the one-line reason of a run that did not finish.
-        kept: which versions made its runs, where those of the bench differ and it was told to accept them.
+        kept: versions that made its runs, where those of the bench differ and are accepted.
         cost: time of a training step over that of the reference row's; None where it was not measured.
     """
 

@@ -1,4 +1,4 @@
-"""The layout of a record: formats, tables and their columns, and how files are written."""
+"""The layout of a record: formats, tables and their columns, and the writing of files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-if TYPE_CHECKING:
-    pass  # only readers need it, and it is slow to import: workers write
 
 FORMAT = 4
 
@@ -107,7 +104,7 @@ ITEMS = pa.schema(
 
 
 def json_text(value: Any) -> str:
-    """JSON as all our files have it: the same text for the same value."""
+    """Return JSON in the layout of all our files: the same text for the same value."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What records of older formats say in another way, read as the present one says it."""
+"""Read records of older formats as the present one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DESIGN_FORMAT = 4
 
 
 def with_lists_of_schedules(probes: pa.Table) -> pa.Table:
-    """Return a table of probes with the names of schedules as lists; before format 4 a "+" joined them."""
+    """Return a table of probes with lists of schedules; before format 4 a "+" joined their names."""
     place = probes.schema.get_field_index("schedule")
     if place < 0 or pa.types.is_list(probes.schema.field(place).type):
         return probes
@@ -23,7 +23,7 @@ def with_lists_of_schedules(probes: pa.Table) -> pa.Table:
 
 
 def design_of(info: Mapping[str, Any]) -> Design:
-    """Return the design that a run.json states, or before format 4 the one that its scenario's options imply."""
+    """Return the design that a run.json states; before format 4 the scenario's options imply it."""
     if info["format"] >= DESIGN_FORMAT:
         return Design.model_validate(info.get("design", {}))
     options: Mapping[str, Any] = info["recipe"].get("scenario", {}).get("options", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 
@@ -9,9 +10,10 @@ from seqmem.core.version import __version__
 from seqmem.record.reader import RunRecord
 
 DECISIVE = ("seqmem", "torch", "transformers")
-"""Packages of which another version may give a run other numbers."""
+"""Packages whose version may change the numbers of a run."""
 
 
+@functools.cache
 def installed_version(package: str) -> str:
     """Return the version of an installed package, found without importing it."""
     try:
@@ -42,7 +44,7 @@ def named(versions: Mapping[str, Iterable[str]], packages: Iterable[str]) -> str
 
 
 def difference(runs: Iterable[RunRecord], versions: Mapping[str, str]) -> tuple[str, str]:
-    """Return what made these runs and is not of `versions`, and what stands there instead; empty where all agree."""
+    """Return the versions of these runs that differ from `versions`, and those of `versions`; empty where all agree."""
     made = versions_of(runs)
     other = [package for package in DECISIVE if made[package] - {versions[package]}]
     return named(made, other), named({package: [versions[package]] for package in other}, other)

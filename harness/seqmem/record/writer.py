@@ -1,19 +1,16 @@
-"""Rows of a run, collected in memory and put on disk part by part."""
+"""Write rows of a run part by part."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqmem.record.schema import TABLES, write_table
 
-if TYPE_CHECKING:
-    pass  # only readers need it, and it is slow to import: workers write
-
 
 class RecordWriter:
-    """Collects rows in memory and puts them on disk part by part."""
+    """Rows of a run in memory, put on disk part by part."""
 
     def __init__(self, folder: Path) -> None:
         """Write into `folder`, from the first part on."""
@@ -24,7 +21,7 @@ class RecordWriter:
         }
 
     def drop_parts_after(self, parts: int) -> None:
-        """Continue after `parts` finished parts; later ones, and rows not yet written, are deleted."""
+        """Continue after `parts` finished parts; delete later ones, and rows not yet written."""
         self.parts = parts
         for name, rows in self._rows.items():
             for column in rows.values():
@@ -39,7 +36,7 @@ class RecordWriter:
             rows.extend(columns[name])
 
     def flush(self) -> None:
-        """Write what was added since the last flush as the next part of every table."""
+        """Write the rows added since the last flush as the next part of every table."""
         for name, rows in self._rows.items():
             write_table(self.folder / name / f"part-{self.parts:05d}.parquet", rows, TABLES[name])
             for column in rows.values():

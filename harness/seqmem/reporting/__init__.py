@@ -1,9 +1,13 @@
-"""The report page: one HTML file about stored runs that opens from disk and asks no network for anything."""
+"""What people read: tables, figures, the report page and the page of a suite.
+
+`blocks` states every cell once; `markdown`, `latex`, `terminal`, `exports` and `page` write them.
+"""
 
 from __future__ import annotations
 
 from seqmem.reporting.command import command_line
-from seqmem.reporting.page import Part, page
+from seqmem.reporting.page import page
+from seqmem.reporting.page_section import Part
 from seqmem.reporting.words import verdict_lines
 
 __all__ = ["Part", "command_line", "page", "verdict_lines"]

@@ -17,30 +17,29 @@ _LONGEST = 300
 """Characters of a prompt or document that are shown."""
 
 
-def answers(
-    run: RunRecord,
-    facts: Sequence[str],
-    *,
-    ladder: bool,
-    names: Pool,
-    questions: Pool,
-    steps: Pool,
-    texts: Pool,
-) -> list[list[Any]]:
-    """Answers about `facts` and their twins in one run.
+class Pools:
+    """Keeps ids of facts, questions, lists of steps and texts once for the whole page."""
+
+    def __init__(self) -> None:
+        self.facts, self.questions, self.steps, self.texts = Pool(), Pool(), Pool(), Pool()
+
+    def values(self) -> dict[str, list[Any]]:
+        """Return what is kept, by name."""
+        return {name: pool.values for name, pool in vars(self).items()}
+
+
+def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools) -> list[list[Any]]:
+    """Return the answers about `facts` and their twins in one run.
 
     Args:
         run: a finished run.
         facts: ids of trained facts.
         ladder: every rung and cue, not only the primary question.
-        names: where the page keeps ids of facts once.
-        questions: the same for questions.
-        steps: for lists of steps.
-        texts: for prompts, answers and what was said.
+        pools: what numbers in the answers point into.
 
     Returns:
         Per probe [question, steps, right as a string of 0 and 1, log-probability in hundredths of a nat, what
-        it said instead], the last left out where the record does not keep it; numbers point into the pools.
+        it said instead], the last left out where the record does not keep it.
     """
     own_facts = run.probes["fact"].isin(facts) & run.probes["twin_of"].isna()
     rows = run.probes[own_facts | run.probes["twin_of"].isin(facts)]
@@ -55,24 +54,24 @@ def answers(
     found = []
     for own in by_probe.values():
         asked, twin = own[0], not pd.isna(own[0].twin_of)
-        fact, rung = asked.twin_of if twin else asked.fact, texts.number(_rung(asked))
+        fact, rung = asked.twin_of if twin else asked.fact, pools.texts.number(_rung(asked))
         question = [
-            names.number(clean(fact)),
+            pools.facts.number(clean(fact)),
             int(twin),
             rung,
-            texts.number(_short(asked.prompt)),
-            texts.number(_short(asked.answer)),
+            pools.texts.number(_short(asked.prompt)),
+            pools.texts.number(_short(asked.answer)),
             None if pd.isna(asked.chance) else rounded(asked.chance, 3),
         ]
         entry: list[Any] = [
-            questions.number(question),
-            steps.number([int(row.step) for row in own]),
+            pools.questions.number(question),
+            pools.steps.number([int(row.step) for row in own]),
             "".join("1" if row.correct else "0" for row in own),
             [round(row.logprob * 100) if np.isfinite(row.logprob) else None for row in own],
         ]
         said = [_said(row) for row in own]
         if any(said):
-            entry.append([texts.number(text) if text else -1 for text in said])
+            entry.append([pools.texts.number(text) if text else -1 for text in said])
         found.append(((place[fact], twin, rung), entry))
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
 
@@ -89,7 +88,7 @@ def _rung(asked: Any) -> str:
 
 
 def _said(row: Any) -> str:
-    """What a wrong answer was, as far as the record knows."""
+    """Return what a wrong answer was, as far as the record knows."""
     if row.correct:
         return ""
     if isinstance(row.said, str):

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmem.core.errors import UsageError, unknown
-from seqmem.core.sanitize import file_name
+from seqmem.core.sanitize import file_names
 from seqmem.planning.store import find_boards, read_bench
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
-from seqmem.reporting.tables import to_csv, to_json, to_markdown, to_records
+from seqmem.reporting.exports import to_csv, to_json, to_records
+from seqmem.reporting.markdown import to_markdown
 from seqmem.scoring.comparison import Table
 from seqmem.scoring.scores import sound
 from seqmem.scoring.tables import load_metrics, score
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-MOST_CURVES = 12
+MAX_CURVES = 12
 """Swept rows up to which each has a figure of its own."""
 
 
 @dataclass(frozen=True)
-class Board:
-    """A finished table.
+class BoardFiles:
+    """A finished table and its files.
 
     Attributes:
         folder: where its Markdown, CSV, JSON and figures lie.
@@ -78,7 +79,7 @@ class Board:
         return str(self.table.to_html())
 
 
-def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Board], list[str]]:
+def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[BoardFiles], list[str]]:
     """Make the tables and figures of stored boards again, from their records alone.
 
     Returns:
@@ -99,7 +100,7 @@ def rebuild(path: Path, disabled: frozenset[str] = frozenset()) -> tuple[list[Bo
 
 def write_board(
     folder: Path, name: str, scenario: str, primary: str, rows: Sequence[Row], metrics: Sequence[MetricSpec]
-) -> Board:
+) -> BoardFiles:
     """Score the rows, write tables and figures."""
     from seqmem.reporting.figures import draw_curves, draw_metric, draw_sweep, has_curves
 
@@ -114,20 +115,26 @@ def write_board(
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     drawn = sound(rows)
-    many = sum(bool(row.swept) for row in drawn) > MOST_CURVES
+    stems = file_names(
+        [
+            *(f"curves {row.label}" for row in drawn),
+            *(name for metric in metrics for name in (metric.name, f"sweep {metric.name}")),
+        ]
+    )
+    many = sum(bool(row.swept) for row in drawn) > MAX_CURVES
     for row in drawn:
         # of a fine sweep, or one over learning rates or stream sizes, the other figures tell more
         surface = any(many or not option.startswith("strategy.") for option in row.swept)
         if not surface and has_curves(row):
-            draw_curves(row, figures / file_name(f"curves {row.label}"))
+            draw_curves(row, figures / stems[f"curves {row.label}"])
     for metric in metrics:
         try:
-            draw_metric(metric, drawn, figures / file_name(metric.name))
+            draw_metric(metric, drawn, figures / stems[metric.name])
         except Exception as error:  # a plugin's figure must not cost the table
             broken.append(f"figure of metric {metric.name!r}: {type(error).__name__}: {error}")
     if any(row.swept for row in rows):
         for metric in metrics:
             measure = metric.measures[0]
             if table.scores.loc[table.scores["measure"] == measure.name, "value"].notna().any():
-                draw_sweep(rows, table.scores, measure, figures / file_name(f"sweep {metric.name}"))
-    return Board(name, folder, rows, table, broken)
+                draw_sweep(rows, table.scores, measure, figures / stems[f"sweep {metric.name}"])
+    return BoardFiles(name, folder, rows, table, broken)

@@ -6,15 +6,14 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from seqmem.planning.request import PYTHON_ONLY
+
 _SWITCHED_OFF = ("reference", "controls")
 """Fields that are on unless ``--no-...`` says otherwise."""
 
-_PYTHON_ONLY = ("probing",)
-"""Fields of `seqmem.planning.plan.Request` that have no flag."""
-
 
 def command_line(asked: Mapping[str, Any]) -> str:
-    """The command that asks for the same runs, quoted for a POSIX shell.
+    """Return the command that asks for the same runs, quoted for a POSIX shell.
 
     Args:
         asked: what differs from the defaults, as `Request.asked` gives it and records keep it; of a mapping,
@@ -23,7 +22,7 @@ def command_line(asked: Mapping[str, Any]) -> str:
     Returns:
         ``seqmem bench ...``, or a call of `seqmem.bench` where the command line cannot say it.
     """
-    if any(name in asked for name in _PYTHON_ONLY):
+    if any(name in asked for name in PYTHON_ONLY):
         given = ", ".join(f"{name}={asked[name]!r}" for name in sorted(asked))
         return f"import seqmem; seqmem.bench({given})"
     first = [name for name in ("scenario", "strategy", "model", "preset", "seeds") if name in asked]

@@ -22,7 +22,7 @@ MILLI = 1000
 
 ALL, ALL_DOCUMENTS = "all facts", "all documents"
 _NOUNS = {"loop": "loop", "task": "task", "inject": "group"}
-_MOST_SERIES = 8
+_MAX_SERIES = 8
 """Lines that can be told apart by colour, dash and marker."""
 
 
@@ -34,7 +34,7 @@ class Pool:
         self._numbers: dict[Any, int] = {}
 
     def number(self, value: Any) -> int:
-        """The number of a value; sequences are kept as lists."""
+        """Return the number of a value; sequences are kept as lists."""
         key = tuple(value) if isinstance(value, list) else value
         if key not in self._numbers:
             self._numbers[key] = len(self.values)
@@ -57,7 +57,7 @@ class Asked:
     facts: Mapping[int, tuple[tuple[str, ...], ...]]
 
     def few(self, seed: int, most: int) -> list[str]:
-        """At most so many trained facts of a seed, some of every series, evenly spaced within it."""
+        """Return up to `most` trained facts of a seed, some of every series, evenly spaced within it."""
         series = [own for own in self.facts[seed] if own]
         each = -(-most // max(len(series), 1))
         chosen = [spread(own, each) for own in series]
@@ -65,7 +65,7 @@ class Asked:
         return in_turn[:most]
 
     def count(self, seed: int) -> int:
-        """Trained facts of a seed."""
+        """Return the number of trained facts of a seed."""
         return sum(map(len, self.facts[seed]))
 
 
@@ -118,14 +118,14 @@ def read(runs: Sequence[RunRecord]) -> Asked:
 
 
 def spread(names: Sequence[str], most: int) -> list[str]:
-    """At most so many of the names, evenly spaced from the first to the last."""
+    """Return up to `most` of the names, evenly spaced from the first to the last."""
     if len(names) <= most:
         return list(names)
     return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, most).astype(int))]
 
 
 def curves(asked: Asked, facts: Sequence[str], most_steps: int, steps: Pool) -> dict[str, Any]:
-    """Pooled curves, curves per series, twins and chosen facts of one arm, as JSON values."""
+    """Return pooled curves, curves per series, twins and chosen facts of one arm, as JSON values."""
     frame = asked.frame
     trained, twins = frame[~frame["control"]], frame[frame["control"]]
     single = trained[trained["fact"].isin(facts)]
@@ -134,7 +134,7 @@ def curves(asked: Asked, facts: Sequence[str], most_steps: int, steps: Pool) -> 
         "all": _curve(ALL if len(asked.series) > 1 else asked.series[0], trained, most_steps, steps)
     }
     if len(asked.series) > 1:
-        shown = spread(asked.series, _MOST_SERIES)
+        shown = spread(asked.series, _MAX_SERIES)
         made["series"] = [
             _curve(name, trained[trained["series"] == name], most_steps, steps) for name in shown
         ]
@@ -149,12 +149,12 @@ def curves(asked: Asked, facts: Sequence[str], most_steps: int, steps: Pool) -> 
 
 
 def _fact_name(fact: str, own: pd.DataFrame, seeds: int) -> str:
-    """A fact's id; with its seed where facts differ between seeds."""
+    """Return a fact's id; with its seed where facts differ between seeds."""
     return clean(fact) if own["seed"].nunique() == seeds else f"{clean(fact)} (seed {own['seed'].iloc[0]})"
 
 
 def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict[str, Any]:
-    """Mean over seeds and half the width of its 95 % t interval, at each step.
+    """Return the mean over seeds and half the width of its 95 % t interval, at each step.
 
     `n` counts the seeds in the mean, `ln` those in the mean of losses where they are fewer.
     """
@@ -179,17 +179,17 @@ def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict
 
 
 def _short(counts: Any) -> int | list[int]:
-    """Counts at each step, as one number where it is the same at all."""
+    """Return counts at each step, as one number where it is the same at all."""
     return int(counts[0]) if np.all(counts == counts[0]) else [int(n) for n in counts]
 
 
 def _whole(values: Any) -> list[int | None]:
-    """Thousandths; what is not finite is None."""
+    """Return thousandths; what is not finite is None."""
     return [round(ten_digits(float(value)) * MILLI) if np.isfinite(value) else None for value in values]
 
 
 def phases(runs: Sequence[RunRecord]) -> list[list[Any]]:
-    """What was trained when: [first step, last step, name], merged while it stays the same.
+    """Return what was trained when: [first step, last step, name], merged while it stays the same.
 
     Where seeds visit loops in different orders, visits are only called what they have in common.
     """
@@ -214,6 +214,6 @@ def _phases(run: RunRecord, *, labels: bool) -> list[list[Any]]:
 
 
 def arms(row: Row) -> dict[str, list[RunRecord]]:
-    """The row's own runs under the empty name, then its controls', each in order of seeds."""
+    """Return the row's own runs under the empty name, then its controls', each in order of seeds."""
     found: Mapping[str, Mapping[int, RunRecord]] = {"": row.runs, **dict(sorted(row.controls.items()))}
     return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items() if runs}

@@ -29,7 +29,7 @@ class Origin:
 
 
 def common(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """What holds for the whole table, as (name, text); what differs between runs is listed with all values."""
+    """Return what holds for the whole table, as (name, text); what differs between runs is listed with all values."""
     runs = [run for row in rows for run in _runs(row)]
     listed = {
         "Scenario": (_named(run.recipe.get("scenario")) for run in runs),
@@ -52,7 +52,7 @@ def common(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def contamination(rows: Sequence[Row]) -> list[str]:
-    """A line per contaminated run or control; empty where every control stayed untrained."""
+    """Return a line per contaminated run or control; empty where every control stayed untrained."""
     return [
         f"{row.label}, {name}: {contaminated(run)}"
         for row in rows
@@ -62,7 +62,7 @@ def contamination(rows: Sequence[Row]) -> list[str]:
 
 
 def origin(row: Row) -> Origin:
-    """What one row was made of."""
+    """Return what one row was made of."""
     runs = _own(row)
     return Origin(
         label=row.label,
@@ -75,7 +75,7 @@ def origin(row: Row) -> Origin:
 
 
 def _search(row: Row) -> str:
-    """How the row's options were chosen; nothing where they are the defaults."""
+    """Return how the row's options were chosen; nothing where they are the defaults."""
     search = row.facts.get("search")
     if not search:
         return ""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from seqmem.core.digits import fixed, significant, ten_digits, without_zero
+from seqmem.core.digits import fixed, rounded, significant, ten_digits, without_zero
 from seqmem.core.measures import Measure
-from seqmem.scoring.statistics import (
-    Interval,
-)
+from seqmem.scoring.statistics import Interval
 
 
 def format_number(value: float, unit: str) -> str:
-    """Two decimals without a leading zero for fractions, three significant digits otherwise."""
+    """Return two decimals without a leading zero for fractions, three significant digits otherwise."""
     if unit == "fraction":
         text = fixed(value, 2)
         if float(text) == 0:
@@ -21,7 +19,7 @@ def format_number(value: float, unit: str) -> str:
 
 
 def format_margin(measure: Measure) -> str:
-    """The measure's margin, unrounded: ``.025``; empty where it has none."""
+    """Return the measure's margin, unrounded: ``.025``; empty where it has none."""
     if measure.margin is None:
         return ""
     text = significant(measure.margin, 6)
@@ -29,7 +27,7 @@ def format_margin(measure: Measure) -> str:
 
 
 def format_interval(interval: Interval, unit: str) -> str:
-    """``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
+    """Return ``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
     mean = format_number(interval.mean, unit)
     if interval.low is None or interval.high is None or ten_digits(interval.low) == ten_digits(interval.high):
         return mean
@@ -37,5 +35,14 @@ def format_interval(interval: Interval, unit: str) -> str:
 
 
 def format_p(p: float) -> str:
-    """``.031``; never smaller than ``<.001``."""
+    """Return ``.031``; never smaller than ``<.001``."""
     return "<.001" if ten_digits(p) < 0.001 else without_zero(fixed(p, 3))
+
+
+def short_count(count: int) -> str:
+    """Return a number of parameters as models are named: ``1.05M``, ``410M``, ``1.4B``."""
+    shown = rounded(count, 3)
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if shown >= limit:
+            return f"{significant(shown / limit)}{unit}"
+    return str(count)

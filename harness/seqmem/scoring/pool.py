@@ -17,7 +17,7 @@ from seqmem.plugin.registry import Entry, Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
-from seqmem.scoring.scores import SCORE_COLUMNS, failures, score_rows
+from seqmem.scoring.scores import SCORE_COLUMNS, failures, refuse_equal_labels, score_rows
 
 WORTH = 24
 """Runs from which on other processes are worth their start: each imports pandas and the metrics anew."""
@@ -36,39 +36,31 @@ class Task:
 
 
 def processes() -> Executor:
-    """As many processes as there are cores, each started when there is work for it; to be closed when done."""
+    """Return a pool of a process per core, each started when there is work for it; close it when done."""
     return ProcessPoolExecutor(os.cpu_count() or 1, multiprocessing.get_context("spawn"))
 
 
 def scores_of(
     rows: Sequence[Row],
     metrics: Sequence[MetricSpec],
-    registry: Registry,
+    registry: Registry | None = None,
     pool: Executor | None = None,
 ) -> tuple[pd.DataFrame, list[MetricSpec], list[str]]:
-    """What `leaderboard.score_rows` gives, metric by metric.
+    """Score rows metric by metric, so that one which fails costs no other its values.
 
     Args:
         rows: scored one to a process where there are many runs.
         metrics: those wanted.
-        registry: where another process finds them by name.
+        registry: where another process finds them by name; needed with a pool.
         pool: `processes`; None scores in this one.
 
     Returns:
         The scores, the metrics that kept to the interface, and a line for every one that failed.
     """
-    entries = [registry.entry("metric", metric.name) for metric in metrics]
-    tasks = [
-        Task(
-            row.label,
-            {seed: run.folder for seed, run in row.runs.items()},
-            {name: {seed: run.folder for seed, run in runs.items()} for name, runs in row.controls.items()},
-            entries,
-        )
-        for row in rows
-    ]
-    if pool is not None and sum(len(row.runs) for row in rows) >= WORTH:
-        found = list(pool.map(_scored_elsewhere, tasks))
+    refuse_equal_labels(rows)
+    if pool is not None and registry is not None and sum(len(row.runs) for row in rows) >= WORTH:
+        entries = [registry.entry("metric", metric.name) for metric in metrics]
+        found = list(pool.map(_scored_elsewhere, [_task(row, entries) for row in rows]))
     else:
         found = [_scored(row, metrics) for row in rows]
     broken: dict[str, None] = {}
@@ -83,22 +75,24 @@ def scores_of(
     return scores, intact, [*broken, *failures(scores)]
 
 
+def _task(row: Row, metrics: Sequence[Entry]) -> Task:
+    runs = {seed: run.folder for seed, run in row.runs.items()}
+    controls = {name: {seed: run.folder for seed, run in own.items()} for name, own in row.controls.items()}
+    return Task(row.label, runs, controls, metrics)
+
+
 def _scored_elsewhere(task: Task) -> list[Values | str]:
+    def opened(folders: Mapping[int, Path]) -> dict[int, RunRecord]:
+        return {seed: RunRecord.open(folder) for seed, folder in folders.items()}
+
+    controls = {name: opened(folders) for name, folders in task.controls.items()}
     registry = Registry(task.metrics)
-    row = Row(
-        task.label,
-        {},
-        {seed: RunRecord.open(folder) for seed, folder in task.runs.items()},
-        {
-            name: {seed: RunRecord.open(folder) for seed, folder in runs.items()}
-            for name, runs in task.controls.items()
-        },
-    )
-    return _scored(row, [registry.load("metric", entry.name) for entry in task.metrics])
+    metrics = [registry.load("metric", entry.name) for entry in task.metrics]
+    return _scored(Row(task.label, {}, opened(task.runs), controls), metrics)
 
 
 def _scored(row: Row, metrics: Sequence[MetricSpec]) -> list[Values | str]:
-    """Per metric its values as plain tuples, or why it does not keep to the interface."""
+    """Return for each metric its values as plain tuples, or why it does not keep to the interface."""
     found: list[Values | str] = []
     for metric in metrics:
         try:

@@ -19,11 +19,11 @@ from seqmem.record.row import Row
 SCORE_COLUMNS = ("row", "seed", "metric", "measure", "value", "n_items", "reason")
 
 FAILED = "the metric failed: "
-"""How the reason of a value begins that is missing because its metric raised an exception."""
+"""Begins the reason of a value that is missing because its metric raised an exception."""
 
 
 def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFrame:
-    """Every measure of every finished run: a long frame, columns as `SCORE_COLUMNS`, value NaN for None.
+    """Return every measure of every finished run: a long frame, columns as `SCORE_COLUMNS`, value NaN for None.
 
     A metric that raises, or makes a value that is not finite, costs that run's values only: they are missing
     with a reason that begins with `FAILED`; `failures` lists them. A contaminated run has no values at all.
@@ -32,10 +32,7 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
         UsageError: two rows share a label.
         PluginError: a metric does not give exactly the measures it declares, each as a Value.
     """
-    labels = [row.label for row in rows]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise UsageError(f"two rows are called {twice[0]!r}; rows need different labels")
+    refuse_equal_labels(rows)
     scores: list[tuple[Any, ...]] = []
     for row in rows:
         for seed in sorted(row.runs):
@@ -52,8 +49,16 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
     return pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
 
 
+def refuse_equal_labels(rows: Sequence[Row]) -> None:
+    """Raise `UsageError` where two rows share a label."""
+    labels = [row.label for row in rows]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UsageError(f"two rows are called {twice[0]!r}; rows need different labels")
+
+
 def sound(rows: Sequence[Row]) -> list[Row]:
-    """The rows without their contaminated runs and controls: what may be drawn."""
+    """Return the rows without their contaminated runs and controls: what may be drawn."""
 
     def clean_runs(runs: Mapping[int, RunRecord]) -> dict[int, RunRecord]:
         return {seed: run for seed, run in runs.items() if not contaminated(run)}
@@ -94,16 +99,17 @@ def _compute(
 
 
 def failures(scores: pd.DataFrame) -> list[str]:
-    """A line per metric and row with runs on which the metric raised an exception."""
+    """Return a line per metric and row with runs on which the metric raised an exception."""
     failed = scores[scores["reason"].astype(str).str.startswith(FAILED)]
     runs = failed.drop_duplicates(["row", "seed", "metric"])
     return [
-        f"metric {str(metric)!r} failed on {label}, {_seeds(group['seed'])}: "
+        f"metric {str(metric)!r} failed on {label}, {seeds_in_words(group['seed'])}: "
         + str(reason).removeprefix(FAILED)
         for (metric, label, reason), group in runs.groupby(["metric", "row", "reason"], sort=False)
     ]
 
 
-def _seeds(seeds: Iterable[Any]) -> str:
+def seeds_in_words(seeds: Iterable[Any]) -> str:
+    """Return ``seed 1`` or ``seeds 1, 2``."""
     listed = [str(seed) for seed in seeds]
     return f"seed{'s' * (len(listed) > 1)} {', '.join(listed)}"

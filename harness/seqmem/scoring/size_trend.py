@@ -46,7 +46,7 @@ class SizeCurve:
 
 
 def size_curves(table: Table, measures: Sequence[str], parameters: Mapping[str, int]) -> list[SizeCurve]:
-    """Measures against model size, one curve per measure and arm, in that order.
+    """Return measures against model size, one curve per measure and arm, in that order.
 
     Args:
         table: rows of one or several models.
@@ -74,7 +74,7 @@ def size_curves(table: Table, measures: Sequence[str], parameters: Mapping[str, 
 
 
 def adjust(pages: Sequence[Sequence[SizeCurve]]) -> list[list[SizeCurve]]:
-    """The curves of every part with adjusted p-values: all size trends of a page are one family."""
+    """Return the curves of every part with adjusted p-values: all size trends of a page are one family."""
     raw = [p for curves in pages for curve in curves if (p := curve.trend.p) is not None]
     adjusted = iter(false_discovery(raw))
     return [
@@ -84,5 +84,5 @@ def adjust(pages: Sequence[Sequence[SizeCurve]]) -> list[list[SizeCurve]]:
 
 
 def arm_of(row: Row) -> str:
-    """A row's label without its model: what is compared across models."""
+    """Return a row's label without its model: what is compared across models."""
     return row.label.removesuffix(f" @ {row.facts.get('model')}")

@@ -14,7 +14,7 @@ from seqmem.core.digits import ten_digits
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
-"""With which the smallest detectable difference would have been seen."""
+"""Share of repeats in which the smallest detectable difference would have been seen."""
 
 MIN_SEEDS_FOR_P = 6
 """A sign-flip test of n seeds cannot go under 2 / 2**n: .0625 with five, .031 with six."""
@@ -90,7 +90,7 @@ class Trend:
 
 
 def t_interval(values: Sequence[float], scale: float = 0.0) -> Interval:
-    """Mean of per-seed values with a 95 % Student t interval.
+    """Return the mean of per-seed values with a 95 % Student t interval.
 
     Args:
         values: one per seed.
@@ -122,12 +122,12 @@ def _all_equal(values: Sequence[float], scale: float) -> bool:
 
 @lru_cache
 def _quantile(probability: float, n: int) -> float:
-    """Of Student's t for the mean of n values."""
+    """Return a quantile of Student's t for the mean of n values."""
     return float(stats.t.ppf(probability, n - 1))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float | None:
-    """Two-sided sign-flip p-value of a mean of zero; None below six differences.
+    """Return the two-sided sign-flip p-value of a mean of zero; None below six differences.
 
     Exact up to 13 differences, 9999 random flips with a fixed seed above.
     """
@@ -150,7 +150,7 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
 
 
 def smallest_p(seeds: int) -> float:
-    """What `sign_flip_p` gives where all of `seeds` (six or more) differences have one sign: 2 / 2**seeds.
+    """Return what `sign_flip_p` gives where all of `seeds` (six or more) differences have one sign: 2 / 2**seeds.
 
     Above 13 seeds it is 2 / 10000, as the flips are drawn there.
     """
@@ -158,7 +158,7 @@ def smallest_p(seeds: int) -> float:
 
 
 def seeds_needed(tests: int) -> int:
-    """Fewest seeds with which one of `tests` comparisons can be shown though no other differs.
+    """Return the fewest seeds with which one of `tests` comparisons can be shown though no other differs.
 
     `false_discovery` multiplies the smallest p-value of a family by the number of tests where it stands alone,
     so that this takes tests * 2 / 2**seeds < .05. Where k of them have the smallest p-value the factor is
@@ -171,7 +171,7 @@ def seeds_needed(tests: int) -> int:
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:
-    """P-values of one family adjusted for the false discovery rate, in the order given.
+    """Return the p-values of one family adjusted for the false discovery rate, in the order given.
 
     adjusted_(i) = min over j >= i of m p_(j) / j, at most 1, p_(1) <= ... <= p_(m) (Benjamini & Hochberg 1995).
     Calling those below .05 differences keeps the expected share of false ones among them at 5 %. It holds for
@@ -182,7 +182,7 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
 
 
 def undecidable(p_values: Sequence[float], seeds: Sequence[int]) -> list[bool]:
-    """Of each test of a family: whether no outcome of it could have been significant.
+    """Return for each test of a family whether no outcome of it could have been significant.
 
     That is so where even its smallest p-value, the others being as they are, stays at .05 or above when
     adjusted: "no difference shown" would then say something about the number of seeds only.
@@ -199,7 +199,7 @@ def undecidable(p_values: Sequence[float], seeds: Sequence[int]) -> list[bool]:
 
 
 def equivalent(values: Sequence[float], margin: float) -> bool | None:
-    """Whether a mean was shown to lie inside +-margin, at 5 %; None below six values.
+    """Return whether a mean was shown to lie inside +-margin, at 5 %; None below six values.
 
     Two one-sided paired t tests, of mean <= -margin and of mean >= margin, both at 5 % (Schuirmann 1987): the
     same as the 90 % t interval lying inside the margin, |mean| + t(.95, n - 1) s / sqrt(n) < margin. A large
@@ -218,7 +218,7 @@ def equivalent(values: Sequence[float], margin: float) -> bool | None:
 
 
 def detectable(values: Sequence[float], scale: float = 0.0) -> float | None:
-    """Smallest true mean whose 95 % t interval would exclude zero in 80 % of repeats, given this spread and n.
+    """Return the smallest true mean whose 95 % t interval would exclude zero in 80 % of repeats.
 
     d = delta s / sqrt(n), where delta is the noncentrality at which P(T > t(.975, n - 1)) = .8 for the
     noncentral t of n - 1 degrees of freedom (Cohen 1988, chapter 2): the power of a two-sided paired t test,
@@ -242,7 +242,7 @@ def detectable(values: Sequence[float], scale: float = 0.0) -> float | None:
 
 @lru_cache
 def noncentrality(n: int, power: float = POWER) -> float:
-    """Noncentrality at which a two-sided t test at 5 % of n values has this power, its other tail left out."""
+    """Return the noncentrality at which a two-sided t test at 5 % of n values has this power in one tail."""
     from scipy.optimize import brentq
 
     critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
@@ -257,7 +257,7 @@ def noncentrality(n: int, power: float = POWER) -> float:
 def paired_difference(
     values: Mapping[int, float], reference: Mapping[int, float], margin: float | None = None
 ) -> Difference | None:
-    """Values minus reference, seed by seed, its p-value not yet adjusted; None without a common seed."""
+    """Return values minus reference, seed by seed, its p-value not yet adjusted; None without a common seed."""
     seeds = sorted(values.keys() & reference.keys())
     if not seeds:
         return None
@@ -278,7 +278,7 @@ def paired_difference(
 
 
 def size_trend(points: Sequence[tuple[float, float]]) -> Trend:
-    """Ordinary least squares of a measure on log10(parameters), one point per model.
+    """Fit a measure by ordinary least squares on log10(parameters), one point per model.
 
     The interval is slope +- t(.975, models - 2) times its standard error; p comes from the t test of slope 0
     with the same degrees of freedom. A few points on a line by chance look like a law: no interval below three

@@ -35,7 +35,7 @@ class Checkpoint:
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes, in name order."""
+    """Return the SHA-256 over names, dtypes, shapes and bytes, in name order."""
     hasher = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -67,7 +67,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest readable checkpoint; a damaged one is named through `warn` and the one before is tried.
+    """Return the newest readable checkpoint; a damaged one is named through `warn` and the one before is tried.
 
     Raises:
         CheckpointError: there are checkpoints and none can be read.
@@ -89,7 +89,7 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def _state_digest(state: dict[str, Any]) -> str:
-    """SHA-256 of the state as it reads back from JSON."""
+    """Return the SHA-256 of the state as it reads back from JSON."""
     return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
 
 

@@ -65,7 +65,7 @@ class Learner:
         self.state.add(f"moments.{context}.step", scalar=True)
 
     def moments(self, context: str, moment: str) -> dict[str, Tensor]:
-        """Tensors of one moment (``exp_avg``, ``exp_avg_sq``, ``momentum_buffer``, ``step``) by parameter."""
+        """Return one moment (``exp_avg``, ``exp_avg_sq``, ``momentum_buffer``, ``step``) by parameter."""
         return self.state[f"moments.{context}.{moment}"]
 
     def use_moments(self, context: str) -> None:
@@ -100,7 +100,7 @@ class Learner:
         self.use_moments(self.active_moments)
 
     def extra_bytes(self) -> int:
-        """Bytes of weights and state beyond what the learner of a plain run keeps; negative where it keeps less."""
+        """Return the bytes of weights and state beyond those of a plain run's learner; negative where it keeps less."""
         return self._bytes() - self._naive_bytes
 
     def _bytes(self) -> int:
@@ -108,7 +108,7 @@ class Learner:
         return weights + self.state.bytes() + sum(tensor.nbytes for tensor in self.before.values())
 
     def allocate_previous(self) -> dict[str, Tensor]:
-        """A tensor for every parameter to be kept in before the optimizer's step, made when there is none."""
+        """Return a tensor for every parameter to be kept in before the optimizer's step, made when there is none."""
         for name, parameter in self.parameters.items():
             if name not in self.before:
                 self.before[name] = torch.empty_like(parameter, memory_format=torch.preserve_format)
@@ -116,7 +116,7 @@ class Learner:
 
     @torch.no_grad()
     def copy_parameters(self) -> dict[str, Tensor]:
-        """Copies of the parameters that have a gradient, by name; good until the next call."""
+        """Return copies of the parameters that have a gradient, by name; good until the next call."""
         room = self.allocate_previous()
         kept = {name: room[name] for name, p in self.parameters.items() if p.grad is not None}
         torch._foreach_copy_(list(kept.values()), [self.parameters[name].detach() for name in kept])
@@ -128,7 +128,7 @@ class Learner:
         """Train these parameters, or all; the others get no gradient, hence no step, and keep their moments.
 
         Raises:
-            RunFailed: a name is no parameter's, or there is none.
+            RunFailed: a name is not a parameter's, or there is none.
         """
         wanted = set(self.parameters if names is None else names)
         if not wanted or wanted - self.parameters.keys():
@@ -141,7 +141,7 @@ class Learner:
 
     @contextmanager
     def all_trained(self) -> Iterator[None]:
-        """Inside, every parameter requires a gradient, whatever the experience trains: importance is asked of all."""
+        """Make every parameter require a gradient inside, whatever the experience trains."""
         needed = {parameter: parameter.requires_grad for parameter in self.parameters.values()}
         for parameter in needed:
             parameter.requires_grad_(True)
@@ -152,7 +152,7 @@ class Learner:
                 parameter.requires_grad_(was)
 
     def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
-        """Logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
+        """Return logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
         if self.route is not None:
             return self.route(input_ids, task_label)
         logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
@@ -161,7 +161,7 @@ class Learner:
     def loss(
         self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
     ) -> tuple[Tensor, int, int]:
-        """Mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
+        """Return the mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
         Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
         Packed documents train as they would in rows of their own (see `_borders`).
@@ -204,7 +204,7 @@ class Learner:
         return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
 
     def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
-        """What the model is given besides token ids so that every segment is a document of its own.
+        """Return what the model is given besides token ids so that every segment is a document of its own.
 
         Positions restart with each segment, and an explicit mask, added to the attention scores, keeps
         attention inside it. On the first packed batch of a run the model is shown to obey it.
@@ -275,7 +275,7 @@ class Learner:
         return float(whole / max(sum(trained), 1))
 
     def clip(self) -> float:
-        """Clip the gradients to the settings' norm; returns the norm before clipping."""
+        """Clip the gradients to the settings' norm and return the norm before clipping."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.settings.clip is not None:
@@ -285,7 +285,7 @@ class Learner:
     # -- what a checkpoint holds ----------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers and registry, flat; tied weights appear once."""
+        """Return weights, buffers and registry, flat; tied weights appear once."""
         weights = {f"weights:{name}": p.detach() for name, p in self.model.named_parameters()}
         buffers = {f"buffers:{name}": b for name, b in self.model.named_buffers()}
         return {**weights, **buffers, **{f"state:{k}": t for k, t in self.state.tensors().items()}}

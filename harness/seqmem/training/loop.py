@@ -95,7 +95,7 @@ def begin_experience(run: Run, experience: Experience) -> None:
 
 
 def step(run: Run, experience: Experience, batch: Batch) -> float:
-    """One optimizer step; returns its loss in nats per target token."""
+    """Make one optimizer step and return its loss in nats per target token."""
     learner, strategy, numerics = run.learner, run.strategy, run.numerics
     rehearsed = strategy.rehearse(learner, batch)
     loss, tokens, targets = learner.loss([*batch, *rehearsed], forward(run, experience.task_label))
@@ -142,7 +142,7 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
 
 
 def forward(run: Run, task_label: int | None) -> Forward | None:
-    """The strategy's own forward for this task label; None where it has none."""
+    """Return the strategy's own forward for this task label; None where it has none."""
     if not run.routed:
         return None
     return lambda input_ids, prompt_tokens: run.strategy.forward(
@@ -152,7 +152,7 @@ def forward(run: Run, task_label: int | None) -> Forward | None:
 
 @torch.no_grad()
 def read_only(run: Run, experience: Experience, batch: Batch) -> float:
-    """A step of an experience that trains nothing: the loss is read and that is all."""
+    """Read the loss of a step that trains nothing."""
     run.learner.model.eval()
     loss, tokens, targets = run.learner.loss(batch, forward(run, experience.task_label))
     run.learner.model.train()
@@ -187,7 +187,7 @@ def log_step(
 
 
 def probe_points(run: Run, experience: Experience) -> Mapping[int, tuple[ProbePoint, ...]]:
-    """Probe points of an experience by the number of steps after which they are due."""
+    """Return the probe points of an experience by the number of steps after which they are due."""
     if run.probing == "none":
         return {}
     due: dict[int, tuple[ProbePoint, ...]] = {}

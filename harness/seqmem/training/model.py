@@ -22,7 +22,7 @@ def load_model(
     *,
     random_weights: int | None = None,
 ) -> PreTrainedModel:
-    """The model in `choice.dtype` on `device`, in evaluation mode as transformers returns it.
+    """Return the model in `choice.dtype` on `device`, in evaluation mode as transformers returns it.
 
     With `random_weights`, a seed, the architecture alone is taken and its weights are drawn anew.
 
@@ -67,7 +67,7 @@ def load_model(
 
 
 def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
-    """The architecture of `folder` with the weights its own initialisation draws; drawn on the CPU."""
+    """Return the architecture of `folder` with the weights its own initialisation draws; drawn on the CPU."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -125,7 +125,7 @@ def check_saved(model: PreTrainedModel) -> None:
 
 
 def save_model(model: PreTrainedModel, folder: Path, source: Path, choice: ModelChoice) -> None:
-    """The model as it stands, and the tokenizer of `source`, in the files that transformers reads."""
+    """Save the model as it stands, and the tokenizer of `source`, in the files that transformers reads."""
     with quiet():
         model.save_pretrained(folder)
     load_tokenizer(source, choice).save_pretrained(folder)

@@ -25,7 +25,7 @@ class ParameterState:
         return name in self._entries
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
-        """Parameter name to tensor."""
+        """Return an entry: parameter name to tensor."""
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -95,15 +95,15 @@ class ParameterState:
             entry.update(resized)
 
     def bytes(self) -> int:
-        """Size of everything registered."""
+        """Return the size of everything registered."""
         return sum(tensor.nbytes for entry in self._entries.values() for tensor in entry.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, flat: ``entry:parameter`` to tensor."""
+        """Return everything, flat: ``entry:parameter`` to tensor."""
         return {f"{name}:{key}": t for name, entry in self._entries.items() for key, t in entry.items()}
 
     def fills(self) -> dict[str, float]:
-        """What every entry is filled up with; saved beside the tensors."""
+        """Return what every entry is filled up with; saved beside the tensors."""
         return dict(self._fills)
 
     def restore(self, tensors: Mapping[str, Tensor], fills: Mapping[str, float]) -> None:
@@ -122,7 +122,7 @@ class ParameterState:
 
 
 def _resized(tensor: Tensor, old: Tensor, new: Tensor, fill: float) -> Tensor:
-    """State of a parameter whose shape changed from `old`'s to `new`'s; dimensions that broadcast stay."""
+    """Return the state of a parameter whose shape changed from `old`'s to `new`'s; dimensions that broadcast stay."""
     shape = [
         after if size == before and tensor.dim() else size
         for size, before, after in zip(tensor.shape, old.shape, new.shape, strict=tensor.dim() > 0)

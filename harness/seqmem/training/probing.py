@@ -20,7 +20,7 @@ from seqmem.core.data import Decoding, Probe
 ROW_TOKENS = 4096
 """Tokens per forward, padding included: bounds the memory a forward takes."""
 EVEN_TOKENS = 256
-"""A forward of at least so many tokens is efficient; it takes no row that would pad the others much."""
+"""A forward of at least this many tokens is efficient; it takes no row that would pad the others much."""
 EVEN = 1.1
 """Longest row of such a forward in units of its shortest."""
 
@@ -214,7 +214,7 @@ class ProbeSet:
 
 
 def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Tensor:
-    """Log-probability of sampling the target token: temperature first, then the `top_k` most probable."""
+    """Return the log-probability of sampling the target token: temperature first, then the `top_k` most probable."""
     scaled = logits / decoding.temperature
     if decoding.top_k is not None and decoding.top_k < logits.shape[1]:
         least = scaled.topk(decoding.top_k, dim=1).values[:, -1:]

@@ -1,7 +1,8 @@
-"""Carries out one job in this process: builds the parts, trains, leaves the record."""
+"""Carry out one job in this process: builds the parts, trains, leaves the record."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -37,9 +38,6 @@ from seqmem.training.model import check_saved, load_model, save_model
 from seqmem.training.probing import Answers, ProbeSet
 from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
-if TYPE_CHECKING:
-    pass
-
 Report = Callable[[dict[str, Any]], None]
 
 PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
@@ -61,7 +59,7 @@ def execute(
     with deterministic(job.recipe):
         try:
             registry = registry or Registry.from_environment(frozenset(job.disabled))
-            run, outline = build_run(job, registry)
+            run, outline = build_run(job, registry, _warner(report))
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
@@ -104,8 +102,10 @@ def execute(
     report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
 
 
-def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
-    """All parts of the run; everything that can refuse the request does so here, before anything is written."""
+def build_run(
+    job: Job, registry: Registry, warn: Callable[[str], None] = lambda message: None
+) -> tuple[Run, Outline]:
+    """Build all parts of the run; what can refuse the request does so here, before anything is written."""
     recipe, model_folder = job.recipe, Path(job.model_folder)
     strategy = registry.load("strategy", recipe.strategy.name)
     same_version(strategy, recipe.strategy)
@@ -121,6 +121,12 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
     weights = load_model(
         model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
     )
+    count = sum(parameter.numel() for parameter in weights.parameters())
+    if count != recipe.model.parameters:
+        warn(
+            f"model {model.name} has {count:,} parameters, its files were taken to hold {recipe.model.parameters:,}: "
+            "what is stated per parameter is wrong"
+        )
     learner = Learner(weights, recipe.optimizer, device, _strategy_seed(recipe))
     torch.manual_seed(recipe.seed)
     run = Run(
@@ -145,14 +151,14 @@ def build_run(job: Job, registry: Registry) -> tuple[Run, Outline]:
 
 
 def _results(run: Run) -> dict[str, Any]:
-    """What is known when the run has finished; the digests tell two runs of one recipe apart."""
+    """Return what is known when the run has finished; the digests tell two runs of one recipe apart."""
     on_gpu = run.learner.device.type == "cuda"
     return {
         "content": run.progress.content,
         "contamination": dict(sorted(run.progress.leaks.items())),
         "final": digest(checkpoint(run).tensors),
         "final_weights": digest({name: p.detach() for name, p in run.learner.parameters.items()}),
-        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.extra_bytes(),
+        "extra_state_bytes": run.learner.extra_bytes() + run.strategy.unregistered_bytes(),
         "device_bytes": torch.cuda.max_memory_allocated(run.learner.device) if on_gpu else None,
     }
 
@@ -163,7 +169,7 @@ def _strategy_seed(recipe: Recipe) -> int:
 
 @contextmanager
 def deterministic(recipe: Recipe) -> Iterator[None]:
-    """One thread count and deterministic kernels for the run, as they were afterwards."""
+    """Set the thread count and deterministic kernels for the run; put them back afterwards."""
     threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(recipe.threads)
@@ -199,7 +205,7 @@ def _write_items(folder: Path, stream: Stream) -> None:
 
 
 def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[str, Any]:
-    """What the record says of this run before it starts."""
+    """Return what the record says of this run before it starts."""
     device = torch.device(job.recipe.device)
     return {
         "format": FORMAT,
@@ -229,7 +235,7 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
 
 
 def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
-    """What ran the steps before this resumption: where it stopped counting, versions, code, hardware."""
+    """Return what ran the steps before this resumption: where it stopped counting, versions, code, hardware."""
     try:
         before = RunRecord.open(folder).info
     except SeqmemError:
@@ -238,8 +244,9 @@ def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
     return [*before.get("resumed", []), {"until_step": step, **{key: before.get(key) for key in kept}}]
 
 
+@functools.cache
 def _code_revision() -> dict[str, Any] | None:
-    """Commit and dirty flag of a source checkout; None for an installed wheel."""
+    """Return commit and dirty flag of a source checkout; None for an installed wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -257,7 +264,7 @@ def _code_revision() -> dict[str, Any] | None:
 
 
 def reason_of(error: Exception, recipe: Recipe) -> str:
-    """Why a run failed, in one line; running out of memory says what to lower."""
+    """Return why a run failed, in one line; running out of memory says what to lower."""
     # on a CPU torch raises a plain RuntimeError of its allocator
     full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
     if not full:
@@ -276,7 +283,7 @@ def _warner(report: Report) -> Callable[[str], None]:
 def _reporters(
     run: Run, relation: Relation, report: Report
 ) -> tuple[Callable[[Experience, float], None], Callable[[ProbePoint, Answers, ProbeSet], None]]:
-    """Progress for the display: at most a few times a second, and recall whenever it was measured."""
+    """Return the reporters of progress: at most a few times a second, and recall whenever it was measured."""
     last = 0.0
 
     def on_step(experience: Experience, loss: float) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmem.core.choices import Probing
 from seqmem.core.data import Experience, ProbePoint, Stream
 from seqmem.core.errors import RunFailed
-from seqmem.core.recipe import Probing
 from seqmem.plugin.strategy import Strategy, overrides
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import Checkpoint, save
@@ -68,17 +68,17 @@ class Run:
 
     @property
     def routed(self) -> bool:
-        """The strategy has a forward of its own."""
+        """Return whether the strategy has a forward of its own."""
         return overrides(self.strategy, "forward")
 
     @property
     def compares_updates(self) -> bool:
-        """The strategy changes the optimizer's step, for which it needs the parameters as they were."""
+        """Return whether the strategy changes the optimizer's step, for which it needs the parameters as they were."""
         return overrides(self.strategy, "transform_update")
 
 
 def snapshot(run: Run) -> Checkpoint:
-    """The learner as it stands, on the CPU: weights, moments, strategy, random state; not its clock."""
+    """Return the learner as it stands, on the CPU: weights, moments, strategy, random state; not its clock."""
     tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in learner_tensors(run).items()}
     # through JSON, so that what the strategy goes on changing is not what is kept
     return Checkpoint(tensors, json.loads(json.dumps(learner_state(run))))
@@ -99,7 +99,7 @@ def restore_snapshot(run: Run, name: str) -> None:
 
 
 def learner_tensors(run: Run) -> dict[str, Tensor]:
-    """Tensors of the learner, of the strategy and of torch's random state."""
+    """Return the tensors of the learner, of the strategy and of torch's random state."""
     learner = run.learner
     tensors = learner.tensors() | {"random:cpu": torch.get_rng_state()}
     tensors |= {f"strategy:{name}": tensor for name, tensor in run.strategy.tensors().items()}
@@ -109,7 +109,7 @@ def learner_tensors(run: Run) -> dict[str, Tensor]:
 
 
 def learner_state(run: Run) -> dict[str, Any]:
-    """What the learner and the strategy are besides tensors."""
+    """Return what the learner and the strategy are besides tensors."""
     return {
         "active_moments": run.learner.active_moments,
         "fills": run.learner.state.fills(),
@@ -133,7 +133,7 @@ def set_learner(run: Run, saved: Checkpoint) -> None:
 
 
 def checkpoint(run: Run) -> Checkpoint:
-    """All that the rest of the run depends on."""
+    """Return all that the rest of the run depends on."""
     branches = {
         f"snapshot {number}:{key}": tensor
         for number, name in enumerate(sorted(run.snapshots))

@@ -40,11 +40,11 @@ from seqmem.training.loop import begin_experience, step, train
 from seqmem.training.run_state import Progress, Run, restore_snapshot, snapshot
 
 SECONDS = 20.0
-"""Time a row may take, but for the experiences it needs at the least."""
-LEAST_EXPERIENCES = 2
-"""Trained experiences at the least: one whose end counts, and one after it."""
-MOST_ROUNDS = 5
-"""Times the stream is gone through at the most, where it is short."""
+"""Time a row may take, but for the experiences it needs at least."""
+MIN_EXPERIENCES = 2
+"""Trained experiences at least: one whose end counts, and one after it."""
+MAX_ROUNDS = 5
+"""Times the stream is gone through at most, where it is short."""
 WARM_STEPS = 3
 SPREAD = (10, 90)
 """Percentiles of the experiences' own ratios that are given beside the ratio of the totals."""
@@ -69,7 +69,7 @@ class _Side:
     steps: dict[int, int] = field(default_factory=dict)
 
     def rewind(self) -> None:
-        """Back to the start of the stream."""
+        """Go back to the start of the stream."""
         self.run.snapshots = {"start": self.start}
         restore_snapshot(self.run, "start")
         self.run.learner.step = 0
@@ -89,11 +89,11 @@ class _Side:
             self.steps[index] = self.steps.get(index, 0) + experience.steps
 
     def per_step(self, index: int) -> float:
-        """Seconds of a step of one experience, what is done at its borders included."""
+        """Return the seconds of a step of one experience, what is done at its borders included."""
         return self.seconds[index] / self.steps[index]
 
     def mean(self) -> float:
-        """Seconds of a step over all that was timed."""
+        """Return the seconds of a step over all that was timed."""
         return sum(self.seconds.values()) / sum(self.steps.values())
 
 
@@ -104,7 +104,7 @@ def measure(own: Job, reference: Job, registry: Registry, seconds: float = SECON
         own: the run whose steps are compared.
         reference: what they are compared with.
         registry: where plugins are found.
-        seconds: time it may take, but for `LEAST_EXPERIENCES`.
+        seconds: time it may take, but for `MIN_EXPERIENCES`.
 
     Returns:
         ``ratio``, its spread over experiences ``low`` and ``high``, and the ``steps`` timed of each.
@@ -116,7 +116,7 @@ def measure(own: Job, reference: Job, registry: Registry, seconds: float = SECON
         mine, its = (_side(job, registry, Path(nowhere)) for job in (own, reference))
         length = min(mine.stream.length, its.stream.length)
         left = seconds
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             mine.rewind()
             its.rewind()
             for index in range(length):
@@ -125,7 +125,7 @@ def measure(own: Job, reference: Job, registry: Registry, seconds: float = SECON
                 for side in (mine, its) if index % 2 else (its, mine):
                     side.time(index)
                 left -= time.perf_counter() - started
-                if left <= 0 and len(mine.steps) >= LEAST_EXPERIENCES:
+                if left <= 0 and len(mine.steps) >= MIN_EXPERIENCES:
                     return _result(mine, its)
         return _result(mine, its)
 
@@ -163,7 +163,7 @@ def _result(mine: _Side, its: _Side) -> dict[str, Any]:
 
 
 def _wait(run: Run) -> None:
-    """Until a GPU has done what it was given."""
+    """Wait until a GPU has done what it was given."""
     if run.learner.device.type == "cuda":
         torch.cuda.synchronize(run.learner.device)
 

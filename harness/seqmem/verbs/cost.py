@@ -8,6 +8,7 @@ from typing import Any
 from seqmem.launch.step_time import time_pairs
 from seqmem.planning.grid import Plan, PlannedBoard
 from seqmem.planning.job import job_of
+from seqmem.planning.request import Execution
 from seqmem.planning.store import Store
 
 FORMAT = 1
@@ -35,13 +36,14 @@ def measure_board(
         row's ``reference``, or the ``reason`` why a row has none; ``milliseconds`` of a step on a GPU only.
         ``reference`` at the top is the first row's.
     """
+    execution = Execution(disabled=disabled)
     by_label = {row.label: row for row in board.rows}
     compared = [(row, by_label[row.reference]) for row in board.rows if row.reference in by_label]
     pairs = []
     for row, reference in compared:
         seed = min(row.runs)
         own, other = planned.runs[row.runs[seed]], planned.runs[reference.runs[seed]]
-        pairs.append((job_of(own, store, {}, disabled=disabled), job_of(other, store, {}, disabled=disabled)))
+        pairs.append((job_of(own, store, {}, execution), job_of(other, store, {}, execution)))
     rows: dict[str, dict[str, Any]] = {row.label: dict(NO_REFERENCE) for row in board.rows}
     machine: dict[str, Any] = {}
     timed = time_pairs(pairs, planned.request.threads)

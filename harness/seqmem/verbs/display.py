@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from seqmem.core.choices import DisplayName
 from seqmem.core.sanitize import clean
-
-DisplayName = Literal["auto", "rich", "plain", "none"]
 
 
 class Display(Protocol):
@@ -32,7 +31,7 @@ class Display(Protocol):
 
 
 def choose(name: DisplayName) -> Display:
-    """The display asked for; `auto` is rich on a terminal and plain elsewhere. All write to stderr."""
+    """Return the display asked for; `auto` is rich on a terminal and plain elsewhere. All write to stderr."""
     if name == "none":
         return Silent()
     if name == "rich" or (name == "auto" and sys.stderr.isatty()):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 from seqmem.core.errors import UsageError
 from seqmem.planning.grid import Plan
-from seqmem.planning.request import Request
+from seqmem.planning.request import Execution
 from seqmem.planning.store import Store
 from seqmem.planning.suite import SuitePlan
 from seqmem.plugin.specs import SuitePart
-from seqmem.reporting.suite_page import Page, Section, page_folder, write_page
-from seqmem.verbs.bench import BenchResult, bench
-from seqmem.verbs.display import DisplayName
+from seqmem.reporting.suite_page import Page, page_folder, write_page
+from seqmem.reporting.suite_section import Section
+from seqmem.verbs.bench import BenchResult, bench_planned
 
 
 @dataclass(frozen=True)
@@ -37,68 +35,37 @@ class SuiteResult:
 
 def run_suite(
     suite: SuitePlan,
-    *,
-    out: Path,
-    workers: int | None = None,
-    resume: bool = False,
-    force: bool = False,
-    accept_versions: bool = False,
-    display: DisplayName = "auto",
-    disabled: frozenset[str] = frozenset(),
+    execution: Execution,
     on_part: Callable[[int, SuitePart], None] = lambda number, part: None,
 ) -> SuiteResult:
-    """Run the parts one after the other and write the page; finished runs in `out` are reused.
+    """Run the parts one after the other and write the page; finished runs are reused.
 
-    The page is written anew after every part, so that a suite of days can be looked at on the way.
-
-    Args:
-        suite: what `plan_suite` gave.
-        out: output folder.
-        workers: runs at a time; by default one per core, on a GPU one.
-        resume: continue unfinished runs from their last checkpoints.
-        force: run again what is finished, start over what is not.
-        accept_versions: keep runs that other versions of torch, transformers or seqmem made; the page says so.
-        display: what to show meanwhile.
-        disabled: plugins to leave out.
-        on_part: told of every part that begins, and its number from 1.
+    The page is written anew after every part, so that a suite of days can be looked at on the way. `on_part` is told
+    of every part that begins, and its number from 1.
 
     Raises:
-        UsageError: the output folder holds unfinished runs and neither `resume` nor `force` says what to do
-            with them, or nothing to resume; nothing was trained.
+        UsageError: the output folder holds unfinished runs and the execution does not say what to do with them, or
+            nothing to resume; nothing was trained.
     """
-    resumed = _resumed(Store(out), suite.plans, resume, force, accept_versions)
-    folder, sections = page_folder(suite, out), _sections(suite)
+    resumed = _resumed(Store(execution.out), suite.plans, execution)
+    folder, sections = page_folder(suite, execution.out), _sections(suite)
     results: list[BenchResult] = []
     interrupted = False
-    for section, planned, resuming in zip(sections, suite.plans, resumed, strict=True):
+    for section, planned, resume in zip(sections, suite.plans, resumed, strict=True):
         if section.same_as is not None:
             continue
         on_part(section.number, section.part)
         try:
-            result = bench(
-                section.part.scenario,
-                planned.request.strategy,
-                model=suite.names,
-                preset=section.part.preset,
-                **_shared(planned.request),
-                out=out,
-                workers=workers,
-                resume=resuming,
-                force=force,
-                accept_versions=accept_versions,
-                display=display,
-                disabled=disabled,
-            )
+            result = bench_planned(planned, replace(execution, resume=resume))
             results.append(result)
             interrupted = result.interrupted
             section.fill(result.board, result.failed, folder, suite.models)
-        except KeyboardInterrupt:  # outside of training: while it plans, scores or draws
+        except KeyboardInterrupt:  # outside of training: while it scores or draws
             interrupted = True
         page = write_page(suite, sections, folder, interrupted)
         if interrupted:
             break
-    left_out = [line for result in results for line in result.unreadable]
-    left_out += [line for result in results for board in result.boards for line in board.broken]
+    left_out = [line for result in results for line in result.left_out]
     return SuiteResult(
         page,
         {name: reason for result in results for name, reason in result.failed.items()},
@@ -108,7 +75,7 @@ def run_suite(
 
 
 def _sections(suite: SuitePlan) -> list[Section]:
-    """The page's sections, empty as yet; parts that come to the same runs are run and shown once."""
+    """Begin the page's sections; parts that come to the same runs are run and shown once."""
     sections: list[Section] = []
     for part, planned in zip(suite.parts, suite.plans, strict=True):
         (board,) = planned.boards
@@ -117,33 +84,26 @@ def _sections(suite: SuitePlan) -> list[Section]:
     return sections
 
 
-def _shared(request: Request) -> dict[str, Any]:
-    """The fields of a request that all parts have in common, as `bench` takes them."""
-    names = ("seeds", "set", "text", "dtype", "device", "threads", "controls")
-    return {name: getattr(request, name) for name in names}
-
-
-def _resumed(
-    store: Store, plans: Sequence[Plan], resume: bool, force: bool, accept_versions: bool
-) -> list[bool]:
-    """For each part, whether its bench is to resume: one that has not begun has nothing to resume.
+def _resumed(store: Store, plans: Sequence[Plan], execution: Execution) -> list[bool]:
+    """Say for each part whether its bench is to resume: one that has not begun has nothing to resume.
 
     Raises:
         UsageError: what `Store.todo` refuses, of any part; under `resume`, nothing to resume in all of them.
     """
     flags: list[bool] = []
     refusal: UsageError | None = None
+    force, accept = execution.force, execution.accept_versions
     for planned in plans:
         try:
-            store.todo(planned, resume=resume, force=force, accept_versions=accept_versions)
-            flags.append(resume)
+            store.todo(planned, resume=execution.resume, force=force, accept_versions=accept)
+            flags.append(execution.resume)
         except UsageError as error:
-            if not resume:
+            if not execution.resume:
                 raise
             # raises what leaving out --resume cannot help
-            store.todo(planned, resume=False, force=force, accept_versions=accept_versions)
+            store.todo(planned, resume=False, force=force, accept_versions=accept)
             flags.append(False)
             refusal = error
-    if resume and not any(flags) and refusal is not None:
+    if refusal is not None and not any(flags):
         raise refusal
     return flags

@@ -44,7 +44,7 @@ class Benchmark:
             )
 
     def length(self, stream: str) -> int:
-        """Experiences of a stream, ``train`` or ``test``."""
+        """Return the number of experiences of a stream, ``train`` or ``test``."""
         return self._lengths[stream]
 
     def _where(self, stream: str, index: int, what: str = "") -> str:
@@ -58,17 +58,17 @@ class Benchmark:
         return found
 
     def labels(self, index: int) -> set[int]:
-        """Task labels in a train experience's dataset; none where it states none."""
+        """Return the task labels in a train experience's dataset; an empty set where it states none."""
         dataset = self._dataset("train", index)
         with _reading(self._where("train", index, "targets_task_labels of ")):
             found = getattr(dataset, "targets_task_labels", None)
             return set() if found is None else set(map(operator.index, found))
 
     def rows(self, stream: str, index: int) -> list[Example]:
-        """The blocks of an experience as rows, as often as the dataset lists them.
+        """Return the blocks of an experience as rows, as often as the dataset lists them.
 
         Raises:
-            UsageError: naming the block that is none.
+            UsageError: naming the item that is not a block.
         """
         dataset = self._dataset(stream, index)
         with _reading(self._where(stream, index, "the dataset of ")):
@@ -78,14 +78,14 @@ class Benchmark:
             where = self._where(stream, index, f"item {place} of ")
             with _reading(where):
                 item = dataset[place]
-            with _reading(where, "is no block of token ids"):
+            with _reading(where, "is not a block of token ids"):
                 rows.append(_row(item))
         return rows
 
 
 @contextmanager
 def _reading(what: str, fault: str = "cannot be read") -> Iterator[None]:
-    """Whatever is wrong with a part of a user's benchmark, said in one line.
+    """Report any error in a part of a user's benchmark on one line.
 
     Raises:
         UsageError: naming the part.
@@ -99,15 +99,15 @@ def _reading(what: str, fault: str = "cannot be read") -> Iterator[None]:
 
 
 def _listed(stream: Any) -> Sequence[Any]:
-    """A stream by place; one that can only be walked through, once and for all."""
+    """Return a stream by place; one that can only be walked through becomes a list."""
     return stream if hasattr(stream, "__getitem__") and hasattr(stream, "__len__") else tuple(stream)
 
 
 def _row(item: Any) -> Example:
-    """An item x, (x, y) or (x, y, t) of a dataset as a row; a y that is one number, such as a class, says nothing.
+    """Return an item x, (x, y) or (x, y, t) of a dataset as a row; a y of one number, such as a class, is ignored.
 
     Raises:
-        UsageError: with the reason why it is no block.
+        UsageError: with the reason why it is not a block.
     """
     several = isinstance(item, tuple | list) and len(item) > 0 and np.ndim(item[0]) > 0
     ids = np.asarray(item[0] if several else item)
@@ -131,14 +131,14 @@ def _row(item: Any) -> Example:
 
 
 def _integers(values: Any, what: str) -> Any:
-    """Numbers of 64 bits, which put together stay integers."""
+    """Return the numbers in 64 bits, in which they stay integers together."""
     if not np.issubdtype(values.dtype, np.integer):
         raise UsageError(f"{what} of type {values.dtype}, wanted is one row of integers")
     return values.astype(np.int64)
 
 
 def _targeted(ids: Any, targets: Any) -> tuple[Any, Any]:
-    """Row and mask of a block whose targets are given, shifted."""
+    """Return row and mask of a block whose shifted targets are given."""
     if targets.shape != ids.shape:
         raise UsageError(f"it has {len(ids)} tokens and {targets.size} targets")
     targets = _integers(targets, "its targets are")
@@ -155,10 +155,10 @@ def _targeted(ids: Any, targets: Any) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=2)
 def opened(name: str, seed: int) -> Benchmark:
-    """The benchmark that a function returns.
+    """Return the benchmark that a function returns.
 
     Raises:
-        UsageError: the module or function is not there, or fails, or returns something else.
+        UsageError: the module or function is missing, fails, or returns something else.
     """
     function = _function(name)
     with _reading(f"benchmark {name}", "failed"):
@@ -196,7 +196,7 @@ def _line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one walk through a benchmark tells.
+    """Summary of a benchmark, from one walk through it.
 
     Attributes:
         train, test: blocks of each experience.
@@ -220,7 +220,7 @@ def survey_of(name: str, seed: int) -> Survey:
     """Walk through a benchmark once.
 
     Raises:
-        UsageError: an experience holds no block, or something that is none.
+        UsageError: an experience holds no block, or an item that is not a block.
     """
     benchmark = opened(name, seed)
     counts: dict[str, list[int]] = {"train": [], "test": []}
@@ -232,8 +232,8 @@ def survey_of(name: str, seed: int) -> Survey:
             if stream == "train" and not rows:
                 raise UsageError(f"benchmark {name}: experience {index} of its train_stream holds no block")
             own.append(len(rows))
-            told = sorted(labels[index]) if stream == "train" else []
-            content.update(f"{stream} {index} {len(rows)} {told}".encode())
+            labelled = sorted(labels[index]) if stream == "train" else []
+            content.update(f"{stream} {index} {len(rows)} {labelled}".encode())
             for row in rows:
                 lengths.add(len(row.input_ids))
                 largest = max(largest, int(row.input_ids.max()))

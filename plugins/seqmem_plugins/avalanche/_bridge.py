@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Bridge(Strategy, ABC):
-    """One plugin and what it needs to work here.
+    """Strategy made of one Avalanche plugin.
 
     Experiences in Avalanche's sense are those that train something, rest excepted. In a rest the plugin goes on
     acting (penalty, rehearsal, projection) and learns nothing.
@@ -53,7 +53,7 @@ class Bridge(Strategy, ABC):
 
     @abstractmethod
     def _make(self) -> Any:
-        """The plugin as Avalanche's constructor makes it."""
+        """Return the plugin that Avalanche's constructor makes."""
 
     def before_experience(self, learner: Learner, experience: Experience) -> None:
         """Note whether there is something to learn, and where a strategy that routes sends it."""
@@ -69,7 +69,7 @@ class Bridge(Strategy, ABC):
         return ()
 
     def _begin(self) -> None:
-        """Before the first step of an experience, when every strategy has prepared for it."""
+        """Prepare for an experience, after every strategy has and before the first step."""
 
     def after_experience(self, learner: Learner, experience: Experience) -> None:
         """Let the plugin consolidate the rows that hold a target, each as often as the batches list it.
@@ -97,15 +97,15 @@ class Bridge(Strategy, ABC):
         self._plugin.after_training_exp(self._standin)
 
     def _idle(self) -> str:
-        """Why the plugin has no effect, where it has none."""
+        """Return the reason why the plugin has no effect; empty where it has one."""
         return ""
 
-    def extra_bytes(self) -> int:
-        """Bytes kept outside the registry, the most that lived from the start of a step to its end included."""
+    def unregistered_bytes(self) -> int:
+        """Return the most bytes kept outside the registry at any time, also inside a step."""
         return self._scratch
 
     def state_dict(self) -> dict[str, Any]:
-        """The plugin's place in the stream."""
+        """Return the plugin's place in the stream."""
         return {
             "learns": self._learns,
             "begun": self._begun,

@@ -53,12 +53,12 @@ class Replay(Bridge):
         groups = self._plugin.storage_policy.buffer_groups.values()
         self._rows = [row for group in groups for row in group.buffer]
 
-    def extra_bytes(self) -> int:
-        """Bytes of the kept rows."""
+    def unregistered_bytes(self) -> int:
+        """Return the bytes of the kept rows."""
         return sum(row.nbytes for row in self._rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and their places in the reservoir, by experience."""
+        """Return rows and their places in the reservoir, by experience."""
         groups = [
             {"rows": _to_json(group.buffer), "weights": group._buffer_weights.tolist()}
             for group in self._plugin.storage_policy.buffer_groups.values()
@@ -90,7 +90,7 @@ class Projection(Bridge):
     references: ClassVar[str]
     """Attribute of the plugin that holds the gradients of remembered rows."""
     copies: ClassVar[int] = 1
-    """How many of them live while they are made."""
+    """Copies of them that exist while they are made."""
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -116,22 +116,22 @@ class Projection(Bridge):
         writes = sum(gradient._version for gradient in gradients)
         self._plugin.after_backward(self._standin)
         self._projected = sum(gradient._version for gradient in gradients) != writes
-        setattr(self._plugin, self.references, torch.empty(0))  # they are large, and not needed any more
+        setattr(self._plugin, self.references, torch.empty(0))  # they are large, and no longer needed
 
     def measured(self) -> Mapping[str, float]:
-        """1 where the step's gradient was projected, else 0; nothing while the memory is empty."""
+        """Return 1 where the step's gradient was projected, else 0; nothing while the memory is empty."""
         if self._projected is None:
             return {}
         projected, self._projected = self._projected, None
         return {f"avalanche.{self.name}.projected": float(projected)}
 
-    def extra_bytes(self) -> int:
-        """Bytes of the kept rows and, inside a step, of their gradients."""
+    def unregistered_bytes(self) -> int:
+        """Return the bytes of the kept rows and, inside a step, of their gradients."""
         kept: list[list[Example]] = self._plugin.buffers
-        return super().extra_bytes() + sum(row.nbytes for rows in kept for row in rows)
+        return super().unregistered_bytes() + sum(row.nbytes for rows in kept for row in rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows, by experience."""
+        """Return the rows, by experience."""
         return {**super().state_dict(), "buffers": [_to_json(rows) for rows in self._plugin.buffers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ class Penalty(Bridge):
 
     @abstractmethod
     def _kept(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """The plugin's tensors that last, by what they are and by parameter."""
+        """Return the plugin's tensors that last, by their kind and parameter."""
 
     @abstractmethod
     def _take(self, kept: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -92,14 +92,14 @@ class Penalty(Bridge):
             return 0.0
         import torch
 
-        from seqmem_plugins.avalanche._standin import LEAST
+        from seqmem_plugins.avalanche._standin import MIN_LOSS
 
-        self._standin.loss = torch.full((), LEAST, device=learner.device)
+        self._standin.loss = torch.full((), MIN_LOSS, device=learner.device)
         self._plugin.before_backward(self._standin)
         loss = self._standin.loss
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach() - LEAST)
+        return float(loss.detach() - MIN_LOSS)
 
     def _consolidate(self) -> None:
         self._refresh()
@@ -123,12 +123,12 @@ class Penalty(Bridge):
 
 
 def _data(params: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Avalanche's named tensors without their wrapping."""
+    """Return Avalanche's named tensors without their wrapping."""
     return {key: kept.data for key, kept in params.items()}
 
 
 def _params(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Tensors in Avalanche's wrapping, in place."""
+    """Return tensors in Avalanche's wrapping, not copied."""
     from avalanche.training.utils import ParamData
 
     return {key: ParamData(key, device=t.device, init_tensor=t) for key, t in tensors.items()}
@@ -322,7 +322,7 @@ class RWalk(Penalty):
 
 
 class LwF(Penalty):
-    """Distils what the model said after the last experience into what it says now, on the rows of the step."""
+    """Distillation of the model after the last experience into the present one, on the rows of the step."""
 
     name = "LwF"
     strength = "alpha"
@@ -363,7 +363,7 @@ class LwF(Penalty):
             return 0.0
         outputs = self._standin.model(self._standin.mb_x)
         self._standin.mb_output = outputs
-        # Avalanche distils the classes it has seen, of which rows of tokens have one or none: every token is one
+        # Avalanche distils the classes it has seen, but rows of tokens have one or none: every token is one
         self._plugin.lwf.prev_classes_by_task = {0: range(outputs.shape[-1])}
         penalty = super().add_gradient(learner)
         self._standin.mbatch = self._standin.mb_output = None
@@ -379,7 +379,7 @@ class LwF(Penalty):
         return f"at every step its penalty was 0, but for rounding (at most {noise:.1g})" if idle else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """The plugin's place in the stream, and whether it was felt in this experience."""
+        """Return the plugin's place in the stream, and whether it had an effect in this experience."""
         return {**super().state_dict(), "steps": self._steps, "most": self._most}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

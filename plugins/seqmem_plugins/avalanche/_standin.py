@@ -1,4 +1,4 @@
-"""What Avalanche's plugins are given in place of Avalanche's own training loop.
+"""Stand-in for Avalanche's own training loop, as its plugins see it.
 
 Avalanche 0.6.0. Importing this module imports Avalanche, which takes seconds.
 """
@@ -25,8 +25,8 @@ from seqmem_plugins.avalanche.targets import NO_TARGET
 
 T = TypeVar("T")
 
-LEAST = torch.finfo(torch.float32).tiny
-"""What the loss starts from. MAS refuses a loss of 0; this leaves any other number it is added to as it is."""
+MIN_LOSS = torch.finfo(torch.float32).tiny
+"""Loss before any plugin adds to it. MAS refuses a loss of 0; other numbers are unchanged by this one."""
 
 
 class Padded(NamedTuple):
@@ -36,7 +36,7 @@ class Padded(NamedTuple):
     real: Tensor
 
     def to(self, device: torch.device) -> Padded:
-        """The same on a device."""
+        """Return the batch on a device."""
         return Padded(self.ids.to(device), self.real.to(device))
 
 
@@ -45,7 +45,7 @@ Minibatch = tuple[Padded, Tensor, Tensor]
 
 
 def minibatch(rows: Sequence[Example]) -> Minibatch:
-    """Rows as a plugin's batch; packed ones come apart into their documents."""
+    """Return rows as a plugin's batch; packed ones are split into their documents."""
     ids, targets, real = token_tensors([document for row in rows for document in unpack(row)])
     return Padded(ids, real), targets[real], torch.full((len(ids),), NO_TASK)
 
@@ -70,17 +70,17 @@ class Rows(Sequence[Example]):
         return self._rows[index]
 
     def concat(self, other: Sequence[Example]) -> Rows:
-        """These rows, then the others."""
+        """Return these rows, then the others."""
         return Rows((*self._rows, *(other[place] for place in range(len(other)))))
 
     def subset(self, indices: Sequence[int] | Tensor) -> Rows:
-        """The rows at these places, in this order."""
+        """Return the rows at these places, in this order."""
         return Rows([self._rows[int(index)] for index in indices])
 
 
 @dataclass(frozen=True)
 class Past:
-    """What plugins read of an Avalanche experience: its data."""
+    """An Avalanche experience, as far as plugins read it: its data."""
 
     dataset: Rows
 
@@ -100,11 +100,11 @@ class Model(nn.Module):
         self.task_label: int | None = None
 
     def forward(self, x: Padded) -> Tensor:
-        """Logits (N, V) at the N real tokens, on the way that a row is trained on."""
+        """Return logits (N, V) at the N real tokens, routed as in training."""
         return self._learner.logits(x.ids, self.task_label)[x.real]
 
     def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Any:
-        """The learner's, none of which is this module's own."""
+        """Return the learner's parameters; this module has none of its own."""
         return iter(self._learner.parameters.items() if recurse else ())
 
     def train(self, mode: bool = True) -> Model:
@@ -117,14 +117,14 @@ class Model(nn.Module):
 
 
 class Teacher:
-    """The model with the weights it had earlier; of routes it knows nothing, see `owns` of `avalanche:LwF`."""
+    """The model with the weights it had earlier; it knows no routes, see `exclusive` of `avalanche:LwF`."""
 
     def __init__(self, learner: Learner, weights: Mapping[str, Tensor]) -> None:
         self._learner = learner
         self.weights = weights
 
     def __call__(self, x: Padded) -> Tensor:
-        """Logits (N, V) at the N real tokens."""
+        """Return logits (N, V) at the N real tokens."""
         inputs = {"input_ids": x.ids, "use_cache": False}
         logits: Tensor = torch.func.functional_call(
             self._learner.model, dict(self.weights), kwargs=inputs
@@ -141,13 +141,13 @@ class Clock:
 
 
 class StandIn:
-    """What the plugins read of Avalanche's strategy template, and nothing else.
+    """Avalanche's strategy template, as far as the plugins read it.
 
     Attributes:
         experience: the one that has just ended.
         train_mb_size: rows of its largest step.
         mbatch, mb_x, mb_output: the step's own rows, and their logits where a plugin needs them.
-        loss: what plugins add their penalty to.
+        loss: number to which plugins add their penalty.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -159,7 +159,7 @@ class StandIn:
         self.train_mb_size = 1
         self.mbatch: Minibatch | None = None
         self.mb_output: Tensor | None = None
-        self.loss = torch.tensor(LEAST)
+        self.loss = torch.tensor(MIN_LOSS)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -188,7 +188,7 @@ class StandIn:
 
 @contextmanager
 def seeded(learner: Learner) -> Iterator[None]:
-    """Whatever is drawn from torch inside comes from the learner's generator; torch's own state stays."""
+    """Seed torch inside from the learner's generator, and restore torch's own state afterwards."""
     devices = [learner.device] if learner.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(learner.generator.integers(2**63)))
@@ -196,7 +196,7 @@ def seeded(learner: Learner) -> Iterator[None]:
 
 
 def draw(learner: Learner, items: Sequence[T], count: int) -> list[T]:
-    """At most `count` of the items, without replacement, by the learner's generator."""
+    """Return at most `count` of the items, without replacement, by the learner's generator."""
     if len(items) <= count:
         return list(items)
     return [items[int(place)] for place in learner.generator.choice(len(items), size=count, replace=False)]
@@ -210,19 +210,19 @@ class SynapticIntelligence(SynapticIntelligencePlugin):  # type: ignore[misc]  #
     """
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Where the path starts."""
+        """Begin the path."""
         super().before_training_exp(strategy, **kwargs)
         for kept in self.ewc_data[0].values():
             kept.data = kept.data.clone()
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Where the step starts."""
+        """Begin a step of the path."""
         super().before_training_iteration(strategy, **kwargs)
         for kept in self.syn_data["old_theta"].values():
             kept.data = kept.data.clone()
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Turn paths into importance; what numpy 2 has to say about its square of a tensor is no matter here."""
+        """Turn paths into importance, without the warning of numpy 2 about the square of a tensor."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "__array_wrap__", DeprecationWarning)
             super().after_training_exp(strategy, **kwargs)
@@ -231,12 +231,12 @@ class SynapticIntelligence(SynapticIntelligencePlugin):  # type: ignore[misc]  #
 class RWalk(RWalkPlugin):  # type: ignore[misc]  # Avalanche is untyped
     """Avalanche's plugin, whose scores may all be 0.
 
-    They are until an interval of `delta_t` steps ended inside an experience; Avalanche then divides 0 by 0, and the
-    penalty is no number from there on.
+    They are 0 until an interval of `delta_t` steps ends inside an experience. Avalanche then divides 0 by 0, and the
+    penalty is NaN from there on.
     """
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Without scores, importance alone makes the penalty."""
+        """Make the penalty of importance alone where there are no scores."""
         super().after_training_exp(strategy, *args, **kwargs)
         if not max(score.data.max() for score in self.exp_scores.values()) > 0:
             most = max(importance.data.max() for importance in self.exp_importance.values())
@@ -256,7 +256,7 @@ class AGEM(AGEMPlugin):  # type: ignore[misc]  # Avalanche is untyped
         self._learner = learner
 
     def sample_from_memory(self) -> Minibatch:
-        """`sample_size` rows, as many of each experience; where that is below one, one row of some of them."""
+        """Return `sample_size` rows, as many of each experience, or one row of some where that is below one."""
         each = self.sample_size // len(self.buffers)
         chosen: list[list[Example]] = self.buffers
         if each == 0:

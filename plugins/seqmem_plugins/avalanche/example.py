@@ -20,7 +20,7 @@ BLOCKS = 16
 KEY, VALUE = 6, 2
 """Tokens of a key and of its value."""
 TOKENS = range(1, 91)
-"""Token ids that blocks are made of: every model has so many, and byte-level ones read them as letters and signs."""
+"""Token ids of blocks: every model has them, and byte-level ones read them as letters and signs."""
 
 Pair = tuple[list[int], list[int]]
 """Token ids, and the token wanted after each of them, -100 where none is."""
@@ -35,14 +35,14 @@ class Blocks:
 
 @dataclass(frozen=True)
 class PlainBenchmark:
-    """What scenario `avalanche` reads of a benchmark: two streams of experiences that hold datasets."""
+    """A benchmark as scenario `avalanche` reads it: two streams of experiences that hold datasets."""
 
     train_stream: list[Blocks]
     test_stream: list[Blocks]
 
 
 def block(seed: int, role: str, number: int) -> Pair:
-    """Block `number` of one role, train or test: tokens, targets; the values alone are targets."""
+    """Return tokens and targets of block `number` of one role, train or test; only the values are targets."""
     drawn = hashlib.sha256(f"{seed} {role} {number}".encode()).digest()
     tokens = [TOKENS[byte % len(TOKENS)] for byte in drawn[: KEY + VALUE]]
     return tokens, [*[-100] * (KEY - 1), *tokens[KEY:], -100]
@@ -56,13 +56,13 @@ def _streams(seed: int) -> dict[str, list[list[Pair]]]:
 
 
 def key_values(seed: int = 0) -> PlainBenchmark:
-    """Four experiences of sixteen blocks, and as many that are held out, in plain lists."""
+    """Return four experiences of sixteen blocks, and as many that are held out, in plain lists."""
     made = {role: [Blocks(pairs) for pairs in experiences] for role, experiences in _streams(seed).items()}
     return PlainBenchmark(made["train"], made["test"])
 
 
 def avalanche_key_values(seed: int = 0) -> CLScenario:
-    """The same blocks as a real Avalanche benchmark."""
+    """Return the same blocks as a real Avalanche benchmark."""
     import torch
     from avalanche.benchmarks import benchmark_from_datasets
     from avalanche.benchmarks.utils import AvalancheDataset

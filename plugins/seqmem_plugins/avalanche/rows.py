@@ -20,7 +20,7 @@ NO_TASK = -1
 
 
 def token_tensors(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows side by side, padded on the right to the longest; no row packs documents.
+    """Return rows side by side, padded on the right to the longest; no row packs documents.
 
     Returns:
         ids: (B, T) int64, 0 where padded, which causal attention never reads.
@@ -40,11 +40,11 @@ def token_tensors(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def token_dataset(rows: Sequence[Example], task_label: int | None) -> Any:
-    """An Avalanche dataset of (x, y, t): token ids (T,), targets (T,) already shifted, the task label.
+    """Return an Avalanche dataset of (x, y, t): token ids (T,), targets (T,) already shifted, the task label.
 
-    Rows are padded to the longest with id 0 and target -100, and packed ones come apart into their documents. The
-    data attribute `targets`, which Avalanche wants to hold a class for each sample, is 0 throughout: rows of tokens
-    have no class. `task_label` None is -1.
+    Rows are padded to the longest with id 0 and target -100, and packed ones are split into their documents. The
+    data attribute `targets`, for Avalanche the class of each sample, is 0 throughout: rows of tokens have no class.
+    `task_label` None is -1.
     """
     ids, targets, _ = token_tensors([document for row in rows for document in unpack(row)])
     label = NO_TASK if task_label is None else task_label

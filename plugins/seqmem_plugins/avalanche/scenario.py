@@ -8,8 +8,8 @@ every token but the first is a target. Tokens after a row's last target (padding
 Experience i trains the blocks of `train_stream[i]`, `epochs` times over, `batch_size` a step; its task label is
 the one of its dataset where every experience has exactly one, else its place. Then the model rests on background
 text. Asked on the schedule ``boundary``, before every experience and after the last, and over the rest: the last
-tokens of trained blocks given all before them (rung ``verbatim``). Never-trained twins are blocks of
-`test_stream[i]`; one with the same tokens before its answer as a trained block is no control and is left out.
+tokens of trained blocks given all before them (probe form ``verbatim``). Never-trained twins are blocks of
+`test_stream[i]`; one with the same tokens before its answer as a trained block is not a control and is left out.
 
 Planning has to know how many blocks there are, so it calls the function that makes the benchmark: this runs the
 code that the user names, and imports what that code imports. No other scenario's planning does.
@@ -140,7 +140,7 @@ class _Blocks:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """Blocks of every experience with their twins, and held-out background documents."""
+        """Return blocks of every experience with their twins, and held-out background documents."""
         general = tuple(
             document_probe(
                 self.context.encode,
@@ -175,7 +175,7 @@ class _Blocks:
                     yield self._probe(twin, index, twin_of=_fact(row))
 
     def _prompt(self, row: Example) -> bytes:
-        """What stands for a block's tokens before its answer."""
+        """Return the text that stands for a block's tokens before its answer."""
         return hashlib.sha256(row.input_ids[: -self.options.answer_tokens].tobytes()).digest()[:12]
 
     def _probe(self, row: Example, index: int, twin_of: str | None = None) -> Probe:
@@ -196,7 +196,7 @@ class _Blocks:
         )
 
     def _texts(self, prompt: list[int], answer: list[int]) -> tuple[str, str]:
-        """Prompt and answer as text; without a decoder the prompt's ids and nothing for the answer."""
+        """Return prompt and answer as text; without a decoder the prompt's ids and an empty answer."""
         decode = self.context.decode
         if decode is None:
             return " ".join(map(str, prompt)), ""
@@ -204,15 +204,15 @@ class _Blocks:
 
 
 def _fact(row: Example) -> str:
-    """A block's id: the same wherever and however often it is trained."""
+    """Return a block's id, the same wherever and however often it is trained."""
     return hashlib.sha256(row.input_ids.tobytes()).hexdigest()[:12]
 
 
 def _checked(options: AvalancheOptions, context: BuildContext) -> Survey:
-    """What the benchmark holds with this seed.
+    """Return the summary of the benchmark with this seed.
 
     Raises:
-        UsageError: the model cannot read it, or planning was told otherwise.
+        UsageError: the model cannot read it, or it differs from the planned one.
     """
     name, seed = options.benchmark, context.seed
     survey, planned = survey_of(name, seed), survey_of(name, 0)

@@ -1,7 +1,7 @@
 """`avalanche:NAME`: eight of Avalanche's strategy plugins, as strategies of this host.
 
 Avalanche 0.6.0, https://avalanche.continualai.org (Lomonaco et al. 2021, arXiv 2104.00405). How its code is called is
-in `_penalties` and `_memories`, what it is given in `_standin`. Option names and meanings are those of
+in `_penalties` and `_memories`, its surroundings in `_standin`. Option names and meanings are those of
 Avalanche's constructors.
 
 Nothing here imports Avalanche: planning must stay light.
@@ -172,7 +172,7 @@ def _spec(
     options: type[Options],
     summary: str,
     citation: str,
-    extra_bytes: Callable[[Any, Footprint], int],
+    planned_bytes: Callable[[Any, Footprint], int],
     **more: Any,
 ) -> StrategySpec:
     return StrategySpec(
@@ -181,7 +181,7 @@ def _spec(
         summary=summary,
         options=options,
         build=bridge,
-        extra_bytes=extra_bytes,
+        planned_bytes=planned_bytes,
         citation=f"{citation}; Avalanche: Lomonaco et al. 2021, arXiv 2104.00405",
         **more,
     )
@@ -212,7 +212,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             "Li & Hoiem 2016, arXiv 1606.09282",
             lambda options, footprint: footprint.trained_bytes,
             # the former model is asked without routes
-            owns=("forward",),
+            exclusive=("forward",),
         ),
         _spec(
             _penalties.SynapticIntelligence,
@@ -248,7 +248,7 @@ def seqmem_strategy() -> list[StrategySpec]:
                 _rows_bytes(options.patterns_per_experience * footprint.outline.experiences, footprint)
                 + footprint.trained_bytes
             ),
-            owns=("gradient projection",),
+            exclusive=("gradient projection",),
         ),
         _spec(
             _memories.GEM,
@@ -257,7 +257,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             "Lopez-Paz & Ranzato 2017, arXiv 1706.08840",
             # rows, and inside a step a gradient per past experience, once in pieces and once together
             _gem_bytes,
-            owns=("gradient projection",),
+            exclusive=("gradient projection",),
             check=_check_quadprog,
         ),
     ]

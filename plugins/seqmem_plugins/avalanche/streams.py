@@ -44,7 +44,7 @@ class StreamExperience(DatasetExperience):  # type: ignore[misc]  # Avalanche is
         task_label: int | None,
         source: Experience | None = None,
     ) -> None:
-        """Experience number `index` of these steps."""
+        """Make experience number `index` of these steps."""
         self.task_label = NO_TASK if task_label is None else task_label
         self.task_labels = [self.task_label]
         self.source = source
@@ -57,7 +57,7 @@ class LazyStream(SequenceCLStream):  # type: ignore[misc]  # Avalanche is untype
     """An Avalanche stream of known length whose experiences are made when they are asked for, and not kept."""
 
     def __init__(self, name: str, length: int, make: Callable[[int], StreamExperience]) -> None:
-        """The stream `name`, whose experience at a place is what `make` gives for it."""
+        """Make the stream `name`, whose experience at a place is that of `make`."""
         self._length = length
         self._make = make
         super().__init__(name, benchmark=None)
@@ -98,15 +98,15 @@ class _Steps:
 
 
 def to_avalanche(stream: Stream, *, relation: Relation | None = None) -> CLScenario:
-    """A stream as an Avalanche benchmark; see the top of this file.
+    """Return a stream as an Avalanche benchmark; see the top of this file.
 
-    What an Avalanche loop cannot do is not in it: `moments="fresh"` is left to the caller (the experience's
+    An Avalanche loop cannot do everything: `moments="fresh"` is left to the caller (the experience's
     `source` has it), and every experience trains all parameters, also where the protocol names a component.
-    Packed rows come apart into their documents, which leaves the loss as it was.
+    Packed rows are split into their documents, which does not change the loss.
 
     Args:
-        stream: what is trained and asked.
-        relation: ask on this rung of the distance ladder only; on all of them by default.
+        stream: the experiences and probes.
+        relation: ask in this probe form only; in all of them by default.
 
     Returns:
         A benchmark with a `train_stream` and, where the stream asks anything, `test_stream`,
@@ -114,7 +114,7 @@ def to_avalanche(stream: Stream, *, relation: Relation | None = None) -> CLScena
 
     Raises:
         UsageError: there is nothing to train; or, when such an experience is made, the stream returns to
-            snapshots or weights its targets, which rows of an Avalanche dataset cannot say.
+            snapshots or weights its targets, for which an Avalanche dataset has no place.
     """
     if not isinstance(stream, Stream):
         raise UsageError(f"to_avalanche takes a seqmem.Stream, not a {type(stream).__name__}")
@@ -123,9 +123,7 @@ def to_avalanche(stream: Stream, *, relation: Relation | None = None) -> CLScena
     while length and stream.experience(length - 1).trains == "none":
         length -= 1
     if not length:
-        raise UsageError(
-            "the stream has no experience that trains anything: there is no benchmark to make of it"
-        )
+        raise UsageError("the stream has no experience that trains anything, so it makes no benchmark")
     _check(stream.experience(0))
     streams = [LazyStream("train", length, lambda index: _trained(stream.experience(index)))]
     probes = {probe.id: probe for asked in stream.probe_sets.values() for probe in asked}.values()
@@ -157,7 +155,7 @@ def _check(experience: Experience) -> None:
 
 
 def _trained(experience: Experience) -> StreamExperience:
-    """An experience of the stream: every step's rows, the repeats one after another."""
+    """Return an experience of the stream: every step's rows, the repeats one after another."""
     _check(experience)
     batches = [_rows(batch, experience.name) for batch in experience.batches]
     steps = [rows for rows in batches for _ in range(experience.repeats)]
@@ -165,7 +163,7 @@ def _trained(experience: Experience) -> StreamExperience:
 
 
 def _rows(batch: Batch, name: str) -> list[Example]:
-    """The documents of a batch that have a target, a row each: without one the mean loss of a row is not a number.
+    """Return the documents of a batch that have a target, a row each: without one the mean loss is NaN.
 
     Raises:
         UsageError: targets have weights, for which (x, y, t) has no place.
@@ -179,7 +177,7 @@ def _rows(batch: Batch, name: str) -> list[Example]:
 
 
 def _asked(name: str, probes: Sequence[Probe]) -> LazyStream:
-    """A stream of probes: one experience for each task label, those of no task first."""
+    """Return a stream of probes: one experience for each task label, those of no task first."""
     labels = sorted({NO_TASK if probe.task_label is None else probe.task_label for probe in probes})
 
     def make(index: int) -> StreamExperience:
@@ -191,6 +189,6 @@ def _asked(name: str, probes: Sequence[Probe]) -> LazyStream:
 
 
 def _question(probe: Probe) -> Example:
-    """A probe as a row whose targets are the answer's tokens."""
+    """Return a probe as a row whose targets are the answer's tokens."""
     ids = np.asarray(probe.input_ids, dtype=np.int32)
     return Example(ids, np.arange(len(ids)) >= probe.answer_start)

@@ -1,4 +1,4 @@
-"""LoRA adapters of peft on a model's attention and MLP matrices, and which of them answers.
+"""LoRA adapters of peft on a model's attention and MLP matrices, and the choice of the one that answers.
 
 An adapter adds (alpha / rank) B A x to what a matrix W gives for x; A (rank, in) is random, B (out, rank) starts at
 zero, so a new adapter changes nothing. Several lie side by side in the same modules, and at most one is active.
@@ -24,12 +24,12 @@ Targets = Literal["attention", "mlp", "both"]
 def target_modules(
     shapes: Mapping[str, tuple[int, ...]], family: Family, targets: Targets, blocks: Collection[int]
 ) -> list[str]:
-    """The matrices of these blocks that get adapters, by their modules' names.
+    """Return the matrices of these blocks that get adapters, by their modules' names.
 
     Args:
         shapes: shape of every parameter by name, of a loaded model or of its weight files.
         family: its architecture.
-        targets: which matrices.
+        targets: kind of matrices.
         blocks: numbers of transformer blocks.
     """
     modules = []
@@ -49,7 +49,7 @@ def adapter_shapes(
     adapters: Iterable[str],
     rank: int,
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of the adapters' parameters, named as peft names them."""
+    """Return the shapes of the adapters' parameters, named as peft names them."""
     added: dict[str, tuple[int, ...]] = {}
     for module in modules:
         size_out, size_in = shapes[f"{module}.weight"]
@@ -76,14 +76,14 @@ def add_adapters(
     Args:
         model: changed in place.
         modules: names of the modules that get one of each.
-        adapters: names of the adapters, none of which is in the model.
+        adapters: names of the adapters, new to the model.
         family: the model's architecture.
         rank: inner size of an adapter.
         alpha: its output is multiplied by alpha / rank.
         generator: one number is drawn from it, the seed of the random halves; torch's random state stays.
 
     Returns:
-        What `Learner.adopt` wants to know: of each parameter, its name before, or None where it is new.
+        For `Learner.adopt`: of each parameter, its name before, or None where it is new.
     """
     import torch
     from peft import LoraConfig, LoraModel
@@ -127,9 +127,9 @@ def use_adapter(model: nn.Module, adapter: str | None) -> list[str]:
 
 @contextmanager
 def adapter_in_use(model: nn.Module, adapter: str | None) -> Iterator[None]:
-    """Within this context this adapter answers, or none; afterwards the one that did before.
+    """Let this adapter answer inside, or none where it is None; afterwards the one that did before.
 
-    So that whoever calls the model itself finds it as training left it, whatever was asked in between.
+    A direct call of the model then finds it as training left it.
     """
     before = use_adapter(model, adapter)
     try:
@@ -139,5 +139,5 @@ def adapter_in_use(model: nn.Module, adapter: str | None) -> Iterator[None]:
 
 
 def of_adapter(name: str, adapter: str) -> bool:
-    """Whether a parameter is one of this adapter's."""
+    """Return whether a parameter is one of this adapter's."""
     return name.endswith((f".lora_A.{adapter}.weight", f".lora_B.{adapter}.weight"))

@@ -1,4 +1,4 @@
-"""Where the parts of a causal language model are: blocks, their depth, their MLPs and attention.
+"""The parts of a causal language model by name: blocks, their depth, their MLPs and attention.
 
 Imports no torch: the same functions read the names of a loaded model's parameters and those of a weight
 file's header.
@@ -42,7 +42,7 @@ class Family:
     transposed: bool = False
 
     def in_mlp(self, name: str) -> bool:
-        """Whether a parameter of a block belongs to its MLP."""
+        """Return whether a parameter of a block belongs to its MLP."""
         rest = BLOCK.split(name)[-1]
         return any(rest.startswith(f"{module}.") for module in (*self.mlp_in, self.mlp_out))
 
@@ -85,10 +85,10 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_of(config: Mapping[str, Any], strategy: str) -> Family:
-    """The family a configuration belongs to.
+    """Return the family a configuration belongs to.
 
     Raises:
-        UsageError: none of those known here.
+        UsageError: the family is not known here.
     """
     kind = config.get("model_type")
     if kind not in FAMILIES:
@@ -100,25 +100,25 @@ def family_of(config: Mapping[str, Any], strategy: str) -> Family:
 
 
 def config_of(model: nn.Module) -> Mapping[str, Any]:
-    """A model's configuration by name, with the defaults that its config.json may leave out."""
+    """Return a model's configuration by name, with the defaults that its config.json may leave out."""
     config: Any = model.config
     values: Mapping[str, Any] = config.to_dict()
     return values
 
 
 def shapes_of(parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by name, as a plan has them."""
+    """Return the shape of every parameter by its name in a plan."""
     return {name: tuple(parameter.shape) for name, parameter in parameters.items()}
 
 
 def block_of(name: str) -> int | None:
-    """The number of the transformer block a parameter belongs to, from 0; None outside of the blocks."""
+    """Return the number of the transformer block a parameter belongs to, from 0; None outside of the blocks."""
     found = BLOCK.search(name)
     return int(found[1]) if found else None
 
 
 def block_count(names: Iterable[str]) -> int:
-    """How many transformer blocks the parameters' names show; 0 where they show none."""
+    """Return the number of transformer blocks that the parameters' names show."""
     return max((block + 1 for name in names if (block := block_of(name)) is not None), default=0)
 
 
@@ -126,7 +126,7 @@ EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_in|embed_tokens|embed_positions|wte|w
 
 
 def depth_of(names: Iterable[str]) -> dict[str, float]:
-    """Depth of every parameter: 0 for embeddings, 1 to n for the n blocks, n + 1 for what comes after them.
+    """Return the depth of every parameter: 0 for embeddings, 1 to n for the n blocks, n + 1 after them.
 
     A head tied to the embeddings counts as embeddings.
     """

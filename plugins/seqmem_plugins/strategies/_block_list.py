@@ -37,7 +37,7 @@ class BlockList:
 
     @contextmanager
     def only(self, numbers: Sequence[int]) -> Iterator[None]:
-        """Within this context the model consists of these blocks, in this order."""
+        """Make the model consist of these blocks inside, in this order."""
         from torch import nn
 
         setattr(self._parent, self._name, nn.ModuleList(self._blocks[number] for number in numbers))
@@ -47,14 +47,14 @@ class BlockList:
             setattr(self._parent, self._name, self._blocks)
 
     def logits(self, input_ids: Tensor, numbers: Sequence[int]) -> Tensor:
-        """Logits (B, T, V) of token ids (B, T), of the model with these blocks only."""
+        """Return logits (B, T, V) of token ids (B, T), of the model with these blocks only."""
         if len(numbers) == len(self._blocks):
             return self._call(input_ids)
         with self.only(numbers):
             return self._call(input_ids)
 
     def hidden_after(self, input_ids: Tensor, numbers: Sequence[int]) -> Tensor:
-        """What the last of these blocks gives out, (B, T, H); neither norm nor head has seen it."""
+        """Return the output of the last of these blocks (B, T, H), before norm and head."""
         given: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -69,7 +69,7 @@ class BlockList:
         return given[0]
 
     def logits_from(self, input_ids: Tensor, numbers: Sequence[int], hidden: Tensor) -> Tensor:
-        """Logits of the model with these blocks only, the first of which reads `hidden` (B, T, H)."""
+        """Return logits of the model with these blocks only; the first of them reads `hidden` (B, T, H)."""
 
         def give(module: nn.Module, inputs: Any, named: Any) -> tuple[Any, Any]:
             if inputs:

@@ -1,4 +1,4 @@
-"""What makes up each component of a model: which parameters, or which slices of them.
+"""The components of a model: sets of its parameters, or of slices of them.
 
 Units are counted from the end of the model: component c has the `span` units after those of the components before
 it. A unit is a block, the MLP of a block, or an attention head. Imports no torch: a plan checks with the same
@@ -32,20 +32,20 @@ Component = Mapping[str, Slice | None]
 
 
 def units_of(kind: str, blocks: int, config: Mapping[str, Any]) -> tuple[int, str]:
-    """How many units of this kind a model has, and what they are called."""
+    """Return the number of units of this kind in a model, and their name."""
     if kind == "heads":
         return blocks * _key_heads(config), "attention heads"
     return blocks, {"mlps": "MLPs"}.get(kind, "transformer blocks")
 
 
 def component_units(number: int, span: int, units: int) -> list[int]:
-    """The units of a component, ascending."""
+    """Return the units of a component, ascending."""
     end = units - number * span
     return list(range(end - span, end))
 
 
 def block_components(names: Iterable[str], count: int, span: int) -> list[Component]:
-    """Components of whole blocks."""
+    """Return the components of whole blocks."""
     listed = list(names)
     blocks = block_count(listed)
     return [
@@ -55,7 +55,7 @@ def block_components(names: Iterable[str], count: int, span: int) -> list[Compon
 
 
 def mlp_components(names: Iterable[str], config: Mapping[str, Any], count: int, span: int) -> list[Component]:
-    """Components of the MLPs of blocks."""
+    """Return the components of the MLPs of blocks."""
     family = family_of(config, "freeze_component")
     return [
         {name: part for name, part in component.items() if family.in_mlp(name)}
@@ -64,10 +64,10 @@ def mlp_components(names: Iterable[str], config: Mapping[str, Any], count: int, 
 
 
 def pattern_components(names: Iterable[str], patterns: Sequence[str]) -> list[Component]:
-    """Components of the parameters whose names match a pattern each.
+    """Return the components of the parameters whose names match a pattern each.
 
     Raises:
-        UsageError: a pattern matches none, or all.
+        UsageError: a pattern matches no parameter, or all.
     """
     listed = list(names)
     components: list[Component] = []
@@ -82,12 +82,12 @@ def pattern_components(names: Iterable[str], patterns: Sequence[str]) -> list[Co
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a shell pattern (`*`, `?`, `[...]`) fits a parameter's whole name, or its end from a dot on."""
+    """Return whether a shell pattern (`*`, `?`, `[...]`) fits a parameter's name, or its end from a dot on."""
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
 
 
 def no_match(pattern: str, names: Sequence[str]) -> UsageError:
-    """Says that a pattern fits no parameter, and which names are near."""
+    """Return the message that a pattern fits no parameter, with the nearest names."""
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
     return UsageError(
         f"strategy.patterns: {pattern!r} matches no parameter; near: {', '.join(near)} "
@@ -96,7 +96,7 @@ def no_match(pattern: str, names: Sequence[str]) -> UsageError:
 
 
 def matches_all(pattern: str) -> UsageError:
-    """Says that a pattern leaves nothing to train beside its component."""
+    """Return the message that a pattern leaves nothing to train beside its component."""
     return UsageError(
         f"strategy.patterns: {pattern!r} matches every parameter, so nothing would be left to train beside the "
         "component; give a pattern that leaves some out"
@@ -108,14 +108,14 @@ _HEADS = {"embed_out.weight": "lm_head.weight"}
 
 
 def names_when_loaded(names: Iterable[str], config: Mapping[str, Any]) -> list[str]:
-    """The names a weight file's parameters may have in the loaded model, where the two differ."""
+    """Return the possible names of a weight file's parameters in the loaded model, where the two differ."""
     front = _FRONTS.get(str(config.get("model_type")), "")
     either = [name for own in names for name in (own, _HEADS.get(own, own), f"{front}{own}")]
     return list(dict.fromkeys(either))
 
 
 def name_when_loaded(name: str, config: Mapping[str, Any]) -> str:
-    """The name that a weight file's parameter most likely has in the loaded model."""
+    """Return the most likely name of a weight file's parameter in the loaded model."""
     head = _HEADS.get(name, name)
     front = _FRONTS.get(str(config.get("model_type")), "")
     return head if head in _HEADS.values() or head.startswith(front) else f"{front}{head}"
@@ -125,24 +125,24 @@ def name_when_loaded(name: str, config: Mapping[str, Any]) -> str:
 
 
 def _heads(config: Mapping[str, Any]) -> int:
-    """Query heads of each block."""
+    """Return the query heads of each block."""
     return int(config.get("num_attention_heads") or config.get("n_head") or 1)
 
 
 def _key_heads(config: Mapping[str, Any]) -> int:
-    """Key and value heads of each block: as many as query heads unless several of these share one."""
+    """Return the key and value heads of each block: as many as query heads unless several of these share one."""
     return int(config.get("num_key_value_heads") or _heads(config))
 
 
 def head_components(shapes: Shapes, config: Mapping[str, Any], count: int, span: int) -> list[Component]:
-    """Components of attention heads, the last head of the last block first.
+    """Return the components of attention heads, the last head of the last block first.
 
     A head is its rows of the query, key and value matrices and biases and its columns of the output matrix;
     the output's bias belongs to no head. Where several query heads share a key head (Llama), the unit is the
     key head with all query heads that read it.
 
     Raises:
-        UsageError: heads are not found in this model.
+        UsageError: this model's heads are not found.
     """
     family = family_of(config, "freeze_component")
     key_heads, blocks = _key_heads(config), block_count(shapes)
@@ -176,7 +176,7 @@ def _head_slice(
     config: Mapping[str, Any],
     transposed: bool,
 ) -> Slice | None:
-    """What of one attention parameter belongs to these key heads; None where nothing does."""
+    """Return the slice of an attention parameter that belongs to these key heads; None where there is none."""
     key_heads = _key_heads(config)
     if module in _OUTPUTS:
         if kind != "weight":

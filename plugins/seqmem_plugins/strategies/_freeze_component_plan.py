@@ -1,4 +1,4 @@
-"""What `freeze_component` will make of a model, known before it is run: options, shapes, bytes, refusals."""
+"""Plan of `freeze_component`, made before it is run: options, shapes, bytes, refusals."""
 
 from __future__ import annotations
 
@@ -87,25 +87,25 @@ class FreezeComponentOptions(Options):
 
     @property
     def switched(self) -> bool:
-        """Whether only one task's component is in the model's path."""
+        """Return whether only one task's component is in the model's path."""
         return self.component in ("added_blocks", "lora")
 
 
 def adapter_names(options: FreezeComponentOptions) -> list[str]:
-    """Names of the adapters, by component."""
+    """Return the names of the adapters, by component."""
     return [f"task{component}" for component in range(options.count)]
 
 
 def keeps_activations(options: FreezeComponentOptions, config: Mapping[str, Any]) -> bool:
-    """Whether activations may be kept: where a block computes the same without those before it in the list."""
+    """Return whether activations may be kept: a block computes the same without those before it in the list."""
     return options.cache and config.get("model_type") in FAMILIES
 
 
 def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
-    """Refuse a model that has no such components, or not so many, and a stream that would never train them.
+    """Refuse a model that lacks such components, and a stream that would never train them.
 
     Raises:
-        UsageError: it has not, it would not, or a pattern matches none or all of its parameters.
+        UsageError: as above, or a pattern matches none or all of the model's parameters.
     """
     o, names, config = options, list(footprint.shapes), footprint.config
     if o.switched and not footprint.outline.loops:
@@ -135,15 +135,15 @@ def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
     units, called = units_of(o.component, blocks, config)
     components = 1 if o.component == "lora" else o.components
     if components * o.span > units:
-        said = "" if o.component == "lora" else f"strategy.components={o.components} with "
+        given = "" if o.component == "lora" else f"strategy.components={o.components} with "
         raise UsageError(
-            f"{said}strategy.span={o.span}: the model has {units} {called}, not {components * o.span}; "
+            f"{given}strategy.span={o.span}: the model has {units} {called}, not {components * o.span}; "
             f"allowed: {'span' if o.component == 'lora' else 'components times span'} up to {units}"
         )
 
 
 def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
-    """The footprint with the blocks or adapters added."""
+    """Return the footprint with the blocks or adapters added."""
     o, shapes = options, footprint.shapes
     if not o.switched:
         return footprint
@@ -156,8 +156,8 @@ def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
     return replace(footprint, shapes={**shapes, **added})
 
 
-def extra_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
-    """At most the limit, or every trained token's activations; exactly the router's counts."""
+def planned_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
+    """Return the limit or the bytes of every trained token's activations, and the router's counts."""
     config = footprint.config
     token_bytes = _width(config) * footprint.value_bytes
     kept = footprint.outline.train_tokens * token_bytes if keeps_activations(options, config) else 0
@@ -166,5 +166,5 @@ def extra_bytes(options: FreezeComponentOptions, footprint: Footprint) -> int:
 
 
 def _width(config: Mapping[str, Any]) -> int:
-    """Size of the residual stream."""
+    """Return the size of the residual stream."""
     return int(config.get("hidden_size") or config.get("n_embd") or 0)

@@ -1,4 +1,4 @@
-"""What `grow_prune` will make of a model, known before it is run: options, shapes, bytes, refusals."""
+"""Plan of `grow_prune`, made before it is run: options, shapes, bytes, refusals."""
 
 from __future__ import annotations
 
@@ -60,38 +60,38 @@ class GrowPruneOptions(Options):
 
 
 def prunable(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The weight matrices of the blocks."""
+    """Return the weight matrices of the blocks."""
     return {name: shape for name, shape in shapes.items() if block_of(name) is not None and len(shape) == 2}
 
 
 def budget_of(options: GrowPruneOptions, shapes: Shapes) -> int:
-    """Parameters that may be kept of a model that came with these."""
+    """Return the number of parameters that may be kept of a model that came with these."""
     return int(options.budget * numbers(shapes))
 
 
 def amount_of(options: GrowPruneOptions, shapes: Shapes, family: Family) -> int:
-    """What one growth adds to a model that came with these parameters."""
+    """Return the blocks or units that one growth adds to a model that came with these parameters."""
     if options.amount is not None:
         return options.amount
     return 1 if options.grow == "blocks" else max(1, width_of(shapes, family) // 4)
 
 
 def shapes_after(options: GrowPruneOptions, shapes: Shapes, family: Family, amount: int) -> Shapes:
-    """Shapes after one more growth."""
+    """Return the shapes after one more growth."""
     return larger(shapes, family, **{options.grow: amount})
 
 
 def growths_of(options: GrowPruneOptions, outline: Outline) -> int:
-    """Growths of a run at most: fewer, or none, where experiences that would bring one train nothing."""
+    """Return the most growths of a run; experiences that train nothing bring none."""
     due = (outline.experiences - 1) // options.every if options.at == "every" else outline.loops - 1
     return max(0, min(options.growths, due))
 
 
 def check_config(options: GrowPruneOptions, config: Mapping[str, Any]) -> Family:
-    """The model's family.
+    """Return the model's family.
 
     Raises:
-        UsageError: it is not known, or cannot grow so without a change in what it computes.
+        UsageError: it is not known, or growth would change what it computes.
     """
     if options.grow == "blocks":
         return check_blocks(config, "grow_prune", options.place)
@@ -150,7 +150,7 @@ def _never(options: GrowPruneOptions, outline: Outline) -> str:
 
 
 def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
-    """The model after all its growths."""
+    """Return the model after all its growths."""
     family = family_of(footprint.config, "grow_prune")
     amount = amount_of(options, footprint.shapes, family)
     shapes = footprint.shapes
@@ -160,7 +160,7 @@ def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
     return replace(footprint, shapes=shapes, config={**footprint.config, **size})
 
 
-def extra_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
-    """A byte of mask per weight of the blocks, and 4 for its Fisher mean."""
+def planned_bytes(options: GrowPruneOptions, footprint: Footprint) -> int:
+    """Return the bytes kept: one of mask per weight of the blocks, and 4 for its Fisher mean."""
     each = {"none": 0, "magnitude": 1, "fisher": 5}[options.prune]
     return each * numbers(prunable(footprint.shapes))

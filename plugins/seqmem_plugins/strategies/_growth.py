@@ -3,7 +3,7 @@
 A new block starts as the identity: the output projections of its attention and of its MLP are zero, weight and
 bias, so it adds nothing to the residual stream; all else is as the architecture initialises it. A widened MLP
 has new inner units with random input weights, bias 0 and zero output weights. In both cases the logits stay
-what they were, up to rounding, and the gradient of the new output weights is not zero.
+the same, up to rounding, and the gradient of the new output weights is not zero.
 
 Function-preserving growth: Net2Net (Chen et al. 2016, arXiv 1511.05641). Zero-initialised blocks, interleaved:
 LLaMA Pro (Wu et al. 2024, arXiv 2401.02415), which copies a neighbour where we initialise anew.
@@ -42,7 +42,7 @@ Origins = Mapping[str, str | None]
 def add_blocks(
     model: nn.Module, count: int, generator: np.random.Generator, place: Place = "end"
 ) -> tuple[nn.Module, Origins]:
-    """A model with `count` more blocks and the same logits; the old one is left as it is.
+    """Return a model with `count` more blocks and the same logits; the old one is left as it is.
 
     Args:
         model: of a family in `_architecture.FAMILIES`.
@@ -52,7 +52,7 @@ def add_blocks(
 
     Returns:
         The new model, on the old one's device, in its dtype and mode, every parameter to be trained; and
-        what `Learner.adopt` wants to know: where each of its parameters comes from.
+        for `Learner.adopt` the origin of each of its parameters.
 
     Raises:
         UsageError: a new block in this architecture would change what the model computes.
@@ -63,7 +63,7 @@ def add_blocks(
 
 
 def widen(model: nn.Module, by: int, generator: np.random.Generator) -> tuple[nn.Module, Origins]:
-    """A model whose MLPs all have `by` more inner units, and the same logits; otherwise as `add_blocks`."""
+    """Return a model whose MLPs all have `by` more inner units, and the same logits; otherwise as `add_blocks`."""
     blocks = range(block_count(name for name, _ in model.named_parameters()))
     return rebuilt(model, blocks, mlp_width(model) + by, generator)
 
@@ -71,9 +71,9 @@ def widen(model: nn.Module, by: int, generator: np.random.Generator) -> tuple[nn
 def rebuilt(
     model: nn.Module, blocks: Sequence[int | None], width: int, generator: np.random.Generator
 ) -> tuple[nn.Module, Origins]:
-    """A model of these blocks, old ones by number and None for a new one, with MLPs of this width.
+    """Return a model of these blocks, old ones by number and None for a new one, with MLPs of this width.
 
-    Blocks may be left out and MLPs may get narrower; what is left leads. See `add_blocks` for the rest.
+    Blocks may be left out and MLPs may get narrower. See `add_blocks` for the rest.
     """
     import torch
 
@@ -107,7 +107,7 @@ def rebuilt(
 
 
 def _origin(name: str, blocks: Sequence[int | None]) -> str | None:
-    """The name in the old model of a parameter or buffer of the new one; None in a new block."""
+    """Return the name in the old model of a parameter or buffer of the new one; None in a new block."""
     found = BLOCK.search(name)
     if found is None:
         return name
@@ -132,12 +132,12 @@ def _fill(parameter: Tensor, source: Tensor | None, name: str, family: Family) -
 
 
 def _in_module(name: str, module: str) -> bool:
-    """Whether a parameter is one of this module of a block."""
+    """Return whether a parameter is one of this module of a block."""
     return block_of(name) is not None and BLOCK.split(name)[-1].startswith(f"{module}.")
 
 
 def width_axis(name: str, family: Family) -> int | None:
-    """The dimension of a parameter that runs over an MLP's inner units; None where none does."""
+    """Return the dimension of a parameter that runs over an MLP's inner units; None where none does."""
     bias = name.endswith(".bias")
     if any(_in_module(name, module) for module in family.mlp_in):
         return 0 if bias else int(family.transposed)
@@ -147,19 +147,19 @@ def width_axis(name: str, family: Family) -> int | None:
 
 
 def mlp_width(model: nn.Module) -> int:
-    """Inner units of each of a model's MLPs."""
+    """Return the inner units of each of a model's MLPs."""
     return width_of(shapes_of(dict(model.named_parameters())), family_of(config_of(model), "growth"))
 
 
 def width_of(shapes: Shapes, family: Family) -> int:
-    """Inner units of each MLP, by the parameters' shapes."""
+    """Return the inner units of each MLP, by the parameters' shapes."""
     widths = {shape[axis] for name, shape in shapes.items() if (axis := width_axis(name, family)) is not None}
     (width,) = widths
     return width
 
 
 def with_new(count: int, added: int, place: Place) -> list[int | None]:
-    """`count` old blocks by number with `added` new ones (None) after the last, or spread between them."""
+    """Return `count` old blocks by number with `added` new ones (None) after the last, or spread between them."""
     if place == "end":
         return [*range(count), *[None] * added]
     blocks: list[int | None] = []
@@ -171,7 +171,7 @@ def with_new(count: int, added: int, place: Place) -> list[int | None]:
 
 
 def larger(shapes: Shapes, family: Family, *, blocks: int = 0, width: int = 0) -> dict[str, tuple[int, ...]]:
-    """Shapes of all parameters with so many more blocks, then so many more inner units in each MLP."""
+    """Return the shapes of a model with `blocks` more blocks and `width` more inner units in each MLP."""
     count = block_count(shapes)
     grown = dict(shapes)
     for name, shape in shapes.items():
@@ -187,15 +187,15 @@ def larger(shapes: Shapes, family: Family, *, blocks: int = 0, width: int = 0) -
 
 
 def numbers(shapes: Shapes) -> int:
-    """Numbers in parameters of these shapes."""
+    """Return the count of numbers in parameters of these shapes."""
     return sum(map(math.prod, shapes.values()))
 
 
 def check_blocks(config: Mapping[str, Any], strategy: str, place: Place = "end") -> Family:
-    """The family of a model to which blocks can be added without changing what it computes.
+    """Return the family of a model to which blocks can be added without changing what it computes.
 
     Raises:
-        UsageError: it is none of the families known, or its configuration stands in the way.
+        UsageError: its family is not known, or its configuration forbids it.
     """
     family = family_of(config, strategy)
     where = f"strategy {strategy} cannot add blocks to this model without changing what it computes"

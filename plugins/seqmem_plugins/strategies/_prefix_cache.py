@@ -28,11 +28,11 @@ class PrefixCache:
         self.peak = 0
 
     def hidden(self, input_ids: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Activations (B, T, H) of token ids (B, T).
+        """Return activations (B, T, H) of token ids (B, T).
 
         Args:
             input_ids: rows padded with id 0 on the right.
-            compute: the same for some of the rows; asked for all that are not kept, at once.
+            compute: the activations of some rows; called once for all rows that are not kept.
         """
         import torch
 
@@ -63,17 +63,17 @@ class PrefixCache:
         self._bytes = 0
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The rows, by a digest of their token ids."""
+        """Return the rows, by a digest of their token ids."""
         return dict(self._rows)
 
     def load(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Become what `tensors` gave; the peak is not among it."""
+        """Take back what `tensors` gave; the peak is not included."""
         self._rows = {key: tensor.to(device, copy=True) for key, tensor in tensors.items()}
         self._bytes = sum(tensor.nbytes for tensor in self._rows.values())
 
 
 def _key(ids: list[int]) -> str:
-    """A digest of token ids without the zeros at their end."""
+    """Return a digest of token ids without the zeros at their end."""
     import hashlib
 
     end = len(ids)

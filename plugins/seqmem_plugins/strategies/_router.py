@@ -1,14 +1,14 @@
-"""Which component a question belongs to, inferred from its prompt.
+"""The component that a question belongs to, inferred from its prompt.
 
 A component is embedded by the tokens it was trained on, a prompt by its own: by the mean of their input embeddings
-E_v, in which a token counts the less the more frequent it is in all that was trained, and nothing where it was never
-trained. What all components have in common tells nothing, so the mean m of their embeddings is taken off:
+E_v. A token counts less the more frequent it is in all trained text, and nothing where it was never trained. The part
+that all components have in common tells nothing, so the mean m of their embeddings is taken off:
 
     chosen(prompt) = argmax_c cos(e_prompt - m, e_c - m),   e = sum_v n_v w_v E_v / sum_v n_v w_v,
     w_v = a / (a + p_v),   a = 0.03,   p_v = the share of token v in the rows of all components
 
-Kept are the counts n_v of every component, and not the embeddings: prompt and components are embedded by the matrix
-E as it stands, so training E cannot move them apart.
+The counts n_v of every component are kept, not the embeddings: prompt and components are embedded by the present
+matrix E, so training E cannot move them apart.
 
 Source of the weights and of taking off what is common: Arora et al. 2017, A Simple but Tough-to-Beat Baseline for
 Sentence Embeddings (there a is 1e-3 to 1e-4, for words; a small vocabulary's tokens are more frequent).
@@ -48,12 +48,12 @@ class Router:
             self.counts[component] += torch.bincount(ids, minlength=self.counts.shape[1])
 
     def choose(self, embedding: Tensor, input_ids: Tensor, prompt_tokens: Tensor) -> list[int | None]:
-        """The component of each row; None as long as no component was trained.
+        """Return the component of each row; None before any component was trained.
 
         Args:
             embedding: the model's input embeddings (V, E).
             input_ids: rows (B, T).
-            prompt_tokens: how many tokens of each row (B,) are read, from its start.
+            prompt_tokens: number of tokens of each row (B,) that are read, from its start.
         """
         import torch
 

@@ -76,7 +76,7 @@ class CosineSteerOptions(Options):
 
 
 class CosineSteer(Strategy):
-    """What the three spaces share: the running means, the reference, and the turn itself."""
+    """Base of the three spaces: the running means, the reference, and the turn itself."""
 
     def __init__(self, options: CosineSteerOptions) -> None:
         self._options = options
@@ -103,12 +103,12 @@ class CosineSteer(Strategy):
                 tensor.add_(learner.state[other][key], alpha=1 / len(others))
 
     def measured(self) -> Mapping[str, float]:
-        """What was measured of the step just done, each where it is defined; nothing in a rest.
+        """Return measures of the last step, each where it is defined; nothing in a rest.
 
         cosine_steer.within: cosine of g with its own loop's running mean of earlier steps, the null; not in
             space `moment`, which has none.
         cosine_steer.before: cosine of g with the reference.
-        cosine_steer.cosine: cosine of what g became with the reference, from the tensors as they are.
+        cosine_steer.cosine: cosine of the steered g with the reference, from the tensors themselves.
         cosine_steer.norm: |u| / |g|.
         cosine_steer.projection: <u, g> / |g|^2; below 0 the step goes against its own loop.
         cosine_steer.unsteered: 1 where there was a reference and yet no direction to turn in, else 0.
@@ -116,7 +116,7 @@ class CosineSteer(Strategy):
         return {f"cosine_steer.{name}": value for name, value in self._measured.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The loop under way and the steps behind each running mean."""
+        """Return the loop under way and the steps behind each running mean."""
         return {"loop": self._loop, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -227,11 +227,11 @@ class Vector:
         self._tensors, self._origins = tensors, origins
 
     def of(self, entry: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a per-parameter entry that belongs to this vector's parameters."""
+        """Return the part of a per-parameter entry that belongs to this vector's parameters."""
         return {key: entry[key] for key in self._tensors}
 
     def read(self, key: str) -> Tensor:
-        """One parameter's part; a view of the tensor itself where there is no origin."""
+        """Return one parameter's part; a view of the tensor itself where there is no origin."""
         return self._tensors[key] if self._origins is None else self._tensors[key] - self._origins[key]
 
     def write(self, key: str, part: Tensor) -> None:
@@ -254,7 +254,7 @@ class Sums:
             self._totals[name] = self._totals[name] + share if name in self._totals else share
 
     def values(self) -> dict[str, float]:
-        """Every product."""
+        """Return every product."""
         import torch
 
         return dict(zip(self._totals, torch.stack(list(self._totals.values())).tolist(), strict=True))
@@ -265,14 +265,14 @@ def _gradients(learner: Learner) -> dict[str, Tensor]:
 
 
 def _cosine(product: float, one: float, other: float) -> float | None:
-    """From an inner product and two squared norms, within [-1, 1]; None where one of them is zero."""
+    """Return the cosine from an inner product and two squared norms, in [-1, 1]; None where a norm is zero."""
     if not one or not other:
         return None
     return max(-1.0, min(1.0, product / math.sqrt(one * other)))
 
 
 def _turn(target: float, gg: float, gr: float, rr: float) -> tuple[float, float] | None:
-    """Factors a, b of u = a g + b r; None where g or r is zero, or g lies along r and the target off it.
+    """Return factors a, b of u = a g + b r; None where g or r is zero, or g lies along r and the target off it.
 
     Args:
         target: the cosine wanted, c.
@@ -324,7 +324,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=CosineSteerOptions,
             build=lambda options: SPACES[options.space](options),
             # a running mean per loop and, where there are others, the reference
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 (footprint.outline.loops + (footprint.outline.loops > 1)) * footprint.trained_bytes
             ),
             check=check,

@@ -136,7 +136,7 @@ class EWC(Strategy):
         self._consolidated = True
 
     def _draw(self, learner: Learner, experience: Experience) -> list[Example]:
-        """At most `examples` of the experience's distinct sequences that hold a target, without replacement."""
+        """Return at most `examples` of the experience's distinct sequences that hold a target, without replacement."""
         distinct = {
             (sequence.input_ids.tobytes(), sequence.loss_mask.tobytes()): sequence
             for batch in experience.batches
@@ -153,10 +153,10 @@ class EWC(Strategy):
     def _score(
         self, learner: Learner, row: Example, task_label: int | None, labels: Generator
     ) -> tuple[dict[str, Tensor], int]:
-        """Gradient of the summed log-probability of a row's labels, by parameter, and how many they are.
+        """Return the gradient of a row's summed log-probability by parameter, and the number of its labels.
 
-        Up to its sign, which the square removes. Parameters that this row does not reach are left out; no
-        parameter's own `grad` is touched.
+        The sign is left as it comes, because the square removes it. Parameters that this row does not reach are
+        left out. No parameter's own `grad` is touched.
         """
         import torch
 
@@ -174,7 +174,7 @@ class EWC(Strategy):
         return {name: g for name, g in reached if g is not None}, len(targets)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether there is anything to hold on to yet; the tensors are in the learner's registry."""
+        """Return whether an anchor exists; the tensors are in the learner's registry."""
         return {"consolidated": self._consolidated}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ class EWC(Strategy):
 
 
 def _groups(learner: Learner) -> Iterator[dict[str, Parameter]]:
-    """Parameters that have a gradient, in groups of at most GROUP numbers or of one parameter."""
+    """Return the parameters that have a gradient, in groups of at most GROUP numbers or of one parameter."""
     group: dict[str, Parameter] = {}
     numbers = 0
     for name, parameter in learner.parameters.items():
@@ -209,7 +209,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=EWCOptions,
             build=EWC,
             # the anchor in the model's numbers, the importance in float32
-            extra_bytes=lambda options, footprint: footprint.trained_bytes + 4 * footprint.numbers,
+            planned_bytes=lambda options, footprint: footprint.trained_bytes + 4 * footprint.numbers,
             citation="Kirkpatrick et al. 2017, arXiv 1612.00796; online: Schwarz et al. 2018, arXiv 1805.06370",
         )
     ]

@@ -1,12 +1,12 @@
 r"""`freeze_component`: each task has a component of its own, and only what the protocol names is trained.
 
 A scenario such as `freeze_loops` says of each experience what it wants trained: the component of the task at hand,
-everything but that component, or all. The component of task c is number c mod k of k, lies near the end of the model
-and is a block (n - 1 - c of n), a block's MLP, attention heads, a block added for the task, a LoRA adapter, or what a
-name pattern says. Frozen is not trained at all: no gradient, no optimizer step, weights and moments stay bit for bit.
-Of an attention head, which is a slice of tensors, everything outside is put back after the step.
+everything but that component, or all. The component of task c is number c mod k of k. It lies near the end of the
+model and is a block (n - 1 - c of n), a block's MLP, attention heads, a block added for the task, a LoRA adapter, or
+the matches of a name pattern. A frozen part gets no gradient and no optimizer step: weights and moments stay bit for
+bit. An attention head is a slice of tensors: everything outside it is put back after the step.
 
-Kept activations. While only parameters from block f on are trained, what enters block f is a constant of the training
+Kept activations. While only parameters from block f on are trained, the input of block f is a constant of the training
 row. It is computed once per row and experience, without a graph, and kept; later visits compute blocks f to n only.
 That runs some of a model's blocks without the others, so it is done only with the architectures of `_architecture`:
 elsewhere a block's mask or positions may go by its number (Gemma, Cohere).
@@ -56,8 +56,8 @@ from seqmem_plugins.strategies._freeze_component_plan import (
     FreezeComponentOptions,
     adapter_names,
     check_model,
-    extra_bytes,
     keeps_activations,
+    planned_bytes,
     resize,
 )
 from seqmem_plugins.strategies._growth import add_blocks, check_blocks
@@ -135,7 +135,7 @@ class FreezeComponent(Strategy):
     # -- what is trained --------------------------------------------------------------------------------
 
     def before_experience(self, learner: Learner, experience: Experience) -> None:
-        """Forget kept activations; reset the moments of what was frozen and is not any more, where asked for."""
+        """Forget kept activations; where asked for, reset the moments of the parameters that are no longer frozen."""
         if experience.trains == "none":
             return
         self._cache.clear()
@@ -150,19 +150,19 @@ class FreezeComponent(Strategy):
                 tensors[name].zero_()
 
     def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
-        """The task's component, all but it, or everything, as the experience wants."""
+        """Return the names of the task's component, of all but it, or of everything, as the experience wants."""
         if self._component(experience.trains, experience.task_label) is None:
             return None
         return self._trained(learner, experience.trains, experience.task_label)
 
     def _component(self, trains: str, label: int | None) -> Component | None:
-        """The component an experience singles out; None where it trains everything."""
+        """Return the component an experience singles out; None where it trains everything."""
         if trains not in ("component", "others") or label is None:
             return None
         return self._components[label % len(self._components)]
 
     def _trained(self, learner: Learner, trains: str, label: int | None) -> set[str]:
-        """Names of the parameters trained, if only in part."""
+        """Return the names of the parameters trained, if only in part."""
         component = self._component(trains, label)
         if component is None:
             return set(learner.parameters)
@@ -171,7 +171,7 @@ class FreezeComponent(Strategy):
         return learner.parameters.keys() - {name for name, part in component.items() if part is None}
 
     def _held(self, learner: Learner) -> dict[str, tuple[Slice, Tensor]]:
-        """Of each parameter trained in part: the slice that is not, and its places as a tensor."""
+        """Return for each parameter trained in part the slice that is not, and its places as a tensor."""
         import torch
 
         component = self._component(*self._last)
@@ -187,7 +187,7 @@ class FreezeComponent(Strategy):
         return held
 
     def add_gradient(self, learner: Learner) -> float:
-        """No penalty; slices that are not trained get no gradient, so that clipping does not count it."""
+        """Zero the gradient of slices that are not trained, so that clipping does not count it; no penalty."""
         if self._options.component == "heads":
             for name, (part, places) in self._held(learner).items():
                 gradient = learner.parameters[name].grad
@@ -226,7 +226,7 @@ class FreezeComponent(Strategy):
     def forward(
         self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
     ) -> Tensor:
-        """Through the task's component where components are switched; else the model's own."""
+        """Return logits through the task's component where components are switched, else the model's own."""
         import torch
 
         if not (self._options.switched or self._cacheable):
@@ -248,7 +248,7 @@ class FreezeComponent(Strategy):
         return logits[torch.tensor(lines, device=logits.device).argsort()]
 
     def _through(self, learner: Learner, input_ids: Tensor, component: int | None) -> Tensor:
-        """Logits with this component in the path, and no other where components are switched."""
+        """Return logits with this component in the path, and no other where components are switched."""
         o, active = self._options, list(range(len(self._blocks)))
         if o.component == "lora":
             with adapter_in_use(learner.model, None if component is None else adapter_names(o)[component]):
@@ -259,7 +259,7 @@ class FreezeComponent(Strategy):
         return self._logits(learner, input_ids, active)
 
     def _logits(self, learner: Learner, input_ids: Tensor, active: list[int]) -> Tensor:
-        """Logits of the model with these blocks; in training from what is kept, as far as it is frozen."""
+        """Return logits of the model with these blocks, in training from kept activations as far as it is frozen."""
         import torch
 
         if not (torch.is_grad_enabled() and self._cacheable):
@@ -276,12 +276,12 @@ class FreezeComponent(Strategy):
 
     # -- what a checkpoint holds ------------------------------------------------------------------------
 
-    def extra_bytes(self) -> int:
-        """Most bytes of activations ever kept, and the router's counts."""
+    def unregistered_bytes(self) -> int:
+        """Return the most bytes of activations ever kept, plus those of the router's counts."""
         return self._cache.peak + (self._router.counts.nbytes if self._options.switched else 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the experience under way, or the last one, trained."""
+        """Return what the present or last experience trains."""
         return {"last": list(self._last), "peak": self._cache.peak}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ class FreezeComponent(Strategy):
         self._cache.peak = max(self._cache.peak, state["peak"])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Kept activations, so that a resumed experience goes on with the same bits, and the router's counts."""
+        """Return the router's counts, and kept activations: a resumed experience goes on with the same bits."""
         kept = {f"kept/{key}": row for key, row in self._cache.tensors().items()}
         return kept | ({"counts": self._router.counts} if self._options.switched else {})
 
@@ -307,24 +307,24 @@ class FreezeComponent(Strategy):
 
 
 def _embedding(learner: Learner) -> Tensor:
-    """The input embeddings (V, E)."""
+    """Return the input embeddings (V, E)."""
     model: Any = learner.model
     weight: Tensor = model.get_input_embeddings().weight
     return weight
 
 
 _AFTER = re.compile(r"(?:^|\.)(?:final_layer_norm|ln_f|norm|lm_head|embed_out|project_out)\.")
-"""What reads the last block's output."""
+"""Pattern of the parameters that read the last block's output."""
 
 
 def _first_trained(learner: Learner) -> int:
-    """The first block whose input no gradient needs to reach; -1 where something before the blocks is trained."""
+    """Return the first block whose input needs no gradient; -1 where something before the blocks is trained."""
     return min(_first_use(name) for name, p in learner.parameters.items() if p.requires_grad)
 
 
 @lru_cache(maxsize=4096)
 def _first_use(name: str) -> int:
-    """The number of the block at which a parameter comes in; a head tied to the embeddings has their name."""
+    """Return the number of the block that first uses a parameter; a head tied to the embeddings has their name."""
     block = block_of(name)
     if block is not None:
         return block
@@ -341,11 +341,11 @@ _DROPOUTS = (
     "layerdrop",
     "resid_pdrop",
 )
-"""Settings of dropout that is no module."""
+"""Settings of dropout that is not a module."""
 
 
 def _drops(config: Mapping[str, Any], model: nn.Module) -> bool:
-    """Whether activations are drawn anew at every visit, so that there is nothing to keep."""
+    """Return whether dropout draws activations anew at every visit, so that none can be kept."""
     from torch import nn
 
     modules = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
@@ -366,8 +366,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=FreezeComponentOptions,
             build=FreezeComponent,
             resize=resize,
-            extra_bytes=extra_bytes,
-            owns=("model", "forward"),
+            planned_bytes=planned_bytes,
+            exclusive=("model", "forward"),
             check_model=check_model,
             citation="kin: Progressive Neural Networks arXiv 1606.04671, LLaMA Pro arXiv 2401.02415",
         )

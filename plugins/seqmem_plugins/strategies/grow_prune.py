@@ -1,7 +1,7 @@
 r"""`grow_prune`: the model grows as experiences come, and old weights are pruned so that it keeps to a budget.
 
 At a growth, blocks are added that start as the identity, or all MLPs get more inner units whose output weights
-are zero; the logits stay what they were (see `_growth`). A mask of ones and zeros over the weight matrices of the
+are zero; the logits stay the same (see `_growth`). A mask of ones and zeros over the weight matrices of the
 blocks says which weights are kept. Everything else (embeddings, norms, biases) is always kept. With B the budget,
 `budget` times the original model's numbers, and A the numbers a growth adds,
 
@@ -44,7 +44,7 @@ from seqmem_plugins.strategies._grow_prune_plan import (
     budget_of,
     check_config,
     check_model,
-    extra_bytes,
+    planned_bytes,
     prunable,
     resize,
     shapes_after,
@@ -142,7 +142,7 @@ class GrowPrune(Strategy):
         self._cover(learner)
 
     def _prune(self, learner: Learner, count: int) -> None:
-        """Mask the `count` least important of the weights that are left, and zero all that belongs to them.
+        """Mask the `count` least important of the weights left, and zero them with their state.
 
         Raises:
             UsageError: there are fewer.
@@ -181,14 +181,14 @@ class GrowPrune(Strategy):
                     tensor.masked_fill_(~mask, 0)
 
     def _importance(self, learner: Learner, name: str) -> Tensor:
-        """What losing each weight of a matrix would cost: |w|, or F w^2; float32, of the matrix's shape."""
+        """Return the importance of each weight of a matrix, |w| or F w^2, as float32 of the matrix's shape."""
         weight = learner.parameters[name].detach().float()
         if self._options.prune == "fisher":
             return learner.state[FISHER][name] * weight * weight
         return weight.abs()
 
     def _ones(self, learner: Learner) -> int:
-        """Parameters kept: all but the zeros of the mask."""
+        """Return the number of parameters kept: all but the zeros of the mask."""
         if self._kept is None:
             masks = learner.state[MASK] if MASK in learner.state else {}
             pruned = {name: mask.numel() - int(mask.sum()) for name, mask in masks.items()}
@@ -216,7 +216,7 @@ class GrowPrune(Strategy):
     # -- training ---------------------------------------------------------------------------------------
 
     def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
-        """With `train: new`, once the model has grown: what the last growth made or widened."""
+        """Return the names that the last growth made or widened, with `train: new` once the model has grown."""
         if self._options.train == "all" or not self._growths:
             return None
         if self._options.grow == "blocks":
@@ -224,7 +224,7 @@ class GrowPrune(Strategy):
         return {name for name in learner.parameters if width_axis(name, self._family) is not None}
 
     def add_gradient(self, learner: Learner) -> float:
-        """No penalty: only the mean of the squared gradients is brought up to date, before they are clipped."""
+        """Update the mean of the squared gradients before they are clipped; no penalty."""
         import torch
 
         if self._options.prune == "fisher":
@@ -241,7 +241,7 @@ class GrowPrune(Strategy):
         return 0.0
 
     def transform_gradient(self, learner: Learner) -> None:
-        """No gradient for what is pruned, nor for the old part of a widened tensor that is to stay still."""
+        """Zero the gradient of pruned weights, and of the old part of a widened tensor that must stay still."""
         import torch
 
         self._ones(learner)
@@ -287,13 +287,13 @@ class GrowPrune(Strategy):
         return [learner.state[MASK][name] for name in self._touched]
 
     def measured(self) -> Mapping[str, float]:
-        """How many parameters are kept: the ones that the budget counts."""
+        """Return the number of parameters kept: the ones that the budget counts."""
         return {} if self._kept is None else {"grow_prune.kept": self._kept}
 
     # -- going on from a checkpoint -----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """How often the model has grown, what decides the next growth, and what is new."""
+        """Return the growths so far, the state that decides the next one, and the names of new parameters."""
         return {
             "growths": self._growths,
             "tasks": self._tasks,
@@ -350,8 +350,8 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=GrowPruneOptions,
             build=GrowPrune,
             resize=resize,
-            extra_bytes=extra_bytes,
-            owns=("model",),
+            planned_bytes=planned_bytes,
+            exclusive=("model",),
             check_model=check_model,
             citation="kin: LLaMA Pro arXiv 2401.02415, PackNet arXiv 1711.05769, DEN arXiv 1708.01547",
         )

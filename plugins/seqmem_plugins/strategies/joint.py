@@ -2,7 +2,7 @@
 
 Every training row of the stream, rests included, is shuffled over all steps, so nothing is ever far in the
 past. It is a transform of the stream: the learner trains as `naive` does. Probes keep their places, but no
-experience belongs to a loop any more.
+experience belongs to a loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ seqmem_api = ">=1,<2"
 
 
 def shuffle_stream(stream: Stream, seed: int) -> Stream:
-    """Deal all rows of all trained experiences anew; batch sizes and step counts stay.
+    """Deal all rows of all trained experiences anew; keep batch sizes and step counts.
 
     A batch trained `repeats` times becomes `repeats` steps of other rows, so every row is trained as often
     as before. The whole stream is read once for this.
@@ -62,7 +62,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="All rows of the stream shuffled over all its steps: the ceiling, not a continual learner.",
             build=lambda options: Strategy(),
             transform_stream=shuffle_stream,
-            # no experience belongs to a loop any more, for whatever keeps something per loop
+            # no experience belongs to a loop, so nothing is kept per loop
             resize=lambda options, footprint: replace(footprint, outline=replace(footprint.outline, loops=0)),
         )
     ]

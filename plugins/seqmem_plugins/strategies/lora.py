@@ -5,7 +5,7 @@ B (out, rank) zero at the start, so training starts from the model's own logits.
 
 One adapter is shared by all tasks, or each task has its own: task c trains and is answered by adapter c mod `tasks`.
 Where no task is named, the adapter trained last takes part (at first adapter 0): in training on text of no task, and
-for questions whose task the learner is not told.
+for questions that do not name their task.
 
 Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685, section 4.1; here MLPs
 get adapters too (the paper adapts attention only).
@@ -49,9 +49,7 @@ class LoraOptions(Options):
     adapters: Literal["shared", "per_task"] = Field(
         "shared", description="one adapter for everything, or one for each task"
     )
-    tasks: int = Field(
-        4, ge=1, description="for per_task: how many adapters there are, at least the stream's tasks"
-    )
+    tasks: int = Field(4, ge=1, description="for per_task: number of adapters, at least the stream's tasks")
 
     @property
     def names(self) -> list[str]:
@@ -89,7 +87,7 @@ class LoraPerTask(Lora):
             self._last = experience.task_label % self._options.tasks
 
     def trainable(self, learner: Learner, experience: Experience) -> Collection[str] | None:
-        """The task's adapter; the one trained last where the experience belongs to no task."""
+        """Return the names of the task's adapter; of the one trained last where there is no task."""
         adapter = self._adapter(experience.task_label)
         use_adapter(learner.model, adapter)  # for whoever calls the model itself
         return [name for name in learner.parameters if of_adapter(name, adapter)]
@@ -97,7 +95,7 @@ class LoraPerTask(Lora):
     def forward(
         self, learner: Learner, input_ids: Tensor, task_label: int | None, prompt_tokens: Tensor | None
     ) -> Tensor:
-        """The model's own, with the task's adapter; the one trained last where the task is not known."""
+        """Return logits with the task's adapter; with the one trained last where the task is not known."""
         with adapter_in_use(learner.model, self._adapter(task_label)):
             return super().forward(learner, input_ids, task_label, prompt_tokens)
 
@@ -105,7 +103,7 @@ class LoraPerTask(Lora):
         return self._options.names[self._last if label is None else label % self._options.tasks]
 
     def state_dict(self) -> dict[str, Any]:
-        """Whose adapter was trained last."""
+        """Return the task whose adapter was trained last."""
         return {"last": self._last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -114,7 +112,7 @@ class LoraPerTask(Lora):
 
 
 def build(options: LoraOptions) -> Strategy:
-    """The strategy; a shared adapter needs no forward of its own."""
+    """Return the strategy; a shared adapter needs no forward of its own."""
     return Lora(options) if options.adapters == "shared" else LoraPerTask(options)
 
 
@@ -134,7 +132,7 @@ def check_model(options: LoraOptions, footprint: Footprint) -> None:
 
 
 def resize(options: LoraOptions, footprint: Footprint) -> Footprint:
-    """The optimizer works on the adapters only."""
+    """Return the footprint of an optimizer that works on the adapters only."""
     family, shapes = family_of(footprint.config, "lora"), footprint.shapes
     modules = target_modules(shapes, family, options.targets, range(block_count(shapes)))
     return replace(
@@ -155,7 +153,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=LoraOptions,
             build=build,
             resize=resize,
-            owns=("model", "forward"),
+            exclusive=("model", "forward"),
             check_model=check_model,
             citation="Hu et al. 2021, LoRA, arXiv 2106.09685",
         )

@@ -102,7 +102,7 @@ class LrProfile(Strategy):
 
 
 def factors(options: LrProfileOptions, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """Multiple of the learning rate for every parameter.
+    """Return the multiple of the learning rate for every parameter.
 
     Raises:
         UsageError: the names show no blocks, or custom rates are not one per depth.
@@ -150,8 +150,8 @@ def check_model(options: LrProfileOptions, footprint: Footprint) -> None:
     factors(options, footprint.shapes)
 
 
-def extra_bytes(options: LrProfileOptions, footprint: Footprint) -> int:
-    """Nothing is kept. Looks at the model as it will be at its largest: custom rates must fit that one too.
+def planned_bytes(options: LrProfileOptions, footprint: Footprint) -> int:
+    """Return 0, after a check that custom rates fit the model at its largest.
 
     Raises:
         UsageError: another strategy of the composition adds blocks that custom rates do not name.
@@ -170,7 +170,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="A learning rate that changes over depth, at the same total.",
             options=LrProfileOptions,
             build=LrProfile,
-            extra_bytes=extra_bytes,
+            planned_bytes=planned_bytes,
             check_model=check_model,
             citation="kin: Howard & Ruder 2018, discriminative fine-tuning, arXiv 1801.06146",
         )

@@ -87,7 +87,7 @@ class MomentAverage(Strategy):
                 _copy(learner, last, context, moment)
 
     def state_dict(self) -> dict[str, Any]:
-        """Which loops have a context; the moments themselves are in the learner's registry."""
+        """Return the loops that have a context; the moments themselves are in the learner's registry."""
         return {"contexts": self._contexts, "last": self._last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ def _oldest(learner: Learner, sources: Sequence[str], target: str) -> None:
 
 
 def _average(learner: Learner, sources: Sequence[str], target: str, moment: str) -> None:
-    """Mean of the bias-corrected moments, as a raw moment of the target's age; added up in source order."""
+    """Set the target to the mean of the bias-corrected moments, raw at its age, added in source order."""
     for key, tensor in learner.moments(target, moment).items():
         for source in sources:
             weight, age = 1 / len(sources), float(learner.moments(source, "step")[key])
@@ -156,10 +156,10 @@ def seqmem_strategy() -> list[StrategySpec]:
             options=MomentAvgOptions,
             build=MomentAverage,
             check=check,
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 0 if options.init == "shared" else footprint.outline.loops * footprint.context_bytes
             ),
-            owns=("moments",),
+            exclusive=("moments",),
             citation="kin: Reptile/MAML arXiv 1703.03400, DES-LOC arXiv 2505.22549",
         )
     ]

@@ -4,7 +4,7 @@ A share `shares[l]` of the parameters trains at `rates[l]` times the learning ra
 parts take up what is new and slow parts keep what is old. What is drawn is an element, a row (along the first
 dimension), a whole tensor or a transformer block; outside of the blocks every module's tensors are one such part.
 Counts over all of them are exact, by the method of largest remainders. Elements and rows are divided tensor by tensor,
-each in proportion to what is then left of every level: within one tensor counts are near the shares, and no more, as
+each in proportion to what is then left of every level: within one tensor counts are only near the shares, as
 roundings of the tensors before it come to it.
 
 `schedule: rate` scales the optimizer's step after it was made, which is exact, see `_rates`:
@@ -49,9 +49,9 @@ seqmem_api = ">=1,<2"
 
 PERIODS = (1, 4, 16)
 PERIOD_BYTES = 2
-"""Of the period of an element or row, kept as int16."""
+"""Bytes of the period of an element or row, kept as int16."""
 SCALAR_BYTES = 4
-"""Of what is kept of a whole tensor, as the registry keeps numbers: a 0-dim float32."""
+"""Bytes of a number kept for a whole tensor: the registry keeps a 0-dim float32."""
 
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,7 +76,7 @@ class MultiLrOptions(Options):
     )
     schedule: Literal["rate", "frequency"] = Field(
         "rate",
-        description="rate: scale every step; frequency: apply a level's steps only every so many steps",
+        description="rate: scale every step; frequency: apply a level's steps only at the end of its period",
     )
     periods: tuple[Period, ...] | None = Field(
         None,
@@ -86,9 +86,9 @@ class MultiLrOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_frequency(cls, values: Any) -> Any:
-        """With `frequency`, levels differ by their period only, unless rates are asked for as well.
+        """Let levels differ by their period only with `frequency`, unless rates are given too.
 
-        Both at their defaults would mix two effects: a level of rate .1 and period 16 hardly moves at all.
+        Both defaults at once would mix two effects: a level of rate .1 and period 16 hardly moves at all.
         """
         if not isinstance(values, Mapping) or values.get("schedule") != "frequency":
             return values
@@ -215,7 +215,7 @@ def _release(learner: Learner, before: Mapping[str, Tensor], known: Sequence[int
 def draw_levels(
     options: MultiLrOptions, shapes: Mapping[str, tuple[int, ...]], bits: Bits
 ) -> dict[str, Levels]:
-    """The level of every part of the learner: an array per parameter that broadcasts to it.
+    """Return the level of every part of the learner: an array per parameter that broadcasts to it.
 
     Elements and rows are drawn tensor by tensor, which bounds the memory it takes; each tensor gets its part of
     what is left of every level, so that the counts over all tensors are those asked for.
@@ -223,7 +223,7 @@ def draw_levels(
     Args:
         options: shares and granularity.
         shapes: of the parameters by name; their order counts.
-        bits: so many random numbers.
+        bits: source of the random numbers, given their count.
     """
     if options.whole:
         groups = {name: _group(name, options.granularity) for name in shapes}
@@ -254,7 +254,7 @@ def apportion(count: int, weights: Sequence[float]) -> list[int]:
 
 
 def _shuffled(counts: Sequence[int], bits: Bits) -> Levels:
-    """So many of each level, in random order."""
+    """Return the levels in random order, each as often as it is counted."""
     levels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
     borders = [end for end in np.cumsum(counts) if 0 < end < len(levels)]
     if borders:
@@ -264,12 +264,12 @@ def _shuffled(counts: Sequence[int], bits: Bits) -> Levels:
 
 
 def _parts(shape: tuple[int, ...], granularity: str) -> int:
-    """Elements or rows of a parameter; a 0-dim one is both."""
+    """Return elements or rows of a parameter; a 0-dim one is both."""
     return math.prod(shape if granularity == "element" else shape[:1])
 
 
 def _group(name: str, granularity: str) -> str:
-    """What a parameter is drawn together with: itself, its block, or outside of the blocks its module."""
+    """Return the group that a parameter is drawn with: itself, its block, or outside of the blocks its module."""
     if granularity == "tensor":
         return name
     block = block_of(name)
@@ -328,8 +328,8 @@ def _refuse_standstill(options: MultiLrOptions, outline: Outline) -> None:
         )
 
 
-def extra_bytes(options: MultiLrOptions, footprint: Footprint) -> int:
-    """A rate for every part; with `frequency` its period too, and the steps that wait, one number per parameter."""
+def planned_bytes(options: MultiLrOptions, footprint: Footprint) -> int:
+    """Return the bytes of a rate for every part; with `frequency` also of its period and the waiting steps."""
     if options.whole:
         rates = periods = SCALAR_BYTES * len(footprint.shapes)
     else:
@@ -339,7 +339,7 @@ def extra_bytes(options: MultiLrOptions, footprint: Footprint) -> int:
 
 
 def _listed(values: Sequence[float]) -> str:
-    """Numbers as they would be typed."""
+    """Return the numbers as they would be typed."""
     return f"[{','.join(f'{value:g}' for value in values)}]"
 
 
@@ -353,7 +353,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Random shares of the parameters train at different rates, or at different frequencies.",
             options=MultiLrOptions,
             build=MultiLr,
-            extra_bytes=extra_bytes,
+            planned_bytes=planned_bytes,
             check_model=check_model,
             citation="frequency: Behrouz et al. 2025, Nested Learning, arXiv 2512.24695",
         )

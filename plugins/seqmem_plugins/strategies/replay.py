@@ -51,12 +51,12 @@ class Replay(Strategy):
             elif (place := int(learner.generator.integers(self._seen))) < self._options.buffer:
                 self._buffer[place] = row
 
-    def extra_bytes(self) -> int:
-        """Bytes of the buffered rows."""
+    def unregistered_bytes(self) -> int:
+        """Return the bytes of the buffered rows."""
         return sum(row.nbytes for row in self._buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The buffer's rows and how many were offered."""
+        """Return the buffer's rows and the number of rows offered."""
         return {"rows": [row.to_json() for row in self._buffer], "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             summary="Rehearses rows of earlier experiences from a reservoir buffer.",
             options=ReplayOptions,
             build=Replay,
-            extra_bytes=lambda options, footprint: (
+            planned_bytes=lambda options, footprint: (
                 options.buffer * footprint.outline.longest_row * TOKEN_BYTES
             ),
             citation="Rolnick et al. 2019, Experience Replay for Continual Learning, arXiv 1811.11682",

@@ -34,6 +34,6 @@ def seqmem_strategy() -> list[StrategySpec]:
             version="1",
             summary="Optimizer state re-created at the start of every experience.",
             build=lambda options: ResetOptimizer(),
-            owns=("moments",),
+            exclusive=("moments",),
         )
     ]

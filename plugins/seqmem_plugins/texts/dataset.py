@@ -43,14 +43,14 @@ class DatasetOptions(Options):
 
 
 def open_text(options: DatasetOptions, seed: int, needed: tuple[int, int]) -> TextSource:
-    """The dataset's first documents; the seed changes nothing (see `documents`)."""
+    """Return the dataset's first documents; the seed changes nothing (see `documents`)."""
     where = f"dataset {options.id!r} split {options.split!r}"
     with _quiet():
         return source(_documents(options, where), needed, where)
 
 
 def fingerprint(options: DatasetOptions) -> str:
-    """sha256 over id, config, split and revision, and over the content of the files where they are local."""
+    """Return sha256 over id, config, split and revision, and over the content of the files where they are local."""
     identity = (options.id, options.config, options.split, options.revision, options.data_files)
     total = hashlib.sha256(json.dumps(identity).encode())
     root = Path(options.id).expanduser()
@@ -97,7 +97,7 @@ def _rows(options: DatasetOptions) -> Iterator[dict[str, object]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, retry notices or warnings of the libraries; settings are put back afterwards."""
+    """Silence progress bars, retry notices and warnings of the libraries, and restore the settings afterwards."""
     import datasets
 
     bars = datasets.are_progress_bars_disabled()
@@ -119,7 +119,7 @@ def _quiet() -> Iterator[None]:
 
 @hookimpl
 def seqmem_text() -> list[TextSpec]:
-    """Anything that `datasets.load_dataset` can open."""
+    """Declare the source of all that `datasets.load_dataset` can open."""
     return [
         TextSpec(
             name="dataset",

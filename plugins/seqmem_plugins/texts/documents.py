@@ -1,8 +1,8 @@
-"""What every source of documents shares: the held-out tenth, counting, and finding a field in a row.
+"""Shared parts of sources of documents: the held-out tenth, counting, and the field of a row.
 
-Documents keep the order of their source, or are put in order of their domains, and the seed shuffles nothing:
-every seed trains on the same background and is measured on the same held-out documents, so perplexities are
-comparable between seeds, and a source can be read from its start for as far as needed.
+Documents keep the order of their source, or are put in order of their domains. The seed shuffles nothing: every seed
+trains on the same background and is measured on the same held-out documents. So perplexities are comparable between
+seeds, and a source is read from its start only as far as needed.
 """
 
 from __future__ import annotations
@@ -57,23 +57,22 @@ def source(documents: Iterable[Document], needed: tuple[int, int], where: str) -
 
 
 def _place_in_training(index: int) -> int:
-    """Place in the source of the training document with this index."""
+    """Return the place in the source of the training document with this index."""
     return index + index // (EVERY - 1)
 
 
 def document_of(row: Mapping[str, Any], field: str, domain: str | None, where: str) -> Document:
-    """A row's text and its domain; see `field_of`."""
+    """Return a row's text and its domain; see `field_of`."""
     return field_of(row, field, where), "" if domain is None else field_of(row, domain, where, "domain")
 
 
 def field_of(row: Mapping[str, Any], field: str, where: str, option: str = "field") -> str:
-    """The text in one row: a field's name, or a path such as ``message.content`` into nested fields.
+    """Return the text of a field in one row, by its name or by a path such as ``message.content``.
 
-    Returns:
-        The text without white space around it; empty where the field holds null, so that the row is skipped.
+    White space around it is cut. It is empty where the field holds null, so that the row is skipped.
 
     Raises:
-        UsageError: no such field, or it holds no text.
+        UsageError: the field is missing, or does not hold text.
     """
     value: Any = row
     steps = [field] if field in row else field.split(".")
@@ -94,7 +93,7 @@ def field_of(row: Mapping[str, Any], field: str, where: str, option: str = "fiel
 
 
 def names(row: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The fields of a row, nested ones as paths."""
+    """Return the fields of a row, nested ones as paths."""
     found = []
     for name, value in row.items():
         found += names(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]

@@ -40,12 +40,12 @@ class FileOptions(Options):
 
 
 def open_text(options: FileOptions, seed: int, needed: tuple[int, int]) -> TextSource:
-    """The documents of the file or files; the seed changes nothing (see `documents`)."""
+    """Return the documents of the file or files; the seed changes nothing (see `documents`)."""
     return source(_documents(options), needed, f"text {options.path!r}")
 
 
 def fingerprint(options: FileOptions) -> str:
-    """sha256 over the content of every file, and over their names where there are several."""
+    """Return sha256 over the content of every file, and over their names where there are several."""
     files = _files(options.path)
     total = hashlib.sha256()
     for _, path in files:
@@ -59,7 +59,7 @@ def fingerprint(options: FileOptions) -> str:
 
 
 def _files(path: str) -> list[tuple[str, Path]]:
-    """Every file with the name it is known by in messages, sorted by it."""
+    """Return every file with its name for messages, sorted by that name."""
     root = Path(path).expanduser()
     if root.is_file():
         if root.suffix.lower() not in SUFFIXES:
@@ -179,7 +179,7 @@ def _parquet(path: Path, options: FileOptions, where: str) -> Iterator[Document]
 
 @hookimpl
 def seqmem_text() -> list[TextSpec]:
-    """Local files."""
+    """Declare the source of local files."""
     return [
         TextSpec(
             name="file",

@@ -63,6 +63,8 @@ class MemoryLoopsOptions(Options):
             raise ValueError(f"insert_at_cycle ({self.insert_at_cycle}) must be below cycles ({self.cycles})")
         if self.facts_per_loop == 0 and self.prose_steps == 0:
             raise ValueError("a loop needs facts_per_loop or prose_steps above 0")
+        if self.insert_at_cycle > 0 and self.prose_steps == 0:
+            raise ValueError("visits before insert_at_cycle train prose alone: prose_steps must be above 0")
         if self.prose_steps == 0 and ("loops_without_memory" in self.rests or self.loop_text == "background"):
             which = (
                 "rest loops_without_memory"
@@ -106,11 +108,11 @@ class MemoryLoopsOptions(Options):
         return self.cycles * self.loops + self.new_loop
 
     def known(self, loop: int) -> int:
-        """Loops whose questions a visit may state: the new loop's only in its own visits."""
+        """Return the loops whose questions a visit may state: the new loop's only in its own visits."""
         return self.all_loops if loop == self.loops else self.loops
 
     def memory_batches(self, loop: int) -> int:
-        """Batches of the memory in one visit to a loop."""
+        """Return the batches of the memory in one visit to a loop."""
         rows = self.facts_per_loop * (self.known(loop) if self.variant == "conflict" else 1)
         return self.exposures * -(-rows // self.batch_size)
 

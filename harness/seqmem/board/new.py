@@ -1,0 +1,94 @@
+"""Begins a published board: rules for a scenario's default preset, to be read and edited before the first row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqmem.board.rules import RULES
+from seqmem.core.errors import UsageError
+from seqmem.core.options import validate
+from seqmem.planning.models import ModelChoice, resolve
+from seqmem.planning.search import FIRST_TUNING_SEED
+from seqmem.plugin.registry import Registry
+from seqmem.plugin.specs import ScenarioSpec
+
+
+def new_board(scenario: str, home: Path, registry: Registry) -> Path:
+    """Write a commented ``board.toml`` for a scenario's default preset, to be edited before the first row.
+
+    Raises:
+        UsageError: the scenario is not installed, the board is there already, or cannot be written.
+    """
+    spec = registry.load("scenario", scenario)
+    folder = home / f"{spec.name}-v{spec.version}"
+    if (folder / RULES).exists():
+        raise UsageError(f"{folder / RULES} is there already; rules are frozen once a board has rows")
+    name, _, revision = spec.models.get("default", spec.model).partition("@")
+    choice = ModelChoice(
+        name=name, revision=revision or None, dtype="float32", attention="sdpa", trust_remote_code=False
+    )
+    model = resolve(choice, registry).model
+    text = registry.load("text", "world")
+    options = validate(spec.options, spec.presets["default"], f"scenario {spec.name}")
+    rules = _rules_text(
+        spec,
+        spec.outline(options).primary,
+        {model.name: model.fingerprint},
+        text.fingerprint(text.options()),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RULES).write_text(rules, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder / RULES}: cannot be written ({error.strerror})") from error
+    return folder
+
+
+def _rules_text(spec: ScenarioSpec, primary: str, models: Mapping[str, str], text_content: str) -> str:
+    """Return the text of a commented ``board.toml``."""
+
+    def quoted(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    question = f"{spec.summary[:1].upper()}{spec.summary[1:].rstrip('.')}: which ways of training keep it?"
+    lines: Sequence[str] = (
+        "# Rules of this board. Once it has rows they are frozen: a change is another board.",
+        "format = 1",
+        f"question = {quoted(question)}",
+        "",
+        "# What is run. Another version of the scenario is another board.",
+        f"scenario = {quoted(spec.name)}",
+        f"version = {quoted(spec.version)}",
+        'preset = "default"',
+        f"controls = {quoted(sorted(spec.controls))}  # every row has these runs beside its own",
+        "",
+        "# Rows are ranked by this measure, against the reference row.",
+        f"primary = {quoted(primary)}",
+        "# margin = 0.05  # smallest difference worth calling one, in the measure's unit",
+        f"reference = {quoted(spec.reference)}",
+        "",
+        "# Seeds of every row, and the seeds on which hyper-parameters may be searched: they must not meet.",
+        'seeds = "0-7"',
+        f'tuning_seeds = "{FIRST_TUNING_SEED}-{FIRST_TUNING_SEED + 3}"',
+        "least_seeds = 8",
+        'hyperparameters = "searched"  # or "defaults": none may be changed',
+        "budget = 40                   # runs a search may take",
+        'optimizer = "free"            # a search may choose it; or "fixed": as the preset has it',
+        "",
+        "# What every run has in common.",
+        'dtype = "float32"',
+        'probing = "schedule"',
+        'text = "world"',
+        f"text_content = {quoted(text_content)}",
+        "",
+        "# Who may have a row.",
+        'eligibility = "Any strategy that never sees a probe, trained on the stream as the scenario gives it."',
+        "",
+        "# Models a row may start from, each with the fingerprint of its weights and tokenizer.",
+        "[models]",
+        *(f"{quoted(name)} = {quoted(fingerprint)}" for name, fingerprint in models.items()),
+    )
+    return "\n".join(lines) + "\n"

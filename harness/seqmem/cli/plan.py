@@ -1,0 +1,116 @@
+"""`seqmem plan`: the runs a bench would take and what they cost; trains nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from seqmem.cli.app import OK, PARTIAL, app, registry
+from seqmem.cli.options import Given, Json, takes
+from seqmem.cli.terminal import print_json, print_table, say, warn
+from seqmem.planning.request import Request
+
+if TYPE_CHECKING:
+    from seqmem.planning.grid import Plan
+
+
+@app.command("plan")
+@takes(Request)
+def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
+    """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
+    from seqmem.planning.counting import count_tokens
+    from seqmem.planning.plan import plan
+    from seqmem.planning.request import read
+
+    request, _ = read(Request, given, "plan")
+    plugins = registry(ctx)
+    return show_plan(count_tokens(plan(request, plugins), plugins), as_json)
+
+
+def show_plan(planned: Plan, as_json: bool) -> int:
+    """Print the runs, what they cost and what is left out; returns the exit code."""
+    records = plan_records(planned)
+    if as_json:
+        print_json(records)
+    else:
+        _print_plan(planned, records)
+    for line in planned.left_out:
+        warn(f"seqmem: left out: {line}")
+    return PARTIAL if planned.left_out else OK
+
+
+def plan_records(planned: Plan) -> list[dict[str, Any]]:
+    """Return what each run takes, as JSON values."""
+    return [
+        {
+            "run": run.name,
+            "id": run.recipe.id,
+            "steps": run.outline.steps,
+            "train_tokens": run.outline.train_tokens,
+            "probe_rows": run.outline.probe_rows,
+            "probe_tokens": run.outline.probe_tokens,
+            "exact_tokens": run.outline.exact,
+            "parameter_bytes": run.parameter_bytes,
+            "memory_bytes": run.memory_bytes,
+            "extra_state_bytes": run.extra_bytes,
+            "operations": run.operations,
+            "seconds": run.seconds,
+            "device": run.recipe.device,
+        }
+        for run in planned.runs.values()
+    ]
+
+
+def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
+    from seqmem.verbs.bench import default_workers
+
+    rows = [
+        [
+            r["run"],
+            r["id"],
+            f"{r['steps']:,}",
+            _tokens(r["train_tokens"], r["exact_tokens"]),
+            _tokens(r["probe_tokens"], r["exact_tokens"]),
+            _bytes(r["memory_bytes"]),
+            _bytes(r["extra_state_bytes"]),
+            _duration(r["seconds"]),
+        ]
+        for r in records
+    ]
+    headers = ["run", "id", "steps", "train tokens", "probe tokens", "memory", "of it strategy", "about"]
+    print_table(headers, rows)
+    say()
+    workers = default_workers(planned)
+    whole = _duration(sum(r["seconds"] for r in records) / min(workers, len(records)))
+    say(
+        f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
+        f"about {whole} with {workers} at a time."
+    )
+    say(
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
+    )
+    say(
+        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+    )
+    say("device and a typical cost per step, for one run alone.")
+
+
+def _tokens(count: int, exact: bool) -> str:
+    return f"{count:,}" if exact else f"at most {count:,}"
+
+
+def _bytes(count: float) -> str:
+    if count < 0:
+        return f"-{_bytes(-count)}"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,10 @@
+"""Values a request may choose among; apart from all else, so that `seqmem --help` reads them at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["eager", "sdpa", "flash_attention_2"]
+Probing = Literal["schedule", "every", "none"]
+DisplayName = Literal["auto", "rich", "plain", "none"]
