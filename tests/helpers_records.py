@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmem.record.compact import compact_of
 from seqmem.record.reader import RunRecord
 from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
 from seqmem.record.writer import RecordWriter
@@ -305,3 +306,14 @@ def write_record(
     }
     write_json(folder / "run.json", {**stated, **(info or {})})
     return RunRecord.open(folder)
+
+
+def write_compact(record: RunRecord, home: Path) -> Path:
+    """Put a compact record into a folder, its items beside it."""
+    compact = compact_of(record)
+    folder = home / compact.name
+    folder.mkdir(parents=True)
+    (home / compact.items[0]).write_bytes(compact.items[1])
+    for name, content in compact.files.items():
+        (folder / name).write_bytes(content)
+    return folder

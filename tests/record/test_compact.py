@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_records import Answer, Ask, Layout, write_compact, write_record
 
 from seqmem.core.errors import UsageError
 from seqmem.plugin.registry import Registry
@@ -37,17 +37,6 @@ def learner(ask: Ask, random: np.random.Generator) -> Answer:
 @pytest.fixture
 def full(tmp_path: Path) -> RunRecord:
     return write_record(tmp_path / "full" / RUN, learner, SMALL)
-
-
-def write_compact(record: RunRecord, home: Path) -> Path:
-    """Put a compact record into a folder, its items beside it."""
-    compact = compact_of(record)
-    folder = home / compact.name
-    folder.mkdir(parents=True)
-    (home / compact.items[0]).write_bytes(compact.items[1])
-    for name, content in compact.files.items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def test_a_record_is_made_compact_twice_to_the_same_bytes(full: RunRecord, tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_records import Answer, Ask, Layout, write_compact, write_record
 
 from seqmem import Design, ProbePoint, RunRecord, UsageError
 from seqmem.reading import scheduled
-from seqmem.record.compact import write_compact
 from seqmem.record.schema import FORMAT
 
 LAYOUT = Layout(loops=2, cycles=2, facts=2, rest=20, even=4)
