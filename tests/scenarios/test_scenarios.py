@@ -134,15 +134,18 @@ def test_another_seed_makes_another_stream(name: str) -> None:
     assert content(built(name, seed=0).stream) != content(built(name, seed=1).stream)
 
 
-CHEAP = [
-    (name, preset)
+QUICK = ("smoke", "relearn", "anticipatory")
+"""Presets whose whole stream is built in a second or two; the others are as exact and take up to fifteen."""
+
+PRESETS = [
+    pytest.param(name, preset, marks=() if preset in QUICK else pytest.mark.slow)
     for name in SCENARIOS
     for preset in installed().load("scenario", name).presets
     if preset not in ("paper", "published") and (name, preset) != ("saturation", "default")
 ]
 
 
-@pytest.mark.parametrize(("name", "preset"), CHEAP)
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
     made = built(name, preset)
     outline, stream = made.outline, checked(made.stream, made.outline, name)
