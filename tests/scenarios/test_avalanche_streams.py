@@ -24,7 +24,7 @@ from seqmem.core.recipe import OptimizerSettings
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.training.learner import Learner
-from seqmem_plugins.avalanche import example, scenario
+from seqmem_plugins.avalanche import _benchmark, example, scenario
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings(
@@ -366,8 +366,8 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A user's module `my_blocks`, empty; what it returned before is forgotten."""
     module = ModuleType("my_blocks")
     monkeypatch.setitem(sys.modules, "my_blocks", module)
-    scenario._opened.cache_clear()
-    scenario._survey.cache_clear()
+    _benchmark.opened.cache_clear()
+    _benchmark.survey_of.cache_clear()
     return module
 
 
@@ -396,12 +396,12 @@ def block_rows(one: Experience) -> list[list[int]]:
 
 def test_the_example_holds_the_same_blocks_in_plain_lists_and_in_avalanches_classes() -> None:
     name = "seqmem_plugins.avalanche.example"
-    surveys = [scenario._survey(f"{name}:{kind}", 3) for kind in ("key_values", "avalanche_key_values")]
+    surveys = [_benchmark.survey_of(f"{name}:{kind}", 3) for kind in ("key_values", "avalanche_key_values")]
     assert surveys[0] == surveys[1]
     assert surveys[0].train == surveys[0].test == (16,) * 4
-    assert surveys[0].content != scenario._survey(f"{name}:key_values", 4).content
+    assert surveys[0].content != _benchmark.survey_of(f"{name}:key_values", 4).content
     tokens, targets = example.block(3, "train", 0)
-    (first, *_) = scenario._opened(f"{name}:avalanche_key_values", 3).rows("train", 0)
+    (first, *_) = _benchmark.opened(f"{name}:avalanche_key_values", 3).rows("train", 0)
     assert first.input_ids.tolist() == tokens
     assert first.loss_mask.tolist() == [False] * 6 + [True] * 2
     assert targets[5:] == [*tokens[6:], -100]
@@ -437,7 +437,7 @@ def test_every_epoch_trains_every_block_in_an_order_of_its_own(blocks: ModuleTyp
     ],
 )
 def test_an_item_is_read_as_the_row_it_means(item: Any, ids: list[int], mask: list[int]) -> None:
-    read = scenario._row(item)
+    read = _benchmark._row(item)
     assert (read.input_ids.tolist(), read.loss_mask.tolist()) == (ids, [bool(m) for m in mask])
     assert read.input_ids.dtype == np.int32
 
@@ -497,7 +497,7 @@ GOOD = [1, 2, 3]
 def test_a_test_stream_of_none_is_none(blocks: ModuleType) -> None:
     train = [SimpleNamespace(dataset=[GOOD])]
     blocks.made = lambda: SimpleNamespace(train_stream=train, test_stream=None)  # type: ignore[attr-defined]
-    assert scenario._survey("my_blocks:made", 0).test == ()
+    assert _benchmark.survey_of("my_blocks:made", 0).test == ()
 
 
 @pytest.mark.parametrize(
@@ -507,14 +507,14 @@ def test_a_test_stream_of_none_is_none(blocks: ModuleType) -> None:
 def test_task_labels_are_read_from_whatever_holds_integers(labels: Any, read: set[int]) -> None:
     dataset = SimpleNamespace(targets_task_labels=labels)
     made = SimpleNamespace(train_stream=[SimpleNamespace(dataset=dataset)])
-    assert scenario._Benchmark("my", made).labels(0) == read
+    assert _benchmark.Benchmark("my", made).labels(0) == read
 
 
 def test_what_lies_after_the_last_target_may_be_anything(blocks: ModuleType) -> None:
-    read = scenario._row((np.array([4, 5, 2**40], np.uint64), [5, -100, -100]))
+    read = _benchmark._row((np.array([4, 5, 2**40], np.uint64), [5, -100, -100]))
     assert read.input_ids.tolist() == [4, 5]
-    assert scenario._row((np.array([4, 5], np.uint8), [5, 300])).input_ids.tolist() == [4, 5, 300]
-    assert scenario._row([1, 2**31 - 1]).input_ids.tolist() == [1, 2**31 - 1]
+    assert _benchmark._row((np.array([4, 5], np.uint8), [5, 300])).input_ids.tolist() == [4, 5, 300]
+    assert _benchmark._row([1, 2**31 - 1]).input_ids.tolist() == [1, 2**31 - 1]
 
 
 def fails() -> None:
@@ -701,9 +701,9 @@ def test_a_module_that_breaks_or_misses_another_says_so(
     (tmp_path / "breaks.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="its module needs 'not_installed_at_all', which is not installed"):
-        scenario._function("needs_much:made")
+        _benchmark._function("needs_much:made")
     with pytest.raises(UsageError, match="breaks fails: ZeroDivisionError"):
-        scenario._function("breaks:made")
+        _benchmark._function("breaks:made")
 
 
 def test_blocks_that_the_model_cannot_read_are_refused(blocks: ModuleType) -> None:
@@ -756,7 +756,7 @@ def test_a_real_benchmark_runs_learns_and_forgets(blocks: ModuleType, tmp_path: 
         device="cpu",
     )
     (run,) = plan(request, installed()).runs.values()
-    assert run.recipe.scenario.content == scenario._survey("my_blocks:made", 0).content
+    assert run.recipe.scenario.content == _benchmark.survey_of("my_blocks:made", 0).content
     assert run.recipe.scenario.options["benchmark"] == "my_blocks:made"
     events = carry_out(run, tmp_path / "run")
     assert events[-1] == {"event": "finished"}, events[-1]

@@ -678,7 +678,7 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> No
         ),
         (
             {**SCHEDULES["mixed_batch"], "background_ratio": 0.2, "batch_size": 10, "facts_count": 9},
-            "facts_count 9 leaves a last batch of 1 facts, beside which background_ratio 0.2 is no whole",
+            "facts_count 9 leaves a last batch of 1 facts, beside which background_ratio 0.2 is not a whole",
         ),
         ({"background_ratio": 1.0}, "background_ratio"),
         ({"background_ratio": -0.1}, "background_ratio"),

@@ -288,7 +288,7 @@ def test_a_step_by_its_earlier_name_is_an_error_that_names_the_new_one() -> None
 
 
 def test_a_step_of_another_library_is_an_error_that_lists_ours() -> None:
-    with pytest.raises(PluginError, match=r"Steps: add_gradient, .*, transform_update; put an underscore"):
+    with pytest.raises(PluginError, match=r"Steps: add_gradient, .*, unregistered_bytes; put an underscore"):
 
         class Foreign(Strategy):
             def on_train_epoch_end(self) -> None:
