@@ -83,7 +83,7 @@ def write(folder: Path) -> int:
             step=[step] * len(facts),
             experience=[experience] * len(facts),
             after=[after] * len(facts),
-            schedule=[schedule] * len(facts),
+            schedule=[schedule.split("+")] * len(facts),
             probe=asked[rung, cue],
             logprob=logprob.tolist(),
             tokens=[4] * len(facts),

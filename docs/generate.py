@@ -139,7 +139,7 @@ def strategy_page(plugins: Registry, page: Path, names: list[str]) -> str:
         spec = plugins.load("strategy", name)
         lines = [f"Version {spec.version}. {cell(spec.summary)}", ""]
         if spec.exclusive:
-            lines += [f"In a composition it wants the only say in: {', '.join(spec.exclusive)}.", ""]
+            lines += [f"In a composition no other strategy may change: {', '.join(spec.exclusive)}.", ""]
         tables[name] = lines + (list(options_table(spec.options)) or ["It has no options.", ""])
     return filled(page, tables)
 

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from seqmem import BuildContext, RunRecord, ScenarioSpec, Stream, TextSource
+from seqmem.record.reader import schedule_column, scheduled
 from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
 from seqmem.record.writer import RecordWriter
 from seqmem_scenarios.world import background
@@ -113,9 +115,8 @@ class Bed:
     @cached_property
     def even(self) -> Rows:
         """(sweeps,) asked on the schedule ``even``."""
-        rows = self.probes["schedule"].str.split("+").map(lambda names: "even" in names).to_numpy(dtype=bool)
         found = np.zeros(len(self.step), dtype=np.bool_)
-        found[self.sweep[rows]] = True
+        found[self.sweep[scheduled(self.probes, "even")]] = True
         return found
 
     @cached_property
@@ -166,7 +167,7 @@ class Bed:
         """What a record works out about its probe table once, by its own code; the same for all runs on this bed."""
         first = RunRecord(Path("in memory"), self.info)
         vars(first).update(items=self.items, probes=self.probes)
-        return {name: getattr(first, name) for name in ("_places", "_schedules")}
+        return {"_places": first._places}
 
     @cached_property
     def _has_rivals(self) -> Rows:
@@ -194,7 +195,7 @@ def _columns(frame: pd.DataFrame, names: list[str]) -> Mapping[str, list[Any]]:
     found = {}
     for name in names:
         column = frame[name].astype(object)
-        found[name] = column if name == "choices" else column.where(column.notna(), None)
+        found[name] = column if name in ("choices", "schedule") else column.where(column.notna(), None)
     return {name: column.tolist() for name, column in found.items()}
 
 
@@ -221,6 +222,7 @@ def bed(scenario: str, control: str = "", seed: int = 0, rungs: tuple[str, ...] 
         "id": f"{scenario}-{control}-{seed}",
         "status": "finished",
         "recipe": recipe,
+        "design": stream.design.stated(),
         "primary_relation": outline.primary_relation,
     }
     return _walk(stream, info, rungs)
@@ -275,7 +277,8 @@ def _walk(stream: Stream, info: Mapping[str, Any], rungs: tuple[str, ...]) -> Be
     columns = ["step", "experience", "after", "schedule", "probe", "tokens"]
     probes = pd.DataFrame(asked, columns=columns).merge(items, on="probe", how="left")
     unknown = {name: np.nan for name in ("best_other", "choice", "closed", "sampled")}
-    probes = probes.assign(**unknown, logprob=0.0, correct=False, said=None)
+    lists = pa.chunked_array([pa.array(probes["schedule"], pa.list_(pa.string()))])
+    probes = probes.assign(**unknown, logprob=0.0, correct=False, said=None, schedule=schedule_column(lists))
     trained = {fact for _, fact, _ in exposures}
     curves = items.drop_duplicates("fact").reset_index(drop=True)
     sweeps = probes[["step", "experience", "after"]].drop_duplicates().reset_index(drop=True)

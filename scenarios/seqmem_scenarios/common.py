@@ -1,4 +1,4 @@
-"""Build what the scenarios share: background rows, and probes of the world's facts on every rung."""
+"""Build the shared parts of scenarios: background rows, and probes of the world's facts in every form."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SHORT_DOCUMENT = 64
 PROBE_TOKENS = 40
 """Generous bound on a bare prompt with its answer, for outlines."""
 
-RUNGS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "paraphrase", "question")
-"""The distance ladder, from the text that was trained outwards."""
+PROBE_FORMS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "paraphrase", "question")
+"""Probe forms by their distance from the trained text, nearest first."""
 
 
 def general_size(row_tokens: int) -> Size:
@@ -49,31 +49,31 @@ def bare_size(probes: int) -> Size:
 
 
 def joined(row_tokens: int) -> int:
-    """Background documents joined, then cut, so that they fill a row: they may be short."""
+    """Return background documents joined to fill a row, then cut: single documents may be short."""
     return -(-row_tokens // SHORT_DOCUMENT)
 
 
 def background_text(context: BuildContext, index: int, row_tokens: int) -> str:
-    """Background row number `index` as text: as many documents as fill a row, each used in one row only."""
+    """Return background row number `index` as text: as many documents as fill a row, each used in one row only."""
     count = joined(row_tokens)
     return "\n".join(context.text.train(index * count + i) for i in range(count))
 
 
 def background_row(context: BuildContext, index: int, row_tokens: int) -> Example:
-    """Background row number `index`, at most `row_tokens` tokens."""
+    """Return background row number `index`, at most `row_tokens` tokens."""
     return text_example(context.encode, background_text(context, index, row_tokens), length=row_tokens)
 
 
 def background_batches(
     context: BuildContext, first: int, batches: int, size: int, row_tokens: int
 ) -> Iterator[Batch]:
-    """Return batches of `size` background rows each, from row number `first` on."""
+    """Return the batches of `size` background rows each, from row number `first` on."""
     for start in range(first, first + batches * size, size):
         yield tuple(background_row(context, start + place, row_tokens) for place in range(size))
 
 
 def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
-    """Held-out background documents."""
+    """Return probes of held-out background documents."""
     return tuple(
         document_probe(
             context.encode,
@@ -87,12 +87,12 @@ def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
 
 
 def trained_wordings(fact: Fact) -> int:
-    """Wordings of a statement that may be trained; the last one is kept for the paraphrase rung."""
+    """Return the number of a statement's trained wordings; the last one is kept for the paraphrase."""
     return len(ATTRIBUTE_BY_NAME[fact.attribute].statements) - 1
 
 
 def statement_row(context: BuildContext, fact: Fact, wording: int, row_tokens: int) -> Example:
-    """A world fact in one of its trained wordings, counted modulo their number, as a row of its own.
+    """Return a world fact in one of its trained wordings, counted modulo their number, as a row of its own.
 
     Raises:
         UsageError: it has more than `row_tokens` tokens.
@@ -101,13 +101,13 @@ def statement_row(context: BuildContext, fact: Fact, wording: int, row_tokens: i
     return text_example(context.encode, text, facts=[fact.id], length=row_tokens)
 
 
-def rung_texts(fact: Fact, relation: Relation, wording: int = 0) -> tuple[str, str, float | None]:
-    """Prompt, answer and chance of a world fact on one rung.
+def form_texts(fact: Fact, relation: Relation, wording: int = 0) -> tuple[str, str, float | None]:
+    """Return prompt, answer and chance of a world fact in one probe form.
 
     Args:
-        fact: what is asked for.
-        relation: rung of the distance ladder.
-        wording: the statement as first trained: the near rungs continue it.
+        fact: the fact asked for.
+        relation: probe form.
+        wording: the statement as first trained, which the near probe forms continue.
     """
     values = ATTRIBUTE_BY_NAME[fact.attribute].values
     prompt, right, chance = statement_prompt(fact, wording), answer(fact), 1 / len(values)
@@ -123,7 +123,7 @@ def rung_texts(fact: Fact, relation: Relation, wording: int = 0) -> tuple[str, s
 
 
 def last_token(probe: Probe) -> Probe:
-    """Only the answer's last token is asked for; its chance is not known in a tokenizer's terms."""
+    """Return the probe of the answer's last token only; its chance is not known in a tokenizer's terms."""
     return replace(probe, answer_start=len(probe.input_ids) - 1, chance=None)
 
 
@@ -142,23 +142,23 @@ def fact_probe(
     choices: Sequence[tuple[str, str]] = (),
     suffix: str = "",
 ) -> Probe:
-    """A probe of a world fact, or of its twin, on one rung.
+    """Return a probe of a world fact, or of its twin, in one probe form.
 
     Args:
         context: of the scenario's build.
         fact: the fact, or the twin, that is asked for.
-        relation: rung of the distance ladder.
+        relation: probe form.
         twin_of: the trained fact, where `fact` is its twin.
         wording: the statement as first trained.
         before: text put in front of the prompt, without a blank at its end.
-        kept: how many sentences or turns of context `before` holds.
+        kept: number of sentences or turns of context in `before`.
         position: place of the fact along the scenario's axis.
         group: arm of the scenario's design.
         task_label: loop or task of the fact.
         choices: competing answers, the right one included.
-        suffix: tells probes apart that ask for one fact on one rung.
+        suffix: distinguishes probes of one fact in one probe form.
     """
-    prompt, right, chance = rung_texts(fact, relation, wording)
+    prompt, right, chance = form_texts(fact, relation, wording)
     probe = answer_probe(
         context.encode,
         id=f"{fact.id}-{relation}{suffix}",
@@ -179,7 +179,7 @@ def fact_probe(
 
 
 def apart(twin: Fact, stated: Iterable[str], *key: str | int) -> Fact:
-    """The twin with a value that is none of `stated`, drawn with `key` where it has to change."""
+    """Return the twin with a value outside `stated`, drawn with `key` where it has to change."""
     taken = set(stated)
     if twin.value not in taken:
         return twin
@@ -200,5 +200,5 @@ def check_lengths(context: BuildContext, probe_sets: Mapping[str, Sequence[Probe
 
 
 def _longest_row(probe: Probe) -> int:
-    """Tokens of the longest row that scoring a probe takes."""
+    """Return the tokens of the longest row that scoring a probe takes."""
     return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))

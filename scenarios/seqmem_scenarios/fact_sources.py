@@ -1,16 +1,16 @@
-"""Where injected facts come from: the synthetic world, a JSONL file, or the published fictional knowledge.
+"""Sources of injected facts: the synthetic world, a JSONL file, or the published fictional knowledge.
 
-A file is one of two forms, told apart by its first sign:
+A file has one of two forms, recognised by its first sign:
 
 * JSON lines (``{`` first), one fact a line: ``text`` is what is trained, ``prompt`` and ``answer`` ask for it.
   Optional: ``paraphrases`` (other wordings of the text), ``controls`` (never-trained questions of the same
   kind, each with ``prompt`` and ``answer``) and ``id``.
 * The published *fictional knowledge* (``[`` first; Chang et al. 2024, arXiv 2406.11813), a list of items with
   ``train_context``, ``paraphrases`` and three lists of prompts with their targets: ``mem_`` continues the
-  text word for word (rung ``verbatim``), ``gen_`` rewords the prompt (``paraphrase``), ``hard_gen_`` asks for
+  text word for word (probe form ``verbatim``), ``gen_`` rewords the prompt (``paraphrase``), ``hard_gen_`` asks for
   something that follows from the text (``question``).
 
-Everything wrong with a file is one line that names the item and what to do.
+Every error in a file is one line that names the item and the remedy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmem import Relation, UsageError
-from seqmem_scenarios.common import RUNGS, rung_texts, trained_wordings
+from seqmem_scenarios.common import PROBE_FORMS, form_texts, trained_wordings
 from seqmem_scenarios.world import WORLD_VERSION, Fact, make_facts, statement
 
 WORLD = "world"
@@ -42,7 +42,7 @@ class Question:
     """One way to ask for a fact.
 
     Attributes:
-        relation: rung of the distance ladder.
+        relation: probe form.
         prompt: everything before the answer, without a blank at its end.
         answer: with the blank it starts with, where it has one.
         chance: probability of the answer under uniform guessing in its closed set; None for open text.
@@ -60,8 +60,8 @@ class SourceFact:
 
     Attributes:
         id: unique in its source.
-        texts: wordings that may be trained, the one that the rung `verbatim` continues first; none for a twin.
-        questions: how it is asked, any number per rung.
+        texts: wordings that may be trained, the one that `verbatim` continues first; none for a twin.
+        questions: questions about it, any number per probe form.
         subject: whom it is about; empty where the source does not say.
         twins: never-trained counterparts of the same kind.
     """
@@ -74,7 +74,7 @@ class SourceFact:
 
 
 def fingerprint(source: str) -> str:
-    """What changes when the facts do: the world's version, or the SHA-256 of the file.
+    """Return the world's version or the SHA-256 of the file, which changes when the facts do.
 
     Raises:
         UsageError: the file cannot be read.
@@ -85,7 +85,7 @@ def fingerprint(source: str) -> str:
 
 
 def take(source: str, count: int, seed: int) -> list[SourceFact]:
-    """The first `count` facts of a source; those of the world are other people in every seed.
+    """Return the first `count` facts of a source; the world gives other people for every seed.
 
     Raises:
         UsageError: the file cannot be read, an item of it is wrong, or it holds too few.
@@ -105,7 +105,7 @@ def take(source: str, count: int, seed: int) -> list[SourceFact]:
 
 
 def _of_world(number: int, fact: Fact, twin: Fact) -> SourceFact:
-    """A fact of the world; facts start with different wordings, so that none stands for a single template."""
+    """Return a fact of the world; facts start with different wordings, so that no template dominates."""
     wordings = trained_wordings(fact)
     first = number % wordings
     texts = tuple(statement(fact, (first + turn) % wordings) for turn in range(wordings))
@@ -114,7 +114,7 @@ def _of_world(number: int, fact: Fact, twin: Fact) -> SourceFact:
 
 
 def _world_questions(fact: Fact, wording: int) -> tuple[Question, ...]:
-    return tuple(Question(relation, *rung_texts(fact, relation, wording)) for relation in RUNGS)
+    return tuple(Question(relation, *form_texts(fact, relation, wording)) for relation in PROBE_FORMS)
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def _content(path: str) -> bytes:
 
 
 def _read(path: str) -> list[SourceFact]:
-    """Every fact of a file, in its order."""
+    """Return every fact of a file, in its order."""
     where = f"facts {path!r}"
     try:
         text = _content(path).decode("utf-8-sig")
@@ -151,7 +151,7 @@ def _read(path: str) -> list[SourceFact]:
 
 
 def _lines(text: str, where: str) -> list[tuple[str, SourceFact]]:
-    """Facts of a JSONL file, each with its place for messages."""
+    """Return facts of a JSONL file, each with its place for messages."""
     found = []
     # Not splitlines: JSON strings may hold other line separators, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -189,7 +189,7 @@ def _of_line(item: Mapping[str, Any], at: str, number: str) -> SourceFact:
 
 
 def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
-    """Facts of a file in the published form, each with its place for messages."""
+    """Return facts of a file in the published form, each with its place for messages."""
     try:
         items = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -223,7 +223,7 @@ def _not_json(error: Exception) -> str:
 
 
 def _text(item: Mapping[str, Any], key: str, at: str) -> str:
-    """A text that must be there."""
+    """Return a text, which must be present."""
     if key not in item:
         raise UsageError(f"{at} has no {key!r}")
     value = item[key]
@@ -235,7 +235,7 @@ def _text(item: Mapping[str, Any], key: str, at: str) -> str:
 
 
 def _texts(item: Mapping[str, Any], key: str, at: str, *, needed: bool = False) -> tuple[str, ...]:
-    """A list of texts, which may be missing or empty unless it is needed."""
+    """Return a list of texts, which may be missing or empty unless it is needed."""
     values = item.get(key, [])
     if needed and not values:
         raise UsageError(f"{at} has no {key!r}")
@@ -249,12 +249,12 @@ def _pair(item: Mapping[str, Any], at: str) -> Question:
 
 
 def _joined(prompt: str, answer: str) -> tuple[str, str]:
-    """Prompt and answer as they are read in one: with a blank between, except after an opening quote."""
+    """Return prompt and answer in one: with a blank between, except after an opening quote."""
     return prompt, answer if _OPENING.search(prompt) else f" {answer}"
 
 
 def _near(question: Question) -> tuple[Question, ...]:
-    """The rungs nearest the trained text, punctuation excluded, and the answer itself as the last of them."""
+    """Return the probe forms nearest the trained text, punctuation excluded, the answer itself last."""
     bare = question.answer.rstrip(_PUNCTUATION)
     if not bare.strip():
         return (question,)

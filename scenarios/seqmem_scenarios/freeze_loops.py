@@ -4,16 +4,16 @@ The learner first trains on general text. Then, for each task c: the protocol fr
 component of c and trains the task's facts; it freezes that component, unfreezes the others and trains on
 general text again; then comes the next task. At the end the learner rests, everything trained. Each experience
 states what the protocol wants trained (`Experience.trains`); what makes up a component is the strategy's
-business, and a strategy that has none trains everything all the time: the baseline.
+business, and a strategy that has none always trains everything: the baseline.
 
 A task is facts about one attribute of people nobody has met, so that a question shows in its words which kind
 of task it belongs to. The world has six attributes, dealt to the tasks anew by each seed; from the seventh
-task on they come again, about other people. What is asked, and when:
+task on they come again, about other people. The schedules:
 
-* ``boundary``: every fact and twin on the primary rung, before every experience and after the last, twice:
-  once with the learner told the fact's task (`task_known`), once without;
+* ``boundary``: every fact and twin in the primary probe form, before every experience and after the last, twice:
+  once with the fact's task given (`task_known`), once without;
 * ``log``: the same without, log-spaced over the rest;
-* ``ladder``: every rung, and ``general``: held-out background text; at the start, when the tasks are done,
+* ``ladder``: every probe form, and ``general``: held-out background text; at the start, when the tasks are done,
   and at the end.
 """
 
@@ -40,8 +40,8 @@ from seqmem import (
 from seqmem.streams import Place, Repeat, Schedule, Segment, ask, begin, finish, log, rest, start
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
+    PROBE_FORMS,
     PROBE_TOKENS,
-    RUNGS,
     background_batches,
     bare_size,
     check_lengths,
@@ -187,12 +187,12 @@ class _FreezeLoops:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set."""
+        """Return all probes by set."""
         inferred = self._probes(("question",))
         sets = {
             "inferred": inferred,
             "known": tuple(replace(p, id=f"{p.id}-known", task_known=True) for p in inferred),
-            "ladder": self._probes(RUNGS),
+            "ladder": self._probes(PROBE_FORMS),
             "general": general_probes(self.context, self.options.row_tokens),
         }
         check_lengths(self.context, sets)
@@ -233,7 +233,7 @@ def outline(options: FreezeLoopsOptions) -> Outline:
         {
             "inferred": bare_size(asked),
             "known": bare_size(asked),
-            "ladder": bare_size(asked * len(RUNGS)),
+            "ladder": bare_size(asked * len(PROBE_FORMS)),
             "general": general_size(o.row_tokens),
         },
         train_tokens=(plan.rows + o.tasks * o.exposures * o.facts_per_task) * o.row_tokens,

@@ -4,9 +4,9 @@ The learner first trains a little on background text; that state is the base. Th
 and each time from the same base: the fact is stated once a step, every time in another wording, alone or among
 `others` background rows; it is asked before the first and after every step. Background text follows, and the
 fact is asked once more. So every fact is measured on its own: nothing of one is left when the next comes, and
-all of them meet the very same background. Learning rate and `others` are what is swept.
+all of them meet the very same background. Learning rate and `others` are swept.
 
-* ``exposure``: the fact and its twin on the primary rung, before the first and after every exposure. The twin
+* ``exposure``: the fact and its twin in the primary probe form, before the first and after every exposure. The twin
   is never trained: its own answer is the false alarm, and how probable the *fact's* answer is to the twin's
   question tells a memory of this person from an answer given to everybody;
 * ``survival``: the same after the background that follows;
@@ -172,14 +172,14 @@ class _Threshold:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set: one of two questions for each fact, and the held-out documents."""
+        """Return all probes by set: one of two questions for each fact, and the held-out documents."""
         sets = {_set(number): self._asked(number) for number in range(self.options.facts)}
         sets["general"] = general_probes(self.context, self.options.row_tokens)
         check_lengths(self.context, sets)
         return sets
 
     def _asked(self, number: int) -> tuple[Probe, ...]:
-        """The question about the fact, and that about its twin with the fact's answer as its rival."""
+        """Return the question about the fact, and the one about its twin with the fact's answer as rival."""
         fact, twin = self.pairs[number]
         place: dict[str, Any] = {"position": number, "group": fact.attribute, "task_label": number}
         rivals = [(other.value, answer(other)) for other in (twin, fact)]

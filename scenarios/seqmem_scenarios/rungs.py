@@ -22,36 +22,36 @@ SUMMARIES = {
 
 
 def cache_folder() -> Path:
-    """Where models made here are kept; `SEQMEM_CACHE` overrides the user's cache folder."""
+    """Return the folder of models made here; `SEQMEM_CACHE` overrides the user's cache folder."""
     return Path(os.environ.get("SEQMEM_CACHE") or platformdirs.user_cache_dir("seqmem")) / "models"
 
 
-def locate(rung: str) -> Path | None:
-    """The folder of a rung: shipped with the package, or made earlier; None when neither."""
-    for folder in (Path(__file__).parent / "ladder" / rung, cache_folder() / rung):
+def locate(size: str) -> Path | None:
+    """Return the folder of an embedded model, shipped or made earlier; None where there is none."""
+    for folder in (Path(__file__).parent / "ladder" / size, cache_folder() / size):
         if (folder / "model.safetensors").exists():
             return folder
     return None
 
 
-def _pretrain(rung: str, out: Path | None, **arguments: Any) -> Mapping[str, Any]:
+def _pretrain(size: str, out: Path | None, **arguments: Any) -> Mapping[str, Any]:
     from seqmem_scenarios.ladder import pretrain  # torch: only where a model is made
 
-    folder = out or cache_folder() / rung
-    return {"folder": str(folder), **pretrain(rung, folder, **arguments)}
+    folder = out or cache_folder() / size
+    return {"folder": str(folder), **pretrain(size, folder, **arguments)}
 
 
-def _spec(rung: str) -> ModelSpec:
+def _spec(size: str) -> ModelSpec:
     return ModelSpec(
-        name=rung,
+        name=size,
         version="1",
-        summary=SUMMARIES[rung],
-        locate=lambda: locate(rung),
-        pretrain=None if rung == "nano" else lambda out, **arguments: _pretrain(rung, out, **arguments),
+        summary=SUMMARIES[size],
+        locate=lambda: locate(size),
+        pretrain=None if size == "nano" else lambda out, **arguments: _pretrain(size, out, **arguments),
     )
 
 
 @hookimpl
 def seqmem_model() -> list[ModelSpec]:
-    """Declare the ladder."""
-    return [_spec(rung) for rung in SUMMARIES]
+    """Declare the embedded models."""
+    return [_spec(size) for size in SUMMARIES]

@@ -61,7 +61,7 @@ class SaturationOptions(Options):
         2000,
         ge=len(TOLD),
         multiple_of=len(TOLD),
-        description=f"facts trained, {len(TOLD)} to a person; what is swept",
+        description=f"facts trained, {len(TOLD)} to a person; the option swept",
     )
     exposures: int = Field(100, ge=1, description="epochs: times each fact is stated")
     batch_size: int = Field(128, ge=1, description="rows (people) per step")
@@ -122,7 +122,7 @@ class _Saturation:
     # -- who and what ---------------------------------------------------------------------------------
 
     def told(self, role: Role, number: int) -> list[Fact]:
-        """The facts of a person's row, in its order."""
+        """Return the facts of a person's row, in its order."""
         person = World(self.context.seed).person(role, number)
         suffix = "-twin" if role == "twin" else ""
         return [
@@ -131,7 +131,7 @@ class _Saturation:
         ]
 
     def twins(self, facts: Sequence[Fact], number: int) -> list[Fact]:
-        """Facts of a person who is never trained, each with another value than its counterpart."""
+        """Return facts of a person who is never trained, each with another value than its counterpart."""
         pairs = zip(self.told("twin", number), facts, strict=True)
         return [apart(twin, [fact.value], self.context.seed) for twin, fact in pairs]
 
@@ -162,7 +162,7 @@ class _Saturation:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """Every value of the people asked about, and of as many twins."""
+        """Return probes of every value of the people asked about, and of as many twins."""
         probes: list[Probe] = []
         for number in range(self.options.asked):
             facts = self.told("injected", number)
@@ -172,7 +172,7 @@ class _Saturation:
         return {"facts": tuple(probes)}
 
     def _asked(self, facts: Sequence[Fact], place: int, twin_of: str | None = None) -> Probe:
-        """A value after all that stands before it in the row, against its whole closed set."""
+        """Return the probe of a value after the text before it in the row, against its whole closed set."""
         fact, attribute = facts[place], TOLD[place]
         prompt = " ".join([fact.person.name, *(earlier.value for earlier in facts[:place])])
         probe = self._probe(prompt, f" {fact.value}", fact)

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_boards import edit_run, others, record_of, registry, write_bench, write_board, write_rules
+from helpers_boards import (
+    edit_run,
+    others,
+    record_of,
+    registry,
+    unpack,
+    write_bench,
+    write_board,
+    write_rules,
+)
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.board.build import build, reproduce
@@ -25,6 +34,7 @@ from seqmem.board.verify import verify
 from seqmem.cli.app import run as command
 from seqmem.core.errors import UsageError
 from seqmem.core.recipe import Recipe
+from seqmem.core.sanitize import distinct_file_name
 from seqmem.planning.grid import Plan
 from seqmem.planning.search import Search, Trial, kept_recipe
 from seqmem.record.schema import write_json
@@ -173,21 +183,24 @@ def tuned_bench(home: Path, **changes: Any) -> Plan:
     return planned
 
 
+TUNED = f"{distinct_file_name('replay (tuned)')}.json"
+
+
 def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: Path) -> None:
     planned = tuned_bench(tmp_path)
     assert faults(tmp_path, planned) == []
     (folder,) = published_boards(tmp_path / "boards here")
-    assert sorted(p.name for p in (folder / "searches").iterdir()) == ["replay--tuned-.json"]
+    assert sorted(p.name for p in (folder / "searches").iterdir()) == [TUNED]
     built(folder)
     published = read_board(folder, registry())
     assert [row.label for row in published.rows] == ["naive", "replay (tuned)"]
     assert published.rows[1].facts["search"]["budget"] == 8
     assert verify(folder, registry()) == []
-    path = folder / "searches" / "replay--tuned-.json"
+    path = folder / "searches" / TUNED
     sound = path.read_text()
     for before, after in (('"mean": 0.6', '"mean": 0.7'), ("101", "102"), ('"budget": 8', '"budget": 9')):
         path.write_text(sound.replace(before, after))
-        assert any("searches/replay--tuned-.json: SHA-256" in one.line for one in verify(folder, registry()))
+        assert any(f"searches/{TUNED}: SHA-256" in one.line for one in verify(folder, registry()))
     tried = {"strategy.rows": 4}
     (trial,) = json.loads(sound)["trials"]
     other = {"chosen": tried, "space": {"strategy.rows": [4]}, "trials": [{**trial, "options": tried}]}
@@ -198,7 +211,7 @@ def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: P
     )
     path.write_text(sound.replace('"rows": 3', '"rows": 4'))
     found = [one.line for one in verify(folder, registry())]
-    assert any("searches/replay--tuned-.json: file: expected none of this name" in line for line in found)
+    assert any(f"searches/{TUNED}: file: expected none of this name" in line for line in found)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +356,16 @@ def test_adding_a_row_leaves_the_archives_of_others_as_they_are(board: Path) -> 
     new = {path: path.stat().st_mtime_ns for path in [*row_archives(board), board / "items.zip"]}
     assert new.keys() - times.keys() == {board / "records" / "ewc.zip"}
     assert {path: new[path] for path in times} == times
+
+
+def test_records_in_folders_of_their_own_are_refused_with_the_way_out(board: Path) -> None:
+    unpack(record_of(board, "naive", 0), board / "records")
+    with pytest.raises(
+        UsageError, match="now lie in one archive per row; take .* away and submit the runs again"
+    ):
+        read_board(board, registry())
+    (line,) = [one.line for one in verify(board, registry())]
+    assert line.startswith("records: archives: expected ones that can be read")
 
 
 def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board: Path) -> None:

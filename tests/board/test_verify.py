@@ -344,10 +344,10 @@ def test_a_record_in_the_archive_of_another_row_is_named(board: Path) -> None:
     write_archive(naive, {**members(naive), **moved})
     remove(record)
     relisted(board)
-    assert sorted(lines(board)) == [
+    assert {line for line in lines(board) if "SHA-256" not in line} == {
         f"records/naive.zip/{record.name}: file: expected none of this name, found one",
         f"records/replay.zip/{record.name}: file: expected one, found none",
-    ]
+    }
 
 
 def test_an_archive_with_the_same_members_in_other_bytes_is_named(board: Path) -> None:

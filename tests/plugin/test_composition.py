@@ -175,7 +175,7 @@ def test_an_option_that_two_parts_have_must_name_its_part() -> None:
 
 
 def test_what_cannot_go_together_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="a and b cannot go together, both want the only say .* moments"):
+    with pytest.raises(UsageError, match="a and b cannot go together, because both change .* moments"):
         compose([spec("a", exclusive=("moments",)), spec("b", exclusive=("model", "moments"))])
     with pytest.raises(UsageError, match="names a twice"):
         compose([spec("a"), spec("a")])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
@@ -150,23 +151,37 @@ def test_metrics_agree_on_both_layouts(tmp_path: Path) -> None:
 
 
 def test_another_record_of_a_run_is_refused(full: RunRecord, tmp_path: Path) -> None:
-    there = compact_of(full).files
+    there = RunRecord.open(write_compact(full, tmp_path / "a"))
     other = write_record(tmp_path / "other" / RUN, lambda ask, random: Answer(loss=2.0), SMALL)
     with pytest.raises(
         UsageError, match=r"holds another record of this run .*probes.parquet, run.json differ"
     ):
-        check_same_run(there, compact_of(other).files, tmp_path)
+        check_same_run(there, compact_of(other))
 
 
 def test_the_same_run_made_again_is_the_same_record(full: RunRecord, tmp_path: Path) -> None:
-    there = compact_of(full).files
+    there = RunRecord.open(write_compact(full, tmp_path / "a"))
     again = write_record(
         tmp_path / "again" / RUN, learner, SMALL, info={"seconds": 9.0, "date": "2026-05-05"}
     )
-    check_same_run(there, compact_of(again).files, tmp_path)
+    check_same_run(there, compact_of(again))
     other = write_record(tmp_path / "o" / RUN, learner, SMALL, info={"final_weights": "others"})
     with pytest.raises(UsageError, match=r"\(run.json differ\)"):
-        check_same_run(there, compact_of(other).files, tmp_path)
+        check_same_run(there, compact_of(other))
+
+
+def test_the_same_run_made_again_in_a_newer_format_is_the_same_record(
+    full: RunRecord, tmp_path: Path
+) -> None:
+    folder = write_compact(full, tmp_path / "a")
+    probes = pq.read_table(folder / "probes.parquet")
+    place = probes.schema.names.index("schedule")
+    joined = pc.binary_join(probes["schedule"], "+")
+    pq.write_table(probes.set_column(place, "schedule", joined), folder / "probes.parquet")
+    info = json.loads((folder / "run.json").read_text())
+    info.pop("design", None)
+    (folder / "run.json").write_text(json.dumps({**info, "format": 3}))
+    check_same_run(RunRecord.open(folder), compact_of(full))
 
 
 def test_only_finished_runs_under_their_own_name_are_kept(tmp_path: Path) -> None:

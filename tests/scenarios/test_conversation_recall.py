@@ -31,7 +31,7 @@ from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.conversation_recall import PRESETS, build, outline
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
-from seqmem_scenarios.conversation_recall.rows import MOST_READ
+from seqmem_scenarios.conversation_recall.rows import MAX_READ
 from seqmem_scenarios.conversation_recall.turns import CUES, SAYINGS
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
 
@@ -645,13 +645,13 @@ def test_a_row_that_a_later_block_does_not_fit_is_refused_before_training() -> N
 
 
 def test_rows_of_more_conversations_than_are_read_are_bounded() -> None:
-    options = {**TIGHT, "blocks": MOST_READ + 1, "text": lambda index: "A document."}
+    options = {**TIGHT, "blocks": MAX_READ + 1, "text": lambda index: "A document."}
     with pytest.raises(UsageError, match=r"up to (\d+) tokens, more than the row's 120; set") as refused:
         made(**options, row_tokens=120)
     most = int(str(refused.value).split("scenario.row_tokens=")[1].split()[0])
     with pytest.raises(UsageError, match="too many to read"):
         made(**options, row_tokens=most - 1)
-    assert made(**options, row_tokens=most).stream.experience(MOST_READ).steps > 0
+    assert made(**options, row_tokens=most).stream.experience(MAX_READ).steps > 0
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, Letters()], ids=["words", "letters"])

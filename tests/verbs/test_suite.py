@@ -619,9 +619,8 @@ def test_unfinished_runs_of_a_later_part_are_refused_before_anything_is_trained(
     from seqmem.record.versions import installed_versions
 
     info = {"format": FORMAT, "id": later.recipe.id, "recipe": recipe, "status": "stopped"}
-    write_json(
-        folder / "run.json", {**info, "primary_relation": "question", "versions": installed_versions()}
-    )
+    info["versions"] = installed_versions()
+    write_json(folder / "run.json", {**info, "primary_relation": "question"})
     assert command_line(words) == 2
     assert "continue them with --resume or start them over with --force" in capsys.readouterr().err
     assert Counting.started == []

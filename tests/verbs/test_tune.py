@@ -20,6 +20,7 @@ from seqmem.planning.request import Request
 from seqmem.planning.search import Search, Trial, read_search
 from seqmem.planning.store import find_boards
 from seqmem.planning.trials import sample
+from seqmem.record.versions import installed_versions
 from seqmem.verbs.choose import best_trial, distance
 from seqmem.verbs.tune import TuneResult, Tuning, tune
 
@@ -337,6 +338,22 @@ def test_the_same_command_gives_the_same_file_and_trains_nothing_again(
         (2e-3, 101),
     ]
     assert kept["date"] == max(run.info["date"] for run in records)
+
+
+def test_trials_of_another_version_are_kept_only_with_a_note(
+    search: Callable[..., TuneResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("made by" in note for note in only(search(even(1, 2))).notes)
+    installed = {**installed_versions(), "torch": "99.0"}
+    monkeypatch.setattr("seqmem.planning.store.installed_versions", lambda: installed)
+    Counting.started.clear()
+    with pytest.raises(
+        UsageError, match=r"made by torch .* installed is torch 99\.0 \(4 such runs\); .*--accept-versions"
+    ):
+        search(even(1, 2))
+    notes = only(search(even(1, 2), accept_versions=True)).notes
+    assert [note for note in notes if note.startswith("trials made by torch")]
+    assert Counting.started == []
 
 
 @pytest.fixture

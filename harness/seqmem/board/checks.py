@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,25 +20,24 @@ def check_runs(
 ) -> Iterator[Mismatch]:
     """Yield what is wrong between the runs of a board; `answers` are by the folder of the record."""
     rules = judge.rules
-    places: dict[tuple[str, str | None, int], list[Placed]] = {}
+    first: dict[tuple[str, str | None, int], Placed] = {}
+    seeds: defaultdict[tuple[str, str | None], set[int]] = defaultdict(set)
     for one in placed:
-        places.setdefault((one.label, one.control, one.recipe.seed), []).append(one)
-    for (label, control, seed), found in places.items():
-        for other in found[1:]:
-            what = f"run{f' of control {control}' if control else ''}"
+        label, control, seed = one.label, one.control, one.recipe.seed
+        other = first.setdefault((label, control, seed), one)
+        if other is not one:
+            what = f"run of control {control}" if control else "run"
             yield Mismatch(
-                where(other.record), what, f"only {found[0].record.folder.name}", "another", label, seed
+                where(one.record), what, f"only {other.record.folder.name}", "another", label, seed
             )
+        seeds[label, control].add(seed)
     for label in sorted({one.label for one in placed}):
-
-        def seeds_of(control: str | None, label: str = label) -> set[int]:
-            return {seed for row, of_control, seed in places if (row, of_control) == (label, control)}
-
-        own = seeds_of(None)
+        own = seeds[label, None]
         lacking = [("run", seed) for seed in rules.scoring if seed not in own and len(own) < rules.least]
         for name in rules.controls:
-            lacking += [(f"run of control {name}", seed) for seed in sorted(own - seeds_of(name))]
-            lacking += [(f"run beside its control {name}", seed) for seed in sorted(seeds_of(name) - own)]
+            of_control = seeds[label, name]
+            lacking += [(f"run of control {name}", seed) for seed in sorted(own - of_control)]
+            lacking += [(f"run beside its control {name}", seed) for seed in sorted(of_control - own)]
         for what, seed in lacking:
             yield Mismatch(RECORDS, what, "a record", "none", label, seed)
     for model in sorted({one.recipe.model.name for one in placed}):

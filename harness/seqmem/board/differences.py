@@ -38,17 +38,12 @@ def differences(built: Path, folder: Path) -> Iterator[Mismatch]:
             if name not in TABLES:
                 yield Mismatch(name, "file", "none of this name: no row of the board needs it", "one")
         elif (built / name).read_bytes() != (folder / name).read_bytes():
-            yield from _comparison(name)(name, built / name, folder / name)
+            compare = _members if name.endswith(SUFFIX) else _listed if name == MANIFEST else _figures
+            yield from compare(name, built / name, folder / name)
 
 
 def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def _comparison(name: str) -> Callable[[str, Path, Path], Iterator[Mismatch]]:
-    if name.endswith(SUFFIX):
-        return _members
-    return _listed if name == MANIFEST else _figures
 
 
 def _members(name: str, built: Path, found: Path) -> Iterator[Mismatch]:

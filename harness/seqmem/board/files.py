@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from seqmem.board.rules import RULES
 from seqmem.core.errors import UsageError
-from seqmem.core.sanitize import file_name
+from seqmem.core.sanitize import distinct_file_name, file_name
 from seqmem.planning.store import COST
 from seqmem.record.archive import SUFFIX, members
 from seqmem.record.compact import sha256
@@ -44,13 +44,13 @@ def published_boards(path: Path) -> list[Path]:
 
 
 def row_archive(folder: Path, label: str) -> Path:
-    """Return the archive of a row's records."""
+    """Return the archive of a row's records; rows whose labels differ in signs alone share one."""
     return folder / RECORDS / f"{file_name(label)}{SUFFIX}"
 
 
 def search_file(folder: Path, label: str) -> Path:
     """Return the file that says how a row was tuned."""
-    return folder / SEARCHES / f"{file_name(label)}.json"
+    return folder / SEARCHES / f"{distinct_file_name(label)}.json"
 
 
 def row_archives(folder: Path) -> list[Path]:
@@ -62,8 +62,13 @@ def record_folders(folder: Path) -> list[Path]:
     """Return the folders of a board's records, inside of their archives.
 
     Raises:
-        UsageError: an archive cannot be read.
+        UsageError: an archive cannot be read, or records lie in folders as in earlier versions.
     """
+    for old in (folder / RECORDS).glob("*/run.json"):
+        raise UsageError(
+            f"{old.parent}: records of a board now lie in one archive per row; take {folder / RECORDS} away and "
+            "submit the runs again with `seqmem leaderboard submit`"
+        )
     return [
         archive / name
         for archive in row_archives(folder)

@@ -161,10 +161,7 @@ def _archives(
         progress(f"{folder.name}: packing {one.record.folder.name}")
         compact = compact_of(one.record)
         if compact.name in known:
-            there = known[compact.name]
-            front = f"{compact.name}/"
-            own = {n.removeprefix(front): c for n, c in members(there.parent).items() if n.startswith(front)}
-            check_same_run(own, compact.files, there)
+            check_same_run(RunRecord.open(known[compact.name]), compact)
             continue
         archive = row_archive(folder, one.label)
         files = changed.setdefault(archive, dict(members(archive)) if archive.exists() else {})

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 
 from seqmem.board.build import write_tables
@@ -77,19 +76,19 @@ def verify(
     answers: dict[Path, Answered] = {}
     asked: set[str] = set()
     inspected = map(_inspect, paths) if pool is None else pool.map(_inspect, paths, chunksize=_CHUNK)
-    for path, one in zip(paths, inspected, strict=True):
+    for path, (said, faults) in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
-        found += [Mismatch(_under(folder, file), *fault) for file, fault in one.faults]
-        if one.answers is None:
+        found += [Mismatch(_under(folder, file), *fault) for file, fault in faults]
+        if said is None:
             continue
         record = RunRecord.open(path)
         asked.add(items_file(record).name)
-        known, wrong = examine(judge, record, list(searches.values()), one.answers.contamination)
+        known, wrong = examine(judge, record, list(searches.values()), said.contamination)
         for fault in wrong:
             found.append(Mismatch(_under(folder, path), *fault, known.label if known else "", record.seed))
         if known:
             placed.append(known)
-            answers[path] = one.answers
+            answers[path] = said
     found += check_runs(placed, answers, judge, lambda record: _under(folder, record.folder))
     metrics, versions, missing = _metrics(folder, judge)
     found += missing
@@ -138,25 +137,17 @@ def _side_files(folder: Path) -> tuple[dict[Path, Search], Mapping[str, float], 
     return searches, cost, unread
 
 
-@dataclass(frozen=True)
-class _Inspected:
-    """One record by itself: what is wrong with which of its files, and its answers where they can be read."""
-
-    faults: list[tuple[Path, Fault]]
-    answers: Answered | None
-
-
-def _inspect(path: Path) -> _Inspected:
-    """Look at the tables of one record; in another process, as the host has several."""
+def _inspect(path: Path) -> tuple[Answered | None, list[tuple[Path, Fault]]]:
+    """Return what the answers of a record say, None where they cannot be read, and what is wrong with its files."""
     found: list[tuple[Path, Fault]] = []
     try:
         record = RunRecord.open(path)
         if not record.compact:
             found.append((path, ("record", "a compact one, as `submit` writes it", "a full one")))
         found += _damage(record)
-        return _Inspected(found, answered(record))
+        return answered(record), found
     except Exception as error:
-        return _Inspected([*found, (path, unreadable(error))], None)
+        return None, [*found, (path, unreadable(error))]
 
 
 def _damage(record: RunRecord) -> Iterator[tuple[Path, Fault]]:

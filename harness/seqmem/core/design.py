@@ -18,7 +18,7 @@ class Design(BaseModel):
         criterion: right answers in a row that count as recalled.
         max_exposures: most exposures a fact is given, one a step, asked after each.
         others: rows beside the fact in each step that states it.
-        samples: sampled answers of which one must be right.
+        samples: number of sampled answers; one of them must be right.
         windows: (first position, one after the last) of each window trained again, by task label.
         scored: number of windows that are scored; the others come last and only serve as controls.
         zone: positions just behind, and just ahead of, a window.

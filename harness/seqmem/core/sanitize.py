@@ -25,6 +25,12 @@ def file_name(text: str) -> str:
     ]
 
 
+def distinct_file_name(text: str) -> str:
+    """Return a file name that no other text has: a hash follows where signs were replaced or left out."""
+    name = file_name(text)
+    return name if name == text else f"{name}-{_short_hash(text)}"
+
+
 def file_names(texts: Iterable[str]) -> dict[str, str]:
     """Return a name for each of the texts that name files of one folder; names that would be the same get a hash.
 
@@ -33,8 +39,10 @@ def file_names(texts: Iterable[str]) -> dict[str, str]:
     plain = {text: file_name(text) for text in texts}
     count = Counter(name.casefold() for name in plain.values())
     return {
-        text: name
-        if count[name.casefold()] == 1
-        else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        text: name if count[name.casefold()] == 1 else f"{name}-{_short_hash(text)}"
         for text, name in plain.items()
     }
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

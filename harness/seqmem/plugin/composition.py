@@ -121,7 +121,7 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
     """Return the spec of several strategies as one; its options are those of the parts by the parts' names.
 
     Raises:
-        UsageError: a strategy is named twice, or two of them are exclusive in the same thing.
+        UsageError: a strategy is named twice, or two of them must not change the same part of the learner.
     """
     names = [spec.name for spec in specs]
     title = "+".join(names)
@@ -131,7 +131,7 @@ def compose(specs: Sequence[StrategySpec]) -> StrategySpec:
         for what in set(one.exclusive) & set(other.exclusive):
             raise UsageError(
                 f"strategy {title}: {one.name} and {other.name} cannot go together, "
-                f"both want the only say in the learner's {what}"
+                f"because both change the learner's {what}"
             )
     fields: dict[str, Any] = {
         spec.name: (spec.options, Field(default_factory=spec.options, description=spec.summary))

@@ -20,7 +20,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "steps": {"loss": (0, 10), "penalty": (0, 8), "grad_norm": (0, 8)},
     "measured": {"value": (0, 12)},
 }
-"""Columns that are rounded: to multiples of the first number, or to so many binary digits, whichever is coarser.
+"""Columns that are rounded: to multiples of the first number, or to a number of binary digits, whichever is coarser.
 
 The log-probability of an answer is at most .008 nats away from what was scored, or 1 part in 1024 where that is more
 (beyond 8 nats); a probability .0005, or 1 part in 128; a loss 1 part in 1024.
@@ -53,14 +52,16 @@ _OF_THE_MAKING = (
     "asked",
     "code",
     "date",
+    "design",
     "device_bytes",
+    "format",
     "hardware",
     "plugins",
     "resumed",
     "seconds",
     "versions",
 )
-"""Keys of run.json in which two runs of one recipe may differ and be the same run."""
+"""Keys of run.json in which two runs of one recipe may differ and be the same run: the recipe fixes the design."""
 
 _PREFIXED = ("probe", "fact", "prompt")
 """Text columns whose neighbours begin alike."""
@@ -122,18 +123,19 @@ def compact_of(record: RunRecord) -> CompactRecord:
     )
 
 
-def check_same_run(there: Mapping[str, bytes], files: Mapping[str, bytes], where: Path) -> None:
-    """Refuse files of another record than those that are there; a run made at another time is the same.
+def check_same_run(there: RunRecord, again: CompactRecord) -> None:
+    """Refuse another record than the one that is there; a run made again later, or in a newer format, is the same.
 
     Raises:
         UsageError: they differ in what the run was or did.
     """
-    differing = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
+    before, after = compact_of(there).files, again.files
+    differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if differing and (
-        differing != ["run.json"] or _outcome(there["run.json"]) != _outcome(files["run.json"])
+        differing != ["run.json"] or _outcome(before["run.json"]) != _outcome(after["run.json"])
     ):
         raise UsageError(
-            f"{where} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
+            f"{there.folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
             "move it away to replace it"
         )
 
@@ -150,12 +152,12 @@ def sha256(content: bytes) -> str:
 
 
 def _lines(info: Mapping[str, Any]) -> str:
-    """JSON of one value a line, without indentation: a third less, and `diff` still shows what changed."""
+    """Return JSON of one value a line, without indentation: a third less, and `diff` still shows what changed."""
     return json.dumps(info, indent=0, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
 
 
 def _by_probe(probes: pa.Table, items: pa.Table) -> pa.Table:
-    """Probes in the order of the items, the answers to each in the order of asking."""
+    """Return probes in the order of the items, the answers to each in the order of asking."""
     place = pc.index_in(probes["probe"], items["probe"].combine_chunks())
     ordered = probes.append_column("_place", place)
     ordered = ordered.sort_by([(name, "ascending") for name in ("_place", *ASKED_ORDER)])
@@ -163,7 +165,7 @@ def _by_probe(probes: pa.Table, items: pa.Table) -> pa.Table:
 
 
 def _rounded(name: str, table: pa.Table) -> pa.Table:
-    """The table with its measured numbers rounded, as 32-bit floats where these hold them exactly."""
+    """Return the table with its measured numbers rounded, as 32-bit floats where these hold them exactly."""
     for position, column in enumerate(table.schema.names):
         if column not in ROUNDING.get(name, {}):
             continue
@@ -180,7 +182,7 @@ def _rounded(name: str, table: pa.Table) -> pa.Table:
 
 
 def rounded(values: npt.NDArray[np.float64], multiple: float, digits: int) -> npt.NDArray[np.float64]:
-    """The nearest multiples of a power of two that take no more than so many binary digits.
+    """Return the nearest multiples of a power of two that take no more than this number of binary digits.
 
     What is not finite stays as it is, and no zero is negative.
     """
@@ -190,7 +192,7 @@ def rounded(values: npt.NDArray[np.float64], multiple: float, digits: int) -> np
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """A Parquet file of one row group without anything that only Arrow reads."""
+    """Return a Parquet file of one row group without anything that only Arrow reads."""
     encodings: dict[str, str] = {}
     repeated: list[str] = []
     for field in table.schema:
@@ -221,5 +223,5 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _outcome(run: bytes) -> dict[str, Any]:
-    """What a run.json says less how, when and where the run was made."""
+    """Return what a run.json says less how, when and where the run was made."""
     return {name: value for name, value in json.loads(run).items() if name not in _OF_THE_MAKING}

@@ -164,7 +164,7 @@ class RunRecord:
         asked = self.items.drop(columns="probe").take(places)
         told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
         place = answers.schema.get_field_index("schedule")
-        told.insert(place, "schedule", pd.Series(_categorical(answers["schedule"])))
+        told.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
         return pd.concat([told, asked.set_axis(told.index)], axis="columns")
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
@@ -272,7 +272,7 @@ def scheduled(rows: pd.DataFrame, schedule: str) -> npt.NDArray[np.bool_]:
     return np.asarray(named[due.codes.to_numpy()])
 
 
-def _categorical(schedules: pa.ChunkedArray) -> pd.Categorical:
+def schedule_column(schedules: pa.ChunkedArray) -> pd.Categorical:
     """Hold each different list of names once, as a tuple, in alphabetical order: rows are many, lists few."""
     import pandas as pd
 

@@ -8,14 +8,14 @@ are trained, in `loss`
 * ``seq2seq``: each turn after a cue that asks for it, only the turn's own tokens being targets;
 * ``both``: in both ways;
 
-and for every turn trained there is background text under the ordinary loss, all packed into rows. When the
-last turn has been said the window runs empty, so that every turn is trained equally often. After the last
+and for every turn trained there is background text under the ordinary loss, all packed into rows. After the
+last turn the window runs empty, so that every turn is trained equally often. After the last
 block the learner rests on background text. Turns are counted back from the end of their conversation: the
-last one is 1 back (`Probe.position`). What is asked, and when:
+last one is 1 back (`Probe.position`). The schedules:
 
-* ``boundary``: every fact and twin on the primary rung, before every block, before the rest and at the end;
+* ``boundary``: every fact and twin in the primary probe form, before every block, before the rest, at the end;
 * ``log``: the same over the rest, log-spaced;
-* ``ladder``: every rung, and the primary one with the dialogue in front of it; ``general``: held-out
+* ``ladder``: every probe form, and the primary one with the dialogue in front of it; ``general``: held-out
   background text; at the start, when the conversations are done, and at the end.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from seqmem import BuildContext, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, RUNGS, general_size, joined
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_FORMS, PROBE_TOKENS, general_size, joined
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.conversation_recall.rows import PRIMARY, Conversations
 
@@ -79,8 +79,8 @@ def outline(options: ConversationRecallOptions) -> Outline:
         {
             "primary": Size(asked, asked * bare_tokens),
             "ladder": Size(
-                len(RUNGS) * asked + in_context,
-                len(RUNGS) * asked * bare_tokens + in_context * dialogue_tokens,
+                len(PROBE_FORMS) * asked + in_context,
+                len(PROBE_FORMS) * asked * bare_tokens + in_context * dialogue_tokens,
             ),
             "general": general_size(o.background_tokens),
         },

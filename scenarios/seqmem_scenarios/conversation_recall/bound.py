@@ -14,7 +14,7 @@ from seqmem_scenarios.world.grammar import TURNS, WORDS
 
 
 def longest_document(options: ConversationRecallOptions, encode: Callable[[str], list[int]]) -> int:
-    """Bound on the tokens of any dialogue or cue with its turn, of any seed.
+    """Return a bound on the tokens of any dialogue or cue with its turn, of any seed.
 
     Every template is taken with its longest fillers, word by word: a text has at most as many tokens as its
     words have by themselves where tokens do not reach across a blank.
@@ -27,7 +27,7 @@ def longest_document(options: ConversationRecallOptions, encode: Callable[[str],
         return len(encode(word)) - front
 
     def most(template: str, words: Mapping[str, Sequence[str]]) -> int:
-        """Most tokens of a template, each of its words with the blank before it."""
+        """Return the most tokens of a template, each of its words with the blank before it."""
         total = 0
         for place, piece in enumerate(template.split(" ")):
             slot = re.search(r"\{(\w+)\}", piece)
@@ -66,6 +66,6 @@ def longest_document(options: ConversationRecallOptions, encode: Callable[[str],
 
 
 def _spelled(index: int) -> tuple[str, str]:
-    """First and last name of a person of the plain population: the same names in every seed."""
+    """Return the first and last name of a person of the plain population: the same names in every seed."""
     first, last = World(0).person("injected", index).name.split(" ")
     return first, last

@@ -12,7 +12,7 @@ from seqmem_scenarios.world import ATTRIBUTES, population
 
 RATIO_ERROR = 5e-5
 """A ratio typed with four decimals means the fraction of whole documents that is so near."""
-MOST_PEOPLE = 20 * population("injected")
+MAX_PEOPLE = 20 * population("injected")
 """People with names of their own: beyond the plain ones come those with a middle initial."""
 
 
@@ -39,7 +39,7 @@ class ConversationRecallOptions(Options):
     )
     cue: Literal["topic", "turns_back"] = Field(
         "topic",
-        description="what a seq2seq cue names beside the speaker: the topic, or how many turns back it was",
+        description="what a seq2seq cue names beside the speaker: the topic, or the number of turns back",
     )
     window: int = Field(
         8, ge=1, description="turns back that are trained after each turn; 1 for the last only"
@@ -89,10 +89,10 @@ class ConversationRecallOptions(Options):
     @model_validator(mode="after")
     def _enough_people(self) -> ConversationRecallOptions:
         people = 2 * self.blocks * self.conversations
-        if people > MOST_PEOPLE:
+        if people > MAX_PEOPLE:
             raise ValueError(
                 f"{self.blocks} blocks of {self.conversations} conversations need {people} people, the world "
-                f"has {MOST_PEOPLE}; use fewer of either"
+                f"has {MAX_PEOPLE}; use fewer of either"
             )
         return self
 
@@ -112,11 +112,11 @@ class ConversationRecallOptions(Options):
         return self.ticks * self.steps_per_turn
 
     def trained(self, tick: int) -> range:
-        """Turns, from 0, that a conversation trains in this tick."""
+        """Return the turns, from 0, that a conversation trains in this tick."""
         return range(max(0, tick - self.window + 1), min(tick, self.turns - 1) + 1)
 
     def background(self, tick: int) -> int:
-        """Background documents in a batch of this tick."""
+        """Return background documents in a batch of this tick."""
         return len(self.trained(tick)) * self._background_share
 
     @property

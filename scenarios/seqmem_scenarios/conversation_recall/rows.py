@@ -21,13 +21,13 @@ from seqmem import (
 )
 from seqmem.streams import Place
 from seqmem_scenarios.common import (
-    RUNGS,
+    PROBE_FORMS,
     background_batches,
     background_row,
     check_lengths,
+    form_texts,
     general_probes,
     last_token,
-    rung_texts,
 )
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
@@ -35,7 +35,7 @@ from seqmem_scenarios.conversation_recall.turns import CUES, Turn, Turns
 from seqmem_scenarios.world import statement_prompt
 
 PRIMARY: Relation = "verbatim"
-MOST_READ = 1000
+MAX_READ = 1000
 """Conversations that are all read before training, in some three seconds; rows of longer streams are bounded."""
 
 
@@ -75,7 +75,7 @@ class Conversations:
         return range(block * self.options.conversations, (block + 1) * self.options.conversations)
 
     def _examples(self, turns: Sequence[tuple[Turn, Turn]], tick: int, step: int) -> Iterator[Example]:
-        """What one conversation trains in a step of a tick."""
+        """Return the rows that one conversation trains in a step of a tick."""
         o = self.options
         trained = [turns[turn][0] for turn in o.trained(tick)]
         if o.loss != "seq2seq":
@@ -86,13 +86,13 @@ class Conversations:
                 yield self._reproduction(turn, age * o.steps_per_turn + step)
 
     def _dialogue(self, turns: Sequence[Turn]) -> Example:
-        """Turns as they were said, under the ordinary loss."""
+        """Return turns as dialogue, under the ordinary loss."""
         text = "\n".join(turn.line for turn in turns)
         facts = [turn.fact.id for turn in turns]
         return text_example(self.context.encode, text, facts=facts, length=self.options.row_tokens)
 
     def _reproduction(self, turn: Turn, exposure: int) -> Example:
-        """A cue and the turn it asks for; only the turn is a target."""
+        """Return the row of a cue and its turn; only the turn is a target."""
         cue = self.turns.cue(turn, exposure)
         source = self.context.encode(cue)
         row = text_example(
@@ -120,15 +120,15 @@ class Conversations:
     def check_rows(self) -> None:
         """Refuse turns that do not fit a row before anything is trained.
 
-        Few conversations are all read. Of many, only those that are asked about are, and a bound holds for the
-        others; so long streams are refused where any conversation of their kind might not fit.
+        Few conversations are all read. Of many, only those that are asked about are read, and a bound holds for the
+        others. So long streams are refused where any conversation of their kind might not fit.
 
         Raises:
             UsageError: naming the fact, or the bound.
         """
         o = self.options
         count = o.blocks * o.conversations
-        if count > MOST_READ:
+        if count > MAX_READ:
             most = longest_document(o, self.context.encode)
             if most > o.row_tokens:
                 raise UsageError(
@@ -136,7 +136,7 @@ class Conversations:
                     f"document of up to {most} tokens, more than the row's {o.row_tokens}; set "
                     f"scenario.row_tokens={most} or more, or lower scenario.window"
                 )
-        for block in range(o.blocks) if count <= MOST_READ else o.probed:
+        for block in range(o.blocks) if count <= MAX_READ else o.probed:
             for number in self._of_block(block):
                 turns = [turn for turn, _ in self.turns.of(number)]
                 if o.loss != "seq2seq":
@@ -149,7 +149,7 @@ class Conversations:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set."""
+        """Return all probes by set."""
         o = self.options
         primary: list[Probe] = []
         ladder: list[Probe] = []
@@ -158,7 +158,7 @@ class Conversations:
                 pairs = self.turns.of(number)
                 for pair in pairs:
                     primary += self._ask(block, pair, PRIMARY)
-                    for relation in RUNGS:
+                    for relation in PROBE_FORMS:
                         ladder += self._ask(block, pair, relation)
                 if o.kept:
                     lines = [[turn.line for turn in side[-o.kept :]] for side in zip(*pairs, strict=True)]
@@ -176,9 +176,9 @@ class Conversations:
         relation: Relation,
         lines: Sequence[Sequence[str]] = ((), ()),
     ) -> Iterator[Probe]:
-        """A turn's fact and its twin on one rung, each after the lines of its own dialogue."""
+        """Return probes of a turn's fact and its twin in one form, each after the lines of its own dialogue."""
         for turn, before in zip(pair, lines, strict=True):
-            prompt, right, chance = self._rung(turn, relation)
+            prompt, right, chance = self._form_texts(turn, relation)
             probe = answer_probe(
                 self.context.encode,
                 id=f"{turn.fact.id}-{relation}{'-context' if before else ''}",
@@ -196,11 +196,11 @@ class Conversations:
             )
             yield last_token(probe) if relation == "last_token" else probe
 
-    def _rung(self, turn: Turn, relation: Relation) -> tuple[str, str, float | None]:
-        """Prompt, answer and chance: the near rungs continue the turn as it was trained."""
-        prompt, right, chance = rung_texts(turn.fact, relation)
+    def _form_texts(self, turn: Turn, relation: Relation) -> tuple[str, str, float | None]:
+        """Return prompt, answer and chance: the near probe forms continue the turn as it was trained."""
+        prompt, right, chance = form_texts(turn.fact, relation)
         if relation in ("question", "paraphrase"):
             return prompt, right, chance
-        given = prompt.removeprefix(statement_prompt(turn.fact, 0))  # what the rung gives away of the value
+        given = prompt.removeprefix(statement_prompt(turn.fact, 0))  # words of the value, for last_word
         opening = f"{turn.name}:" if self.options.loss == "ar" else self.turns.cue(turn, 0)
         return f"{opening} {turn.opening}{given}", right, chance

@@ -1,4 +1,4 @@
-"""What is said in the conversations of `conversation_recall`, and how it is asked for."""
+"""Texts of the conversations of `conversation_recall`, and the cues that ask for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAYINGS: Mapping[str, tuple[str, ...]] = {
     "instrument": ("I play the {value}.", "My instrument is the {value}.", "In the band I play the {value}."),
     "flower": ("My favourite flower is the {value}.", "I grow the {value}.", "I am fond of the {value}."),
 }
-"""What somebody says of themselves, by attribute; a turn has one wording, however often it is trained."""
+"""Statements of speakers about themselves, by attribute; a turn keeps one wording over its exposures."""
 
 CUES: Mapping[str, tuple[str, ...]] = {
     "topic": (
@@ -36,12 +36,12 @@ CUES: Mapping[str, tuple[str, ...]] = {
         "When it was {name}'s turn, {back}:",
     ),
 }
-"""What asks for a turn; the wordings take turns over its exposures."""
+"""Cues that ask for a turn; the wordings alternate over its exposures."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation, or of its twin.
+    """Turn of a conversation, or of its twin.
 
     Attributes:
         back: turns back from the end of the conversation, 1 for its last turn.
@@ -78,7 +78,7 @@ class Turns:
         self._first = Draw("conversation people", seed).below(population("injected"))
 
     def _turns(self, conversation: int) -> tuple[tuple[Turn, Turn], ...]:
-        """Every turn of a conversation with its twin, which differs in speaker and value only."""
+        """Return every turn of a conversation with its twin, which differs in speaker and value only."""
         seed, count = self.seed, self.options.turns
         topics = [Draw("topics", seed, conversation, side).shuffled(ATTRIBUTES) for side in (0, 1)]
         talk = dialogue(seed, conversation).split("\n")
@@ -97,7 +97,7 @@ class Turns:
         return tuple(pairs)
 
     def _fact(self, role: Role, conversation: int, turn: int, side: int, attribute: str) -> Fact:
-        """What a speaker, or the speaker's twin, tells in a turn."""
+        """Return the fact that a speaker, or the speaker's twin, states in a turn."""
         seed, number, plain = self.seed, 2 * conversation + side, population(role)
         index = (self._first + number) % plain if number < plain else number
         person = World(seed).person(role, index)
@@ -105,7 +105,7 @@ class Turns:
         return Fact(f"{seed}-{conversation}-{turn}{ending}", person, attribute, person.values[attribute])
 
     def cue(self, turn: Turn, wording: int) -> str:
-        """What asks for a turn."""
+        """Return the text that asks for a turn."""
         forms = CUES[self.options.cue]
         back = f"{turn.back} turn{'s' * (turn.back > 1)} before the end"
         text = forms[wording % len(forms)].format(name=turn.name, topic=turn.fact.attribute, back=back)

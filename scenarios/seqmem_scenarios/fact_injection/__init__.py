@@ -4,24 +4,24 @@ Four schedules:
 
 * ``published`` (Chang et al. 2024, arXiv 2406.11813): every `spacing` steps one batch holds facts among its
   background rows. Group ``duplicate`` is injected each time in the same words, ``paraphrase`` each time in
-  other words, ``once`` at the first injection only, ``never`` not at all.
+  other words, ``once`` at the first injection only, ``never`` never.
 * ``single_exposure``: the facts are trained for one pass (`exposures`), by themselves.
 * ``mixed_batch``: passes over the facts in batches whose share of background rows is exact.
 * ``long_term``: a stream of domains that follow one another, and every `group_every` of its experiences a new
   group of facts.
 
-Each begins with `lead_in` steps on background text, which fill the optimizer's moments (the first step of a
-fresh Adam is far larger than any later one, and would make the first injection stand out), and ends with a
-rest on background text. What is asked, and when:
+Each begins with `lead_in` steps on background text, which fill the optimizer's moments: the first step of a
+fresh Adam is far larger than any later one and would make the first injection stand out. Each ends with a
+rest on background text. Probes are asked on these schedules:
 
-* ``inject``: every fact and twin on the rungs verbatim, paraphrase and question, right before every step that
+* ``inject``: every fact and twin in the probe forms verbatim, paraphrase and question, right before every step that
   trains facts (its t_i) and after each of the next `local_window` steps;
 * ``log``: the same at log-spaced steps of the rest;
-* ``boundary``: before every experience and after the last, on the primary rung at least;
-* ``ladder``: on every rung, and ``general``: held-out background text; at the start, when the injections are
+* ``boundary``: before every experience and after the last, in the primary probe form at least;
+* ``ladder``: in every probe form, and ``general``: held-out background text; at the start, when the injections are
   done, and at the end.
 
-Where several are due after a step, it is asked once, with the largest of their sets.
+Where several are due after a step, the largest of their sets is asked once.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def outline(options: FactInjectionOptions) -> Outline:
 
 
 def _fingerprint(options: FactInjectionOptions) -> str:
-    """Hash of the facts; reads them all, so that a file that cannot be used is refused before any run."""
+    """Return the hash of the facts after reading them all: an unusable file is refused before any run."""
     if options.facts != WORLD:
         facts_of(options, seed=0)
     return fingerprint(options.facts)

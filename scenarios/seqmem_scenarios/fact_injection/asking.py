@@ -11,7 +11,7 @@ from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.fact_sources import Question, SourceFact, take
 
 THREE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
-"""The rungs asked around injections and over the rest, from the trained words outwards."""
+"""The probe forms asked around injections and over the rest, from the trained words outwards."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class Ask:
 
     fact: SourceFact
     question: Question
-    number: int  # among the questions of its rung
+    number: int  # among the questions of its probe form
     group: str
     task_label: int | None
     twin_of: str | None
 
     @property
     def id(self) -> str:
-        """Of its probe."""
+        """Id of its probe."""
         return f"{self.fact.id}-{self.question.relation}-{self.number}"
 
 
 def _asked(fact: SourceFact, group: str, task_label: int | None, twin_of: str | None = None) -> list[Ask]:
-    """Every question about a fact."""
+    """Return every question about a fact."""
     found: list[Ask] = []
     for question in fact.questions:
         number = sum(ask.question.relation == question.relation for ask in found)
@@ -41,7 +41,7 @@ def _asked(fact: SourceFact, group: str, task_label: int | None, twin_of: str | 
 
 
 def grouped(options: FactInjectionOptions, facts: Sequence[SourceFact]) -> dict[str, Sequence[SourceFact]]:
-    """The facts of every group, the never-trained ones last; the latter need no twins."""
+    """Return the facts of every group, the never-trained ones last and without twins."""
     size = options.facts_count
     groups: dict[str, Sequence[SourceFact]] = {
         name: facts[place * size : (place + 1) * size] for place, name in enumerate(options.trained_groups)
@@ -51,7 +51,7 @@ def grouped(options: FactInjectionOptions, facts: Sequence[SourceFact]) -> dict[
 
 
 def sets(options: FactInjectionOptions, groups: Mapping[str, Sequence[SourceFact]]) -> dict[str, list[Ask]]:
-    """What every probe set asks, held-out text apart."""
+    """Return the questions of every probe set, held-out text apart."""
     facts: list[Ask] = []
     twins: list[Ask] = []
     for label, (group, members) in enumerate(groups.items()):
@@ -68,10 +68,10 @@ def sets(options: FactInjectionOptions, groups: Mapping[str, Sequence[SourceFact
 
 
 def facts_of(options: FactInjectionOptions, seed: int) -> list[SourceFact]:
-    """The facts a stream needs.
+    """Return the facts a stream needs.
 
     Raises:
-        UsageError: the source cannot give them, or an item cannot be paraphrased that should be.
+        UsageError: the source cannot give them, or an item lacks the paraphrases that its group needs.
     """
     facts = take(options.facts, options.all_facts, seed)
     if options.schedule == "published" and options.injections > 1:
@@ -85,6 +85,6 @@ def facts_of(options: FactInjectionOptions, seed: int) -> list[SourceFact]:
 
 
 def most_tokens(ask: Ask) -> int:
-    """Bound on the tokens of a probe: of a file's text no tokenizer makes more than bytes and a special token."""
+    """Return a bound on the tokens of a probe: a file's text has at most a token per byte and a special one."""
     bare = len((ask.question.prompt + ask.question.answer).encode()) + 2
     return min(bare, PROBE_TOKENS) if ask.question.chance is not None else bare

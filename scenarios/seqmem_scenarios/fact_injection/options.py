@@ -74,7 +74,7 @@ class FactInjectionOptions(Options):
         if (left * ratio / (1 - ratio)).denominator != 1:
             raise ValueError(
                 f"facts_count {self.facts_count} leaves a last batch of {left} facts, beside which background_ratio "
-                f"{self.background_ratio} is no whole number of rows; make facts_count a multiple of {per_batch}"
+                f"{self.background_ratio} is not a whole number of rows; make facts_count a multiple of {per_batch}"
             )
         return self
 
@@ -120,7 +120,7 @@ class FactInjectionOptions(Options):
 
     @property
     def primary_relation(self) -> Relation:
-        """Question where chance is known; of a file, whose prompts are open, the rung nearest the text."""
+        """Probe form ``question`` where chance is known; of a file with open prompts the one nearest the text."""
         return "question" if self.facts == WORLD else "verbatim"
 
     @cached_property

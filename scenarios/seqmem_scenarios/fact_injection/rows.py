@@ -38,7 +38,7 @@ class Injection:
 
     @property
     def makers(self) -> Mapping[str, Callable[[Place], Iterable[Batch]]]:
-        """What makes the batches of each kind of experience."""
+        """Makers of the batches of each kind of experience."""
         return {
             "lead-in": self._lead_in,
             "injection": self._injection,
@@ -123,7 +123,7 @@ class Injection:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> dict[str, tuple[Probe, ...]]:
-        """All probes by set; a question has the same probe in every set."""
+        """Return all probes by set; a question has the same probe in every set."""
         asked = sets(self.options, self.groups)
         probes = {ask.id: self._probe(ask) for ask in asked["ladder"]}
         made = {name: tuple(probes[ask.id] for ask in questions) for name, questions in asked.items()}

@@ -1,4 +1,4 @@
-"""When `fact_injection` trains what, and when it asks."""
+"""Timetable of `fact_injection`: its training and its probes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder of embedded models, pretrained on the synthetic world."""
+"""The embedded models, pretrained on the synthetic world."""
 
 from pathlib import Path
 

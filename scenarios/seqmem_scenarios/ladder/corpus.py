@@ -1,4 +1,4 @@
-"""The pretraining text of a rung: its documents, its tokenizer and its batches.
+"""The pretraining text of a model: its documents, its tokenizer and its batches.
 
 A batch is a pure function of (recipe, seed, step), so a resumed run needs no state of the stream.
 """
@@ -42,7 +42,7 @@ class Corpus:
         self._known = World(seed).people("known", mixture.known_people)
 
     def documents(self, step: int) -> Iterator[str]:
-        """The endless documents of one step."""
+        """Return the endless documents of one step."""
         mixture, draw = self._mixture, Draw("corpus", self._seed, step)
         strangers = (self._oneoff(step * _ONEOFF_STRIDE + number) for number in count())
         for number in count(step * _STEP_STRIDE):
@@ -57,7 +57,7 @@ class Corpus:
                 yield self.prose(number)
 
     def prose(self, number: int) -> str:
-        """General text about nobody: everyday prose, now and then that of some loop's place."""
+        """Return general text about nobody: everyday prose, now and then that of some loop's place."""
         draw = Draw("prose", self._seed, number)
         if draw.chance(0.25):
             return place_prose(TRAIN_STREAM, draw.below(200), number)
@@ -78,7 +78,7 @@ class Corpus:
         return biography(person, draw, told, questions=draw.between(1, len(told)) if asked else 0)
 
     def _about_oneoff(self, draw: Draw, strangers: Iterator[Person]) -> str:
-        """Statements about one person or a few, and mostly questions about what they said.
+        """Return statements about one person or a few, and mostly questions about what they said.
 
         One-off people are never asked about without their text: the answer would be noise.
         """
@@ -96,9 +96,9 @@ class Corpus:
 
 
 def train_tokenizer(recipe: Recipe, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that puts `<|endoftext|>` in front of every text, as OPT does with `</s>`.
+    """Return a byte-level BPE that puts `<|endoftext|>` in front of every text, as OPT does with `</s>`.
 
-    It never reads about known people: their surnames then cost as many tokens as anybody else's.
+    It never reads about known people, so their surnames cost as many tokens as anybody else's.
     """
     general = Mixture(known=0.0, oneoff=0.85, dialogue=0.05, oneoff_asked=0.7)
     texts = islice(Corpus(general, seed).documents(0), recipe.tokenizer_documents)
@@ -136,10 +136,10 @@ class Batches:
         self._tokenizer = tokenizer
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """The (rows, block) token ids of one step; every row begins with a document.
+        """Return the (rows, block) token ids of one step; every row begins with a document.
 
-        Each document, `<|endoftext|>` first, goes to the first row with room for it; what stays
-        empty is filled with prose that is cut at the row's end.
+        Each document, `<|endoftext|>` first, goes to the first row with room for it. The rest of
+        a row is filled with prose that is cut at its end.
         """
         recipe = self._recipe
         long = step % recipe.long_every == recipe.long_every - 1

@@ -1,4 +1,4 @@
-"""What a model of the ladder knows, reads and cannot know, each figure with its count.
+"""Evaluate what an embedded model knows, reads and cannot know, each figure with its count.
 
 All answers are scored by one teacher-forced forward per batch: the answer counts as given when the
 greedy choice at every one of its positions is the right token, which is exactly when greedy
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def _closed_book(seed: int, role: Role, people: int, questions: int) -> list[Question]:
-    """Bare questions about people and attributes in turn, the wording drawn."""
+    """Return bare questions about people and attributes in turn, the wording drawn."""
     world, draw = World(seed), Draw("closed book", seed, role)
     asked: list[Question] = []
     for number in range(questions):
@@ -84,7 +84,7 @@ def _closed_book(seed: int, role: Role, people: int, questions: int) -> list[Que
 
 
 def _open_book(seed: int, questions: int) -> list[Question]:
-    """A never-seen person's text of one to four statements, then a question about one of them."""
+    """Return a never-seen person's text of one to four statements, then a question about one of them."""
     world, draw = World(seed), Draw("open book", seed)
     asked: list[Question] = []
     for number in range(questions):
@@ -121,7 +121,7 @@ def _score(
 def _answered(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
 ) -> list[bool]:
-    """Whether greedy decoding would give each answer; right padding is causal-safe."""
+    """Return for each answer whether greedy decoding gives it; right padding is causal-safe."""
     prompts = [tokenizer(prompt)["input_ids"] for prompt, _, _ in questions]
     whole = [tokenizer(prompt + reply)["input_ids"] for prompt, reply, _ in questions]
     greedy = _forward(model, whole).argmax(-1)  # (B, T): the choice for position t + 1
@@ -136,7 +136,7 @@ def _answered(
 def _general_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int
 ) -> dict[str, Any]:
-    """Mean nats per token over held-out prose and dialogues, half each."""
+    """Return mean nats per token over held-out prose and dialogues, half each."""
     half = documents // 2
     texts = [filler(HELD_OUT_STREAM, index) for index in range(documents - half)]
     texts += [dialogue(HELD_OUT_STREAM, index) for index in range(half)]
@@ -156,7 +156,7 @@ def _general_loss(
 
 
 def _forward(model: PreTrainedModel, rows: Sequence[list[int]]) -> torch.Tensor:
-    """Float logits (B, T, V) of right-padded rows; what stands after a row's end is meaningless."""
+    """Return float logits (B, T, V) of right-padded rows; those after a row's end are meaningless."""
     length = max(len(ids) for ids in rows)
     padded = torch.tensor([ids + [0] * (length - len(ids)) for ids in rows], device=model.device)
     logits: torch.Tensor = model(input_ids=padded, use_cache=False).logits

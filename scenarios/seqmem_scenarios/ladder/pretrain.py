@@ -1,4 +1,4 @@
-"""Pretrain a model of the ladder from its recipe, resumable at any checkpoint."""
+"""Pretrain an embedded model from its recipe, resumable at any checkpoint."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def pretrain(
-    rung: str,
+    size: str,
     out: Path,
     *,
     seed: int = 0,
@@ -46,23 +46,23 @@ def pretrain(
     force: bool = False,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train the tokenizer and the model of a rung and write both, with `recipe.json`, to `out`.
+    """Train the tokenizer and the model of a size and write both, with `recipe.json`, to `out`.
 
     `steps` overrides the recipe's length, and with it the learning-rate schedule. With `resume` an
     unfinished run in `out` goes on from its last checkpoint and ends in the very weights it would
     have had without the break (on one machine's CPU, with the same versions and number of threads).
     With `force` a finished model in `out` gives way once the new one is there, and an unfinished run
-    is started over. `on_progress` is told the steps done, the steps in all and the last loss in nats
-    per token; a KeyboardInterrupt out of it leaves a checkpoint of that very step. Returns what
-    `recipe.json` holds.
+    is started over. `on_progress` gets the steps done, the steps in all and the last loss in nats
+    per token. A KeyboardInterrupt from it leaves a checkpoint of that very step. The content of
+    `recipe.json` is returned.
 
     Raises:
-        UsageError: the device is not there, `out` cannot be written or holds something else than
-            what was asked for; nothing is changed then.
+        UsageError: the device is missing, or `out` cannot be written or holds another model; then
+            nothing is changed.
     """
-    recipe = recipe_of(rung)
+    recipe = recipe_of(size)
     total = recipe.steps if steps is None else steps
-    identity = {"rung": rung, "seed": seed, "steps": total, "recipe": dataclasses.asdict(recipe)}
+    identity = {"rung": size, "seed": seed, "steps": total, "recipe": dataclasses.asdict(recipe)}
     checkpoint = out / _CHECKPOINT
     _check_device(device)
     _check_folder(out, resume, force)
@@ -196,7 +196,7 @@ def _move_in(saving: Path, out: Path) -> None:
 
 
 def build_model(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
-    """The untrained GPT-NeoX of a recipe, in fp32; the caller's random state is left as it was."""
+    """Return the untrained GPT-NeoX of a recipe, in fp32, without a change of the random state."""
     config = GPTNeoXConfig(
         vocab_size=recipe.vocabulary,
         hidden_size=recipe.hidden_size,
@@ -217,7 +217,7 @@ def build_model(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Linear warm-up to the recipe's rate, then linear decay to zero after the last step."""
+    """Return the rate of a step: linear warm-up to the recipe's, then linear decay to zero after the last."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
     return recipe.learning_rate * (total - step) / max(1, total - recipe.warmup)
@@ -242,7 +242,7 @@ def _save_checkpoint(
 
 
 def _steps_done(path: Path, identity: dict[str, Any]) -> int:
-    """The steps that a checkpoint of this very run has behind it."""
+    """Return the number of steps done in a checkpoint of this very run."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()

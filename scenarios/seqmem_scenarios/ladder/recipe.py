@@ -1,11 +1,11 @@
-"""How each model of the ladder is built and trained."""
+"""Recipes of the embedded models: their shape, text and training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the pretraining text is made of; the three shares add up to at most one.
+    """Composition of the pretraining text; the three shares add up to at most one.
 
     The rest, `1 - known - oneoff - dialogue`, is prose. Shares count documents.
     """
@@ -17,7 +17,7 @@ class Mixture:
     known_bare: float = 0.45
     """Share of the known people's documents that are questions without any text to read."""
     known_read: float = 0.10
-    """Share of the known people's documents that ask about what they have just said."""
+    """Share of the known people's documents that ask about their own text."""
     oneoff_asked: float = 0.90
     """Share of the one-off people's documents that end in questions about what they say."""
     oneoff_crowd: float = 0.20
@@ -38,7 +38,7 @@ class Recipe:
     block: int = 128
     long_block: int = 256
     long_every: int = 4
-    """Every so many steps the blocks are long ones."""
+    """Steps from one with long blocks to the next."""
     vocabulary: int = 1024
     positions: int = 512
     warmup: int = 100
@@ -73,8 +73,8 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe_of(rung: str) -> Recipe:
-    """The recipe of a rung, by name."""
-    if rung not in RECIPES:
-        raise ValueError(f"unknown rung {rung!r}; the ladder has {', '.join(RECIPES)}")
-    return RECIPES[rung]
+def recipe_of(size: str) -> Recipe:
+    """Return the recipe of an embedded model by its name."""
+    if size not in RECIPES:
+        raise ValueError(f"unknown embedded model {size!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[size]

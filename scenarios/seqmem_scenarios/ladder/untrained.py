@@ -1,4 +1,4 @@
-"""The rung below the ladder: `nano`, small enough to be filled to the brim, and never pretrained.
+"""The smallest embedded model, `nano`: small enough to be filled to the brim, and never pretrained.
 
 Its tokenizer knows the names and the one-word values of the world in whole pieces, few enough that the
 embedding takes a third of the parameters and not most of them; any other text is spelled letter by letter.
@@ -18,7 +18,7 @@ UNKNOWN = "<unk>"
 _BLANK = "▁"
 _POSITIONS = 256
 _PEOPLE = 2000
-"""So many people of a role bear all its first names and surnames."""
+"""Number of people of a role that bear all its first names and surnames."""
 _HEAD = 3
 """Letters of a surname's head; the rest of it is its tail."""
 _WORD, _LETTER = -1.0, -10.0
@@ -26,7 +26,7 @@ _WORD, _LETTER = -1.0, -10.0
 
 
 def nano_tokenizer() -> PreTrainedTokenizerFast:
-    """A unigram tokenizer of the world's name parts, its one-word values, and printable ASCII.
+    """Return a unigram tokenizer of the world's name parts, its one-word values, and printable ASCII.
 
     It puts no token in front of a text.
     """
@@ -53,7 +53,7 @@ def nano_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def nano_config(vocabulary: int) -> GPTNeoXConfig:
-    """Two layers of width 36 with tied embeddings: about 50k parameters.
+    """Return the configuration of two layers of width 36 with tied embeddings: about 50k parameters.
 
     The initial weights have a standard deviation of 0.1, not the customary 0.02: in a pilot with 8000 facts
     (scenario `saturation`, one seed) that stored 0.63 instead of 0.28 bits per parameter in 25 exposures.

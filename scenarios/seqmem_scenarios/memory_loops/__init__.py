@@ -2,19 +2,19 @@
 
 A visit to loop k trains the loop's own prose and, at a chosen place among it, its memory: rows that state its
 facts, one fact a row, each time in another wording. After the last cycle (and a new loop, where one is asked
-for) the learner rests on text that holds none of the facts. What is asked, and when:
+for) the learner rests on text that holds none of the facts. The schedules:
 
-* ``boundary``: every fact and twin on the primary rung, before every experience and after the last;
-* ``inside``: the same inside a visit, after the loop's prose and before its memory, once the loop has been
-  trained before: is the memory there again in its own place?
+* ``boundary``: every fact and twin in the primary probe form, before every experience and after the last;
+* ``inside``: the same inside later visits, after the loop's prose and before its memory: is the memory there
+  again in its own place?
 * ``even`` and ``log``: the same over the rest, evenly spaced with the competing answers scored too, and
   log-spaced;
-* ``ladder``: every rung and cue, and ``general``: held-out background text; at the start, when the loops
+* ``ladder``: every probe form and cue, and ``general``: held-out background text; at the start, when the loops
   are done, and at the end.
 
 With `relearn` the learner is kept as the rest leaves it. For each loop a branch returns to it and trains the
 memory's rows of the loop's first visit again, in the same order; a last branch trains as many facts that were
-never trained, which is what learning takes without a memory. ``learning`` asks a loop's own facts before and
+never trained, to measure learning without a memory. ``learning`` asks a loop's own facts before and
 after every memory step, on the branches and in first visits.
 
 With `facts_per_loop` 0 and background documents as loops this is the cyclic training of Yang et al. 2024

@@ -74,7 +74,7 @@ def questions(fact: Fact) -> int:
 
 
 def _distinct_values(seed: int, place: int, attribute: str, count: int) -> list[str]:
-    """`count` different values of an attribute's closed set, which leave some for the twins."""
+    """Return `count` different values of an attribute's closed set, and leave some for the twins."""
     values = ATTRIBUTE_BY_NAME[attribute].values
     if count >= len(values):
         raise UsageError(

@@ -108,11 +108,11 @@ class MemoryLoopsOptions(Options):
         return self.cycles * self.loops + self.new_loop
 
     def known(self, loop: int) -> int:
-        """Loops whose questions a visit may state: the new loop's only in its own visits."""
+        """Return the loops whose questions a visit may state: the new loop's only in its own visits."""
         return self.all_loops if loop == self.loops else self.loops
 
     def memory_batches(self, loop: int) -> int:
-        """Batches of the memory in one visit to a loop."""
+        """Return the batches of the memory in one visit to a loop."""
         rows = self.facts_per_loop * (self.known(loop) if self.variant == "conflict" else 1)
         return self.exposures * -(-rows // self.batch_size)
 

@@ -1,4 +1,4 @@
-"""What `memory_loops` asks."""
+"""Probes of `memory_loops`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from seqmem import Cue, Probe, Relation, answer_probe, document_probe
 from seqmem.streams import Size
 from seqmem_scenarios.common import (
+    PROBE_FORMS,
     PROBE_TOKENS,
-    RUNGS,
     bare_size,
     check_lengths,
+    form_texts,
     general_probes,
     general_size,
     last_token,
-    rung_texts,
 )
 from seqmem_scenarios.memory_loops.memories import Memory, wording
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
@@ -24,7 +24,7 @@ from seqmem_scenarios.world import answer, question_prompt
 CHOICES = 4
 """Answers scored per probe where the margin is wanted, the right one included."""
 CUED = 4
-"""Probes of the ladder with text in front: fact and twin, after text of the own and of another loop."""
+"""Probes of a fact with text in front: fact and twin, after text of the own and of another loop."""
 
 
 def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
@@ -42,8 +42,8 @@ def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
         "primary": margin if o.variant == "conflict" else bare_size(2 * facts),
         "margin": margin,
         "ladder": Size(
-            2 * len(RUNGS) * facts + cued,
-            2 * len(RUNGS) * facts * PROBE_TOKENS + cued * (PROBE_TOKENS + o.row_tokens),
+            2 * len(PROBE_FORMS) * facts + cued,
+            2 * len(PROBE_FORMS) * facts * PROBE_TOKENS + cued * (PROBE_TOKENS + o.row_tokens),
         ),
         **{f"loop {loop}": bare_size(o.facts_per_loop) for loop in range(o.branches)},
         **general,
@@ -59,7 +59,7 @@ class Probes:
         self.rows = rows
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set."""
+        """Return all probes by set."""
         o, context = self.options, self.context
         general = general_probes(context, o.row_tokens)
         if not o.facts_per_loop:
@@ -97,7 +97,7 @@ class Probes:
         return [self._probe(memory, r, twin=twin) for r in relations for twin in (False, True)]
 
     def _ladder(self, memory: Memory) -> list[Probe]:
-        """Every rung bare, and the primary one after text of the own and of another loop."""
+        """Return every probe form bare, and the primary one after text of the own and of another loop."""
         other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
         cues: tuple[tuple[Cue, int], ...] = (("own", memory.loop), ("other", other))
         cued = [
@@ -105,10 +105,10 @@ class Probes:
             for cue, place in cues
             for twin in (False, True)
         ]
-        return self._bare(memory, RUNGS) + cued
+        return self._bare(memory, PROBE_FORMS) + cued
 
     def _margin(self, memory: Memory) -> Probe:
-        """The primary rung with competing answers: every loop's in `conflict`, else ones of like facts."""
+        """Return probes with competing answers: every loop's in `conflict`, else those of like facts."""
         if self.options.variant == "conflict":
             choices = [(f"loop {loop}", answer(fact)) for loop, fact in memory.truths.items()]
         else:
@@ -134,7 +134,7 @@ class Probes:
     ) -> Probe:
         fact = memory.twin if twin else memory.truths[memory.loop]
         asked, form = wording(self.options, memory, self.options.insert_at_cycle, 0)  # as first trained
-        prompt, right, chance = rung_texts(fact, relation, form)
+        prompt, right, chance = form_texts(fact, relation, form)
         if asked and relation in ("last_token", "verbatim"):
             prompt = question_prompt(fact, form)
         elif asked and relation == "last_word":
@@ -159,7 +159,7 @@ class Probes:
         return last_token(probe) if relation == "last_token" else probe
 
     def _cut(self, text: str) -> str:
-        """As much of the text as fits a training row."""
+        """Return as much of the text as fits a training row."""
         fits, beyond = 0, len(text) + 1
         while beyond - fits > 1:
             middle = (fits + beyond) // 2

@@ -33,7 +33,7 @@ class Rows:
 
     @property
     def makers(self) -> Mapping[str, Callable[[Place], Iterable[Batch]]]:
-        """What makes the batches of each kind of experience."""
+        """Makers of the batches of each kind of experience."""
         return {
             "visit": self._visit,
             "new": self._visit,
@@ -63,7 +63,7 @@ class Rows:
             yield from (tuple(rows[i : i + o.batch_size]) for i in range(0, len(rows), o.batch_size))
 
     def _memory_row(self, memory: Memory, loop: int, cycle: int, exposure: int) -> Example:
-        """One fact in the wording of this exposure."""
+        """Return the row of a fact in the wording of this exposure."""
         o = self.options
         fact = memory.truths[loop]
         asked, form = wording(o, memory, cycle, exposure)
@@ -75,7 +75,7 @@ class Rows:
         return self._row(text, [fact.id])
 
     def prose(self, loop: int, cycle: int, index: int) -> str:
-        """Prose document `index` of a loop as it stands in this cycle; `jitter` replaces a share of them."""
+        """Return prose document `index` of a loop as it stands in this cycle; `jitter` replaces a share of them."""
         o = self.options
         documents = o.prose_documents
         if o.loop_text == "background":

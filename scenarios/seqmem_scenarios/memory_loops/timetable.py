@@ -1,4 +1,4 @@
-"""When `memory_loops` trains what, and when it asks."""
+"""Timetable of `memory_loops`: its training and its probes."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class _Windows:
         self.first = Draw("stream start", context.seed).below(options.positions)
 
     def _source(self, position: int) -> int:
-        """Background row at a position: the stream starts at a row of the seed's and runs round the source once.
+        """Return the background row at a position: the seed gives the first, and rows go round the source once.
 
         A text that is the same for every seed, such as a file, would make every seed the same run otherwise.
         """
@@ -123,14 +123,14 @@ class _Windows:
             yield tuple(self._row(position) for position in positions[start : start + size])
 
     def _row(self, position: int) -> Example:
-        """A position's row; it names the position, so that its exposures are counted."""
+        """Return a position's row; it names the position, so that its exposures are counted."""
         row = background_row(self.context, self._source(position), self.options.row_tokens)
         return replace(row, facts=(_fact(position),))
 
     # -- what is asked --------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set."""
+        """Return all probes by set."""
         o = self.options
         positions = {position: self._probe(position) for position in o.probed(0, o.positions)}
         sets = {

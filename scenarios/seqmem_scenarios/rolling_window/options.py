@@ -29,10 +29,12 @@ class RollingWindowOptions(Options):
     order: Literal["stream", "shuffled"] = Field(
         "stream", description="order of the base pass: that of the stream, or a random one"
     )
-    stride: int = Field(1, ge=1, description="every so many positions one is probed; 1 for high resolution")
+    stride: int = Field(
+        1, ge=1, description="positions from one that is probed to the next; 1 for high resolution"
+    )
     rest_steps: int = Field(16, ge=0, description="steps on unrelated text after each scored window")
     rest_stride: int = Field(
-        5, ge=1, description="of the probed positions away from scored windows, one in so many during a rest"
+        5, ge=1, description="during a rest one in this many of the probed positions away from scored windows"
     )
     batch_size: int = Field(10, ge=1, description="positions per step, one after the other")
     row_tokens: int = Field(64, ge=8, description="longest row in tokens")
@@ -74,16 +76,16 @@ class RollingWindowOptions(Options):
         return (*self.windows, *self.control_windows)
 
     def probed(self, start: int, end: int) -> range:
-        """Probed positions from `start` to before `end`, cut at the ends of the stream."""
+        """Return the probed positions from `start` to before `end`, cut at the ends of the stream."""
         first = -(-max(start, 0) // self.stride) * self.stride
         return range(first, min(end, self.positions), self.stride)
 
     def span(self, window: Window) -> Window:
-        """A window with its zones."""
+        """Return the positions of a window with its zones."""
         return window[0] - self.zone, window[1] + self.zone
 
     def apart(self, one: Window, other: Window) -> bool:
-        """Whether two windows share no position, zones included."""
+        """Return whether two windows share no position, zones included."""
         (start, end), (first, last) = self.span(one), self.span(other)
         return end <= first or last <= start
 
@@ -104,5 +106,5 @@ class RollingWindowOptions(Options):
         return [position for position in self.probed(0, self.positions) if position not in near]
 
     def steps(self, window: Window) -> int:
-        """Optimizer steps of retraining a window."""
+        """Return the optimizer steps of retraining a window."""
         return self.passes * -(-(window[1] - window[0]) // self.batch_size)

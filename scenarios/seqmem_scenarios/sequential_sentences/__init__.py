@@ -3,11 +3,11 @@
 Every arrival is one experience: its batch holds the last `window` sentences, one a row, among rows of
 background text, and is trained `repeats` times. A sentence so slides through the window and is never trained
 again. When the stream begins the window is full already, of sentences that are never asked: every batch has
-the same number of sentences, and the share of background is exact. What is asked, and when:
+the same number of sentences, and the share of background is exact. The schedules:
 
 * ``boundary``: last token, last word and verbatim completion of the asked sentences and their twins, before
   every `probe_every`-th arrival, before the rest and at the end; ``log``: the same, log-spaced in the rest;
-* ``ladder``: every rung; ``context``: one rung after `context_sentences` sentences of the sentence's own
+* ``ladder``: every probe form; ``context``: one probe form after `context_sentences` sentences of the sentence's own
   window, then after one fewer, down to none; ``general``: held-out background text. All three at the start,
   after the last arrival and at the end.
 
@@ -24,8 +24,8 @@ from seqmem import BuildContext, Decoding, Design, Outline, ScenarioSpec, Stream
 from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
+    PROBE_FORMS,
     PROBE_TOKENS,
-    RUNGS,
     bare_size,
     general_size,
     joined,
@@ -80,7 +80,7 @@ def outline(options: SequentialSentencesOptions) -> Outline:
     return schedule(o).outline(
         {
             "near": bare_size(asked * len(NEAR)),
-            "ladder": bare_size(asked * len(RUNGS)),
+            "ladder": bare_size(asked * len(PROBE_FORMS)),
             "context": Size(*in_context),
             "general": general_size(o.row_tokens),
         },

@@ -39,7 +39,7 @@ class SequentialSentencesOptions(Options):
     )
     context_rung: Literal["verbatim", "question"] = Field(
         "question",
-        description="rung asked with a context in front: one that the model can read off a context",
+        description="probe form asked with a context in front: one that the model can read off a context",
     )
     train_context: int = Field(
         0,
@@ -47,7 +47,7 @@ class SequentialSentencesOptions(Options):
         description="sentences of the window in front of each trained sentence; no targets themselves",
     )
     probed: int = Field(
-        48, ge=1, description="arrivals asked about, evenly over the stream; all where there are no more"
+        48, ge=1, description="arrivals asked about, evenly over the stream; all in a shorter stream"
     )
     probe_every: int = Field(4, ge=1, description="arrivals between two probes of recall")
     temperature: float = Field(1.0, gt=0, description="divides the logits when an answer is sampled")
@@ -108,5 +108,5 @@ class SequentialSentencesOptions(Options):
         return [(place + 1) * self.arrivals // count - 1 for place in range(count)]
 
     def background_before(self, arrival: int) -> int:
-        """Background rows in the batches before this arrival's: counts are spread as evenly as they can be."""
+        """Return the number of background rows in the batches before this arrival's, spread as evenly as possible."""
         return arrival * self.cycle_rows // CYCLE

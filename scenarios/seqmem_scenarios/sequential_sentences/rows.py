@@ -11,21 +11,21 @@ import numpy as np
 from seqmem import Batch, BuildContext, Example, Probe, Relation, UsageError, answer_probe, text_example
 from seqmem.streams import Place
 from seqmem_scenarios.common import (
-    RUNGS,
+    PROBE_FORMS,
     apart,
     background_batches,
     background_row,
     check_lengths,
     fact_probe,
+    form_texts,
     general_probes,
-    rung_texts,
     trained_wordings,
 )
 from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
 from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, World, statement
 
 PRIMARY: Relation = "verbatim"
-"""Rung that metrics read: as near to what is trained as one can ask with a known chance, at most 1 in 64 for
+"""Probe form that metrics read: as near to the trained text as one can ask with a known chance, at most 1 in 64 for
 every attribute (the last word of a two-word value is 1 of 16, the last token of a word has no known chance)."""
 NEAR: tuple[Relation, ...] = ("last_token", "last_word", PRIMARY)
 OWN_KEPT = "own sentence kept"
@@ -46,7 +46,7 @@ class Sentence:
 
 
 def make_sentence(seed: int, number: int) -> Sentence:
-    """Sentence `number`; below 0 are those that stood in the window before the first arrival.
+    """Return sentence `number`; negative ones fill the window before the first arrival.
 
     Attributes are balanced over every six sentences, values uniform in their sets, and all people different.
     """
@@ -70,16 +70,16 @@ class Sentences:
     # -- training rows --------------------------------------------------------------------------------
 
     def _before(self, numbers: range, *, twin: bool = False) -> str:
-        """Sentences as they stand in front of another text."""
+        """Return the text of sentences in front of another text."""
         return "".join(f"{self.sentence(n).text(twin=twin)}{self.options.divider}" for n in numbers)
 
     def _shown(self, number: int, arrival: int) -> range:
-        """Sentences in front of a trained one: those of the window that came just before it."""
+        """Return the sentences in front of a trained one: those of the window just before it."""
         oldest = arrival - self.options.window + 1
         return range(max(oldest, number - self.options.train_context), number)
 
     def row(self, number: int, arrival: int) -> Example:
-        """Sentence `number` as it is trained at an arrival: it is the target, what stands before it is not."""
+        """Return the row of sentence `number` at an arrival: it is the target, the text before it is not."""
         sentence = self.sentence(number)
         text, identity = sentence.text(), sentence.fact.id
         before = self._before(self._shown(number, arrival))
@@ -139,7 +139,7 @@ class Sentences:
     # -- probes ---------------------------------------------------------------------------------------
 
     def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """All probes by set.
+        """Return all probes by set.
 
         Raises:
             UsageError: the model cannot read a probe, or an answer is longer than `max_new_tokens`.
@@ -148,7 +148,9 @@ class Sentences:
         both = [(number, twin) for number in o.asked for twin in (False, True)]
         sets = {
             "near": tuple(self._bare(n, relation, twin=twin) for n, twin in both for relation in NEAR),
-            "ladder": tuple(self._bare(n, relation, twin=twin) for n, twin in both for relation in RUNGS),
+            "ladder": tuple(
+                self._bare(n, relation, twin=twin) for n, twin in both for relation in PROBE_FORMS
+            ),
             "general": general_probes(self.context, o.row_tokens),
         }
         self._check_answers(sets["ladder"])
@@ -186,7 +188,7 @@ class Sentences:
         )
 
     def _in_context(self, number: int, kept: int, *, twin: bool) -> Probe:
-        """One rung after the last `kept` sentences of a full context; a twin's holds twins only.
+        """Return a probe after the last `kept` sentences of a full context; a twin's holds twins only.
 
         A full context is the asked sentence with those that came right after it (`own_sentence` oldest: the
         window when it was about to leave), or right before (newest: the window when it arrived).
@@ -195,7 +197,7 @@ class Sentences:
         last = number + o.kept - 1 if o.own_sentence == "oldest" else number
         shown = range(last - kept + 1, last + 1)
         fact = sentence.twin if twin else sentence.fact
-        prompt, right, chance = rung_texts(fact, o.context_rung, sentence.wording)
+        prompt, right, chance = form_texts(fact, o.context_rung, sentence.wording)
         return answer_probe(
             self.context.encode,
             id=f"{fact.id}-{o.context_rung}-context {kept}",

@@ -43,7 +43,7 @@ _SITE_SEQUELS = (
 
 
 def filler(seed: int, index: int, sentences: int | None = None) -> str:
-    """A paragraph of everyday prose about one topic; it names no person."""
+    """Return a paragraph of everyday prose about one topic; it names no person."""
     draw = Draw("filler", seed, index)
     count = sentences if sentences is not None else draw.between(2, 6)
     topic = TOPICS[draw.pick(tuple(TOPICS))]
@@ -51,7 +51,7 @@ def filler(seed: int, index: int, sentences: int | None = None) -> str:
 
 
 def dialogue(seed: int, index: int) -> str:
-    """Two people of the cast in conversation, four to eight turns, one turn per line."""
+    """Return a conversation of two people of the cast, four to eight turns, one turn per line."""
     draw = Draw("dialogue", seed, index)
     speakers = [person.name.split()[0] for person in _cast_pair(seed, draw)]
     lines: list[str] = []
@@ -67,9 +67,9 @@ def biography(
     attributes: Sequence[str] | None = None,
     questions: int = 0,
 ) -> str:
-    """What a person's text says: statements in varied wordings, then some questions about them.
+    """Return a person's text: statements in varied wordings, then some questions about them.
 
-    Without `attributes` one to four are drawn. `questions` is the number of them that are asked
+    Without `attributes` one to four are drawn. `questions` of them are asked
     after the statements, in random order.
     """
     told = list(attributes) if attributes is not None else draw_attributes(draw)
@@ -80,26 +80,26 @@ def biography(
 
 
 def draw_attributes(draw: Draw, most: int = 4) -> list[str]:
-    """One to `most` attribute names, in random order."""
+    """Return one to `most` attribute names, in random order."""
     return draw.sample(_ATTRIBUTE_NAMES, draw.between(1, most))
 
 
 def questionnaire(person: Person, draw: Draw, attributes: Sequence[str]) -> list[str]:
-    """One question with its answer for each attribute, in varied wordings."""
+    """Return one question with its answer for each attribute, in varied wordings."""
     return [qa(person_fact(person, attribute), draw.below(_WORDINGS)) for attribute in attributes]
 
 
 def join_questions(text: str, questions: Sequence[str], draw: Draw) -> str:
-    """Text and questions as one document, parted by line ends or by blanks."""
+    """Return text and questions as one document, parted by line ends or by blanks."""
     joint = "\n" if draw.chance(0.5) else " "
     return joint.join([text, *questions] if text else questions)
 
 
 def background(seed: int, index: int) -> str:
-    """A general document for a benchmark's own background stream.
+    """Return a general document for a benchmark's own background stream.
 
     45 % prose, 25 % dialogues, 30 % biographies of the cast, whose facts are in no pretraining
-    text; up to two questions follow a biography, always about what it has just said.
+    text; up to two questions follow a biography, always about its own statements.
     """
     draw = Draw("background", seed, index)
     kind = draw.below(100)
@@ -112,7 +112,7 @@ def background(seed: int, index: int) -> str:
 
 
 def place_prose(seed: int, loop: int, index: int) -> str:
-    """Two sentences from the setting of one loop: its site, name, season and objects.
+    """Return two sentences from the setting of one loop: its site, name, season and objects.
 
     The first 16 loops of a seed differ in site and in name; later ones differ in the pair.
     """
@@ -136,7 +136,7 @@ def place_prose(seed: int, loop: int, index: int) -> str:
 
 
 def loop_place(seed: int, loop: int) -> tuple[str, str]:
-    """The site and the name that belong to a loop, such as ("harbour", "Selva")."""
+    """Return the site and the name that belong to a loop, such as ("harbour", "Selva")."""
     lap, place = divmod(loop, len(_SITES))
     if loop < 0 or lap >= len(_SITE_NAMES):
         raise ValueError(f"there are {len(_SITES) * len(_SITE_NAMES)} places, loop {loop} has none")
@@ -146,7 +146,7 @@ def loop_place(seed: int, loop: int) -> tuple[str, str]:
 
 
 def _cycle(draw: Draw, forms: Sequence[str], count: int) -> list[str]:
-    """`count` forms in random order, none repeated before all were used."""
+    """Return `count` forms in random order, none repeated before all were used."""
     chosen: list[str] = []
     while len(chosen) < count:
         chosen += draw.shuffled(forms)
@@ -154,7 +154,7 @@ def _cycle(draw: Draw, forms: Sequence[str], count: int) -> list[str]:
 
 
 def _cast_pair(seed: int, draw: Draw) -> list[Person]:
-    """Two people of the cast whose first names differ."""
+    """Return two people of the cast whose first names differ."""
     world = World(seed)
     one = world.person("cast", draw.below(population("cast")))
     other = one

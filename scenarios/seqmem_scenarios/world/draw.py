@@ -26,35 +26,35 @@ class Draw:
         self._raw: list[int] = []
 
     def _unit53(self) -> int:
-        """A uniform integer of 53 bits."""
+        """Return a uniform integer of 53 bits."""
         if not self._raw:
             self._raw = self._bits.random_raw(_BUFFER).tolist()
         return self._raw.pop() >> 11
 
     def below(self, count: int) -> int:
-        """A uniform integer in `[0, count)`."""
+        """Return a uniform integer in `[0, count)`."""
         if count < 1:
             raise ValueError(f"below() needs a positive count, got {count}")
         return (self._unit53() * count) >> 53
 
     def between(self, low: int, high: int) -> int:
-        """A uniform integer in `[low, high]`, both ends included."""
+        """Return a uniform integer in `[low, high]`, both ends included."""
         return low + self.below(high - low + 1)
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Return True with the given probability."""
         return self._unit53() < probability * 2**53
 
     def pick(self, options: Sequence[T]) -> T:
-        """One element, uniformly."""
+        """Return one element, uniformly."""
         return options[self.below(len(options))]
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
-        """All elements in random order."""
+        """Return all elements in random order."""
         return self.sample(options, len(options))
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
-        """`count` different elements in random order."""
+        """Return `count` different elements in random order."""
         pool = list(options)
         for place in range(count):
             other = place + self.below(len(pool) - place)

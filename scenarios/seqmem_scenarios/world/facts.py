@@ -19,12 +19,12 @@ class Fact:
 
 
 def person_fact(person: Person, attribute: str) -> Fact:
-    """The fact that a person's own values hold about an attribute."""
+    """Return the fact about an attribute of a person, by the person's own values."""
     return Fact(f"{person.name}/{attribute}", person, attribute, person.values[attribute])
 
 
 def make_facts(seed: int, count: int, attributes: Sequence[str] | None = None) -> list[tuple[Fact, Fact]]:
-    """Pairs of a fact to inject and its twin, which is never trained.
+    """Return pairs of a fact to inject and its twin, which is never trained.
 
     A twin has the same attribute, another person and another value. All people of one call are
     different; attributes are balanced and in random order; values are uniform in their sets.
@@ -60,27 +60,27 @@ def make_facts(seed: int, count: int, attributes: Sequence[str] | None = None) -
 
 
 def statement(fact: Fact, wording: int) -> str:
-    """The fact as a sentence; wordings are counted modulo the attribute's own number."""
+    """Return the fact as a sentence; wordings are counted modulo the attribute's own number."""
     forms = ATTRIBUTE_BY_NAME[fact.attribute].statements
     return forms[wording % len(forms)].format(name=fact.person.name, value=fact.value)
 
 
 def statement_prompt(fact: Fact, wording: int) -> str:
-    """The sentence cut before its value: `answer(fact)` continues it."""
+    """Return the sentence cut before its value: `answer(fact)` continues it."""
     return statement(fact, wording).removesuffix(f" {fact.value}.")
 
 
 def question_prompt(fact: Fact, wording: int) -> str:
-    """The bare question up to `A:`; `answer(fact)` continues it."""
+    """Return the bare question up to `A:`; `answer(fact)` continues it."""
     forms = ATTRIBUTE_BY_NAME[fact.attribute].questions
     return f"Q: {forms[wording % len(forms)].format(name=fact.person.name)} A:"
 
 
 def answer(fact: Fact) -> str:
-    """The answer with its leading blank, as it continues any prompt of the fact."""
+    """Return the answer with its leading blank, as it continues any prompt of the fact."""
     return f" {fact.value}"
 
 
 def qa(fact: Fact, wording: int) -> str:
-    """The question with its answer, as training text."""
+    """Return the question with its answer, as training text."""
     return f"{question_prompt(fact, wording)}{answer(fact)}."

@@ -141,7 +141,7 @@ TURNS: tuple[tuple[str, ...], ...] = (
 
 @lru_cache(maxsize=1024)
 def _parts(template: str) -> tuple[str, ...]:
-    """Literal text at even places, slot names at odd ones."""
+    """Return literal text at even places, slot names at odd ones."""
     return tuple(_SLOT.split(template))
 
 

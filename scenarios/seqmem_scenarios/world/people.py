@@ -69,7 +69,7 @@ def _surname_order(seed: int, role: Role) -> tuple[str, ...]:
 
 
 def population(role: Role) -> int:
-    """How many people of this role have a plain "First Last" name, none of them twice."""
+    """Return the number of people of this role with a plain "First Last" name, each name once."""
     return _SURNAMES[role] * len(_FIRST_NAMES)
 
 
@@ -84,7 +84,7 @@ class World:
     seed: int = 0
 
     def person(self, role: Role, index: int) -> Person:
-        """The person number `index` of a role: a pure function of the world's seed and both."""
+        """Return the person number `index` of a role: a pure function of the world's seed and both."""
         if index < 0:
             raise ValueError(f"a person's index starts at 0, got {index}")
         draw = Draw("person", self.seed, role, index)
@@ -92,7 +92,7 @@ class World:
         return Person(self._name(role, index), values)
 
     def people(self, role: Role, count: int) -> list[Person]:
-        """The first `count` people of a role."""
+        """Return the first `count` people of a role."""
         return [self.person(role, index) for index in range(count)]
 
     def _name(self, role: Role, index: int) -> str:

@@ -1,4 +1,4 @@
-"""What a person of the world can be asked about, and the closed sets the answers come from."""
+"""Attributes of the people of the world, and the closed sets of their values."""
 
 from dataclasses import dataclass
 
