@@ -108,7 +108,7 @@ def test_places_of_random_blocks_are_those_of_the_blocks_written_out(seed: int) 
 
 def test_rules_of_one_set_share_a_point_and_a_large_set_takes_the_place_of_a_small_one() -> None:
     def points(index: int) -> list[tuple[int, str, str]]:
-        return [(p.after, p.probe_set, p.schedule) for p in made().points(index)]
+        return [(p.after, p.probe_set, "+".join(p.schedule)) for p in made().points(index)]
 
     assert points(0) == [(0, "large", "boundary+ladder")]
     assert points(1) == [

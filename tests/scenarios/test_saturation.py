@@ -215,7 +215,7 @@ def test_facts_are_asked_at_the_start_at_parts_of_the_exposures_and_at_the_end(
         *((index, 0) for index in before),
         (exposures - 1, built.options.epoch_steps),
     ]
-    assert {(point.probe_set, point.schedule) for _, point in points} == {("facts", "boundary")}
+    assert {(point.probe_set, point.schedule) for _, point in points} == {("facts", ("boundary",))}
 
 
 def test_the_outline_counts_steps_and_bounds_the_rest() -> None:
@@ -226,8 +226,8 @@ def test_the_outline_counts_steps_and_bounds_the_rest() -> None:
         assert told.from_scratch and told.documents == (0, 0) and told.loops == 0
         sweeps = sum(len(built.stream.probe_points(index)) for index in range(built.stream.length))
         assert sweeps * len(built.probes) == told.probe_rows
-        assert counted(told, built.stream).probe_tokens <= told.probe_tokens
-        if encode is words:
+        if encode is words:  # a token per letter is more than an outline allows for
+            assert counted(told, built.stream).probe_tokens <= told.probe_tokens
             assert (
                 sum(len(r.input_ids) for e in built.epochs for b in e.batches for r in b) <= told.train_tokens
             )

@@ -322,7 +322,7 @@ def test_a_process_may_die_at_any_of_its_writes(
 
 WARM = """
 import os, sys
-from seqmem.core.recipe import Job
+from seqmem.planning.job import Job
 from seqmem.training.run import execute
 import transformers.models.gpt_neox.modeling_gpt_neox  # what a first run imports
 print("ready", flush=True)
