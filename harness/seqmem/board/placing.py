@@ -22,7 +22,7 @@ from seqmem.record.reader import RunRecord, read_items, read_table
 from seqmem.record.row import Row
 
 Fault = tuple[str, str, str]
-"""What is wrong with a record, what is allowed, and what was found."""
+"""A fault of a record: its field, what is allowed, and what was found."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Answered:
-    """What the answers of a run say.
+    """The questions that the answers of a run show.
 
     Attributes:
         items: hash of what could be asked.

@@ -36,7 +36,7 @@ from seqmem.record.schema import json_text, write_json
 
 @dataclass(frozen=True)
 class Submitted:
-    """What came of a submission to one board.
+    """The outcome of a submission to one board.
 
     Attributes:
         added: names of records that are new there.

@@ -25,7 +25,7 @@ OPTIONS = (
 )
 
 ONLY_HERE = ("seeds", "reference", "controls")
-"""What a search asks for otherwise than the bench that follows it."""
+"""Fields that a search and the bench after it have different values of."""
 
 
 @app.command()

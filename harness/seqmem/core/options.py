@@ -1,4 +1,4 @@
-"""What users write on the command line, turned into checked options; every fault is one clear line."""
+"""Options as users write them, turned into checked ones; every fault is one clear line."""
 
 from __future__ import annotations
 

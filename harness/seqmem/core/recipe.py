@@ -58,7 +58,7 @@ class ModelIdentity(Options):
 
 
 class Recipe(Options):
-    """What one run does."""
+    """Everything that determines one run."""
 
     scenario: PluginChoice
     strategy: PluginChoice

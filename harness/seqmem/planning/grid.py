@@ -1,4 +1,4 @@
-"""What planning gives: runs by id, and the rows and tables they make."""
+"""The result of planning: runs by id, and the rows and tables they make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files of a model folder say: config, vocabulary, shapes and fingerprint, without torch."""
+"""The files of a model folder: config, vocabulary, shapes and fingerprint, without torch."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _NOT_DOWNLOADED = ("*/*", "consolidated*")  # copies of the same weights in othe
 
 
 class ModelChoice(BaseModel):
-    """What was asked for: a name and how to load it; part of a run's recipe.
+    """A model as it was asked for: a name and how to load it; part of a run's recipe.
 
     Attributes:
         name: short name of a plugin's model, a local folder, or a Hugging Face id.
@@ -58,7 +58,7 @@ class ModelChoice(BaseModel):
 
 
 class ResolvedModel(BaseModel):
-    """What was found, as it is written into a record; holds no path of this machine.
+    """A model as it was found and is written into a record; holds no path of this machine.
 
     Attributes:
         name: short name or Hugging Face id; for a local folder the folder's own name.

@@ -1,4 +1,4 @@
-"""What users ask for: every field is an option of the command line and an argument of the Python verbs.
+"""The request of a user: every field is an option of the command line and an argument of the Python verbs.
 
 The text beside a type is the help of the option. The models are plain dataclasses, so that `seqmem --help` can read
 them without importing pydantic; `read` checks values with it.
@@ -115,7 +115,7 @@ class SuiteRequest(Request):
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are carried out; nothing in it changes what comes of them."""
+    """The way runs are carried out; nothing in it changes their results."""
 
     out: Annotated[Path, "Output folder; finished runs in it are reused."] = Path("runs")
     workers: Annotated[Count | None, "Runs at a time; by default one per core, on a GPU one."] = None

@@ -34,7 +34,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all scenarios of a request share.
+    """The parts that all scenarios of a request share.
 
     Attributes:
         parsed: the request, taken apart.

@@ -1,4 +1,4 @@
-"""Where records and boards lie, and what is to be done with what lies there already.
+"""The output folder: records and boards, and what becomes of those that are there already.
 
 An output folder holds ``records/<run>/``, one folder per run whatever bench made it, and
 ``boards/<bench>/`` with that bench's tables and figures. A finished run is reused by any bench that needs it.
@@ -43,7 +43,7 @@ class _BenchRow(BaseModel):
 
 
 class _Bench(BaseModel):
-    """What `Store.write_bench` writes, as far as readers rely on it."""
+    """The content of bench.json, as far as readers rely on it."""
 
     name: str
     scenario: str
@@ -56,7 +56,7 @@ class _Bench(BaseModel):
 
 @dataclass(frozen=True)
 class Todo:
-    """What a plan still takes: runs to start or continue, and runs finished before."""
+    """The work that a plan still takes: runs to start or continue, and runs finished before."""
 
     start: tuple[PlannedRun, ...]
     resume: frozenset[str]

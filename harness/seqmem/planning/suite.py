@@ -15,7 +15,7 @@ from seqmem.plugin.specs import SuitePart, SuiteSpec
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What a suite will run.
+    """The runs of a suite to be.
 
     Attributes:
         parts: the experiments, at the preset they are run at.

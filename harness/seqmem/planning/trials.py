@@ -1,4 +1,4 @@
-"""What a search tries: the values of each strategy's options, and a plan with a row for each combination."""
+"""The trials of a search: the values of each strategy's options, and a plan with a row for each combination."""
 
 from __future__ import annotations
 

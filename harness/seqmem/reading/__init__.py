@@ -1,4 +1,4 @@
-"""What metrics read from a record: answers, curves of facts, visits, injections, controls, and what is missing.
+"""The reading of records by metrics: answers, curves of facts, visits, injections, controls, and what is missing.
 
 Every name here is public: a metric of your own package may import it.
 """

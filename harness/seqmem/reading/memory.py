@@ -1,4 +1,4 @@
-"""What is read from a record once, because many metrics ask for it."""
+"""Readings of a record that are kept, because many metrics ask for it."""
 
 from __future__ import annotations
 

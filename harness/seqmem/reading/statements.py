@@ -1,4 +1,4 @@
-"""What training stated: which facts, when, and how long ago."""
+"""The statements of training: which facts, when, and how long ago."""
 
 from __future__ import annotations
 

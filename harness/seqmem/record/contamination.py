@@ -22,7 +22,7 @@ A table of a thousand clean runs loses one to it once in a hundred times."""
 
 
 _FOUND: WeakKeyDictionary[RunRecord, str] = WeakKeyDictionary()
-"""What has been found of records that are still in use: every table and figure asks again."""
+"""Findings of records that are still in use: every table and figure asks again."""
 
 
 def contaminated(run: RunRecord) -> str:

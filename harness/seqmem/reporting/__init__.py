@@ -1,4 +1,4 @@
-"""What people read: tables, figures, the report page and the page of a suite.
+"""Everything people read: tables, figures, the report page and the page of a suite.
 
 `blocks` states every cell once; `markdown`, `latex`, `terminal`, `exports` and `page` write them.
 """

@@ -1,4 +1,4 @@
-"""What the model answered: the questions about a few facts, and every answer of a few seeds over time."""
+"""The answers of the model: the questions about a few facts, and every answer of a few seeds over time."""
 
 from __future__ import annotations
 

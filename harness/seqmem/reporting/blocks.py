@@ -1,4 +1,4 @@
-"""What is said of a comparison: every cell of every table stated once, whoever writes it."""
+"""The blocks that state a comparison: every cell of every table stated once, whoever writes it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TWINS = {"colour": "var(--twins)", "dash": [3, 3], "shape": "stroke"}
 
 
 class Look(NamedTuple):
-    """What is known of a row, in a word, its colour and its marker."""
+    """A finding in a word, with its colour and its marker."""
 
     word: str
     colour: str

@@ -1,4 +1,4 @@
-"""How figures look and are written.
+"""The look of figures, and how they are written.
 
 Object-oriented matplotlib on the Agg canvas: no window, no global state. The SVG holds no date and draws its
 ids from a fixed salt, so the same records give the same bytes.

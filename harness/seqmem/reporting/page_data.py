@@ -1,4 +1,4 @@
-"""What the page's script gets: curves and answers, as much of the records as fits."""
+"""The data of the page's script: curves and answers, as much of the records as fits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqmem.scoring.scores import sound
 
 @dataclass(frozen=True)
 class _Detail:
-    """How much of the records travels with the page; the first that fits is taken."""
+    """An amount of records that travels with the page; the first that fits is taken."""
 
     steps: int
     facts: int
@@ -39,7 +39,7 @@ _DETAILS = (
 
 @dataclass(frozen=True)
 class PartData:
-    """What the script gets of one part, and what was left out of it, in words."""
+    """The data of one part, and what was left out of it, in words."""
 
     curves: dict[str, Any] | None = None
     answers: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""What the page says of one part: its tables as blocks, and how and from what the runs were made."""
+"""One part of the page: its tables as blocks, and how and from what the runs were made."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class MeasureTable:
 
 @dataclass(frozen=True)
 class PageSection:
-    """What the template prints of one part.
+    """The section that the template prints of one part.
 
     Attributes:
         several: the part has several models.

@@ -1,4 +1,4 @@
-"""Where the numbers come from: what ran, with which versions, on what, when."""
+"""The origin of the numbers: what ran, with which versions, on what, when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqmem.record.row import Row
 
 @dataclass(frozen=True)
 class Origin:
-    """What one row was made of, as text.
+    """The parts that one row was made of, as text.
 
     Attributes:
         runs: (seed, run id) of the row's own runs, then of each control as (control and seed, run id).

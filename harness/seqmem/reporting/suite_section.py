@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Section:
-    """What the page has to say of one part: first what will be run, then what came of it.
+    """The section of one part: first what will be run, then what came of it.
 
     Attributes:
         same_as: number of an earlier part with the very same runs, or None.

@@ -64,7 +64,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """What the writers print.
+    """The table that the writers print.
 
     Attributes:
         boards: groups of comparable rows.

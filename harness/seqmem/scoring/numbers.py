@@ -1,4 +1,4 @@
-"""How numbers, intervals and p-values are printed."""
+"""Numbers, intervals and p-values as they are printed."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """How a measure changes with model size; the unit is the model.
+    """The change of a measure with model size; the unit is the model.
 
     Attributes:
         slope: change of the measure per tenfold parameters, in the measure's unit; None below two sizes.

@@ -30,7 +30,7 @@ SHOWN: tuple[Finding, ...] = ("better", "worse", "differs")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a row against the reference, on the primary measure.
+    """The verdict on a row against the reference, on the primary measure.
 
     Attributes:
         value: the row's own mean.
@@ -53,7 +53,7 @@ class Verdict:
 
     @property
     def small(self) -> bool:
-        """Whether the difference was shown, and to be less than the measure's margin too."""
+        """Say whether the difference was shown, and to be less than the measure's margin too."""
         return self.finding in SHOWN and self.difference is not None and bool(self.difference.equivalent)
 
     @property
@@ -70,7 +70,7 @@ class Verdict:
 
     @property
     def remark(self) -> str:
-        """What else is known where the test said neither yes nor no."""
+        """Return what else is known where the test said neither yes nor no."""
         found = self.difference
         if found is None or found.p is None:
             return ""
@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """What the tests of the difference say; empty where nothing was compared."""
+        """Return what the tests of the difference say; empty where nothing was compared."""
         margin = format_margin(self.measure)
         if self.finding in SHOWN:
             word: str = self.finding

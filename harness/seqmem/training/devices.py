@@ -1,4 +1,4 @@
-"""What torch can compute on here."""
+"""The devices that torch can compute on here."""
 
 from __future__ import annotations
 

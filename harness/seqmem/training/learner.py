@@ -20,7 +20,7 @@ MAIN = "main"
 
 
 class Learner:
-    """What a strategy works with.
+    """The model, optimizer and state that a strategy works with.
 
     Attributes:
         model: a causal language model of transformers.

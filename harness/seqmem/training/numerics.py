@@ -35,7 +35,7 @@ _CHANGE_OPTIONS = "change the strategy's options or lower the learning rate"
 
 
 class Numerics:
-    """What the parts of the last step left."""
+    """The magnitudes that the parts of the last step left."""
 
     def __init__(self, learner: Learner, strategy: Strategy) -> None:
         """Watch the parts that this strategy takes part in."""

@@ -24,7 +24,7 @@ from seqmem.training.probing import Answers, ProbeSet
 
 @dataclass
 class Progress:
-    """Where a run stands in its stream; part of every checkpoint.
+    """The place of a run in its stream; part of every checkpoint.
 
     Attributes:
         experience: index of the current experience.

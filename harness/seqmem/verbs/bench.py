@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What a bench leaves.
+    """The outcome of a bench.
 
     Attributes:
         failed: run name to reason, for runs that did not finish.

@@ -1,4 +1,4 @@
-"""What a step of each row costs beside its reference's, written beside every board."""
+"""The time of a step of each row beside its reference's, written beside every board."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while runs go on: live on a terminal, a line per run elsewhere, or nothing."""
+"""The display while runs go on: live on a terminal, a line per run elsewhere, or nothing."""
 
 from __future__ import annotations
 

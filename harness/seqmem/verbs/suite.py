@@ -18,7 +18,7 @@ from seqmem.verbs.bench import BenchResult, bench_planned
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a suite leaves.
+    """The outcome of a suite.
 
     Attributes:
         page: where it is and what it says.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search of one strategy came to.
+    """The outcome of one strategy's search.
 
     Attributes:
         trials: what was tried, in the order of the grid.
@@ -60,7 +60,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What `tune` leaves.
+    """The outcome of `tune`.
 
     Attributes:
         request: what was asked for, as one bench.

@@ -1,4 +1,4 @@
-"""What is kept of the improvement that injections won: R(t) of Chang et al. 2024, for `decay` and `effectivity`."""
+"""The share that is kept of the improvement that injections won: R(t) of Chang et al. 2024, for `decay` and `effectivity`."""
 
 from __future__ import annotations
 

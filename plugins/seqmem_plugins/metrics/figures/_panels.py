@@ -1,4 +1,4 @@
-"""What the figures of several metrics share: a panel per row of the table, a line over seeds with its band."""
+"""Parts that the figures of several metrics share: a panel per row of the table, a line over seeds with its band."""
 
 from __future__ import annotations
 

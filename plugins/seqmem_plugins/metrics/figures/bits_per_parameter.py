@@ -21,7 +21,7 @@ from seqmem_plugins.metrics.bits_per_parameter import (
 from seqmem_plugins.metrics.figures._panels import facts, only_ticks, seeds, title
 
 ANCHORS = {1: "1 bit: published at 100 exposures", 2: "2 bits: published at 1000 exposures"}
-"""What the figure's horizontal lines mark, by bits per parameter."""
+"""Names of the figure's horizontal lines, by bits per parameter."""
 TOP = 2.4
 """Upper end of the figure's axis, bits per parameter."""
 MAX_PANELS = 4
