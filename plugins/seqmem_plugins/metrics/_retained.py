@@ -1,4 +1,4 @@
-"""The share that is kept of the improvement that injections won: R(t) of Chang et al. 2024, for `decay` and `effectivity`."""
+"""The kept share of the improvement that injections won: R(t) of Chang et al. 2024, for `decay` and `effectivity`."""
 
 from __future__ import annotations
 
