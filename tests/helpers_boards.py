@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from helpers_records import Answer, Ask, Layout, write_record
 
 from seqmem.board.build import build
-from seqmem.board.files import record_folders
+from seqmem.board.layout import record_folders
 from seqmem.board.submit import submit
 from seqmem.planning.grid import Plan
 from seqmem.planning.plan import plan

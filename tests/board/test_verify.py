@@ -30,7 +30,7 @@ from helpers_boards import (
 )
 
 from seqmem.board.build import metric_versions
-from seqmem.board.files import record_folders, write_manifest
+from seqmem.board.layout import record_folders, write_manifest
 from seqmem.board.verify import verify
 from seqmem.record.archive import members, read_bytes, write_archive
 from seqmem.record.compact import sha256

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import typer
 
-from seqmem.cli import boards, doctor, explore
+from seqmem.cli import doctor, explore
 from seqmem.cli import pretrain as pretrain_verb
-from seqmem.cli.app import app, run
+from seqmem.cli.app import app, run, warn_left_out
 from seqmem.cli.bench import show_boards
 from seqmem.core.errors import CheckpointError, PluginError, RunFailed, UsageError
 from seqmem.core.sanitize import clean
@@ -198,7 +198,7 @@ def test_reasons_of_a_bench_and_of_records_are_shown_on_one_clean_line(
 ) -> None:
     result: Any = SimpleNamespace(boards=[], failed={FOREIGN: FOREIGN}, left_out=[FOREIGN], interrupted=False)
     show_boards(result)
-    assert boards._left_out([FOREIGN]) == 3
+    assert warn_left_out([FOREIGN]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"seqmem: failed: {CLEANED}: {CLEANED}", *[f"seqmem: left out: {CLEANED}"] * 2]
 

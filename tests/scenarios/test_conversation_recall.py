@@ -8,21 +8,20 @@ import statistics
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from built_streams import BuiltStream, content, ids, maker
 from outlines import check_outline
-from reading import TOKENIZER, Letters, build_context
+from reading import TOKENIZER, Letters
 from small_runs import finish, installed, small_model
 from tokenizers import Tokenizer
 
-from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
+from seqmem import Example, Experience, RunRecord, UsageError
 from seqmem.core.options import validate
 from seqmem.core.packing import unpack
 from seqmem.planning.plan import plan
@@ -52,69 +51,13 @@ BASE: dict[str, Any] = {
 """Options of these tests where they say nothing. Unpacked, so that a row is a document."""
 
 
-@dataclass
-class Built:
-    """A stream with what it was made of, and the documents it has asked for."""
-
-    options: ConversationRecallOptions
-    stream: Stream
-    tokenizer: Tokenizer | Letters
-    trained: set[int] = field(default_factory=set)
-    heldout: set[int] = field(default_factory=set)
-
-    @cached_property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
+class Built(BuiltStream[ConversationRecallOptions]):
     @property
     def blocks(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "inject"]
-
-    @cached_property
-    def rows(self) -> list[Example]:
-        return [row for e in self.experiences for batch in e.batches for row in batch]
-
-    def text(self, row: Example, where: Any = slice(None)) -> str:
-        return str(self.tokenizer.decode(row.input_ids[where].tolist()))
-
-    @cached_property
-    def probes(self) -> dict[str, Probe]:
-        return {probe.id: probe for probes in self.stream.probe_sets.values() for probe in probes}
-
-    def of(self, relation: str, *, twins: bool = False, context: int = 0) -> list[Probe]:
-        """One probe per fact or twin, in the order of the stream and of the turns."""
-        return [
-            p
-            for p in self.probes.values()
-            if (p.relation, p.context, p.twin_of is not None) == (relation, context, twins)
-        ]
-
-    def positions(self) -> dict[str, int]:
-        """Turns back by fact."""
-        return {p.fact: p.position or 0 for p in self.of("question")}
+        return self.of_phase("inject")
 
 
-def made(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    text: Callable[[int], str] | None = None,
-    max_positions: int = 1024,
-    **options: Any,
-) -> Built:
-    """The stream of some options."""
-    checked = validate(ConversationRecallOptions, {**BASE, **options}, "scenario conversation_recall")
-    built = Built(checked, None, tokenizer)  # type: ignore[arg-type]
-
-    context = build_context(
-        seed,
-        built.trained.add,
-        built.heldout.add,
-        tokenizer=tokenizer,
-        max_positions=max_positions,
-        text=text,
-    )
-    built.stream = build(checked, context)
-    return built
+made = maker(Built, "conversation_recall", ConversationRecallOptions, build, BASE, max_positions=1024)
 
 
 def is_cue(built: Built, row: Example) -> bool:
@@ -131,10 +74,6 @@ def lines_of(built: Built, conversation: int) -> list[str]:
     ]
     (lines,) = {tuple(p.prompt.split("\n")[:-1]) for p in shown}
     return list(lines)
-
-
-def ids(rows: Sequence[Example]) -> list[tuple[int, ...]]:
-    return [tuple(row.input_ids.tolist()) for row in rows]
 
 
 # -- the stream -------------------------------------------------------------------------------------------
@@ -220,7 +159,7 @@ def test_every_fact_is_stated_exactly_as_often_as_the_options_say(
 @pytest.mark.parametrize("loss", ["ar", "seq2seq"])
 def test_a_turn_is_trained_from_when_it_was_said_until_the_window_has_passed(loss: str) -> None:
     built = made(loss=loss, turns=5, window=3, steps_per_turn=2)
-    back = built.positions()
+    back = {p.fact: p.position or 0 for p in built.of("question")}
     ticks: dict[str, list[int]] = {}
     for step, batch in enumerate(built.blocks[1].batches):
         for row in batch:
@@ -248,7 +187,7 @@ def test_no_background_document_is_trained_twice_and_none_is_left_out() -> None:
     built = made(text=lambda index: f"Document {index}.")
     texts = [built.text(row) for row in built.rows if not row.facts]
     assert len(set(texts)) == len(texts) == outline(built.options).documents[0]
-    assert built.trained == set(range(len(texts)))
+    assert set(built.trained) == set(range(len(texts)))
 
 
 # -- what is a target -------------------------------------------------------------------------------------
@@ -501,8 +440,8 @@ def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     built = made(seed=number, **random_options(random.Random(number)))
     stated = outline(built.options)
     check_outline(stated, built.stream, built.trained, built.heldout)
-    assert built.trained == set(range(stated.documents[0]))
-    assert built.heldout == set(range(stated.documents[1]))
+    assert set(built.trained) == set(range(stated.documents[0]))
+    assert set(built.heldout) == set(range(stated.documents[1]))
 
 
 @pytest.mark.parametrize("preset", ["smoke", "default"])
@@ -560,13 +499,6 @@ def test_the_last_of_a_hundred_thousand_blocks_takes_no_longer_than_the_first() 
     ratios = [seconds(99_990 + index) / seconds(index) for index in range(10)]
     print(f"\na late block takes {statistics.median(ratios):.2f} times an early one")
     assert statistics.median(ratios) < 3
-
-
-def content(built: Built) -> str:
-    text = ""
-    for e in built.experiences:
-        text = update_stream_hash(text, e)
-    return text
 
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {

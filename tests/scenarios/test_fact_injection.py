@@ -8,21 +8,20 @@ import re
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from built_streams import BuiltStream, content, ids, maker
 from fact_files import LINES, lines_file, list_file, published
 from outlines import check_outline
 from pyarrow import parquet
 from reading import TOKENIZER, Letters
 from small_runs import finish, installed, small_model
-from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, Stream, TextSource, UsageError
+from seqmem import BuildContext, Example, UsageError
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
@@ -56,35 +55,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Built:
-    """A stream with what it was made of, and the documents it has asked for, in order."""
-
-    options: FactInjectionOptions
-    stream: Stream
-    tokenizer: Tokenizer | Letters
-    trained: list[int] = field(default_factory=list)
-    heldout: set[int] = field(default_factory=set)
-
-    @cached_property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
-    def of_phase(self, phase: str) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == phase]
-
-    def text(self, row: Example) -> str:
-        return str(self.tokenizer.decode(row.input_ids.tolist()))
-
-    @cached_property
-    def probes(self) -> dict[str, Probe]:
-        return {probe.id: probe for probes in self.stream.probe_sets.values() for probe in probes}
-
-    def of(self, relation: str, *, twins: bool = False) -> list[Probe]:
-        return [
-            p for p in self.probes.values() if p.relation == relation and (p.twin_of is not None) == twins
-        ]
-
+class Built(BuiltStream[FactInjectionOptions]):
     def facts(self, group: str) -> list[str]:
         return sorted({p.fact for p in self.probes.values() if p.group == group and p.twin_of is None})
 
@@ -99,6 +70,10 @@ class Built:
         return found
 
 
+fresh = maker(Built, "fact_injection", FactInjectionOptions, build, BASE)
+"""The stream of some options, of which nothing has been made yet."""
+
+
 def made(seed: int = 0, **options: Any) -> Built:
     """The stream of some options on the shipped tokenizer, made once for all tests that look at it."""
     return _made(seed, json.dumps(options, sort_keys=True))
@@ -109,34 +84,13 @@ def _made(seed: int, options: str) -> Built:
     return fresh(seed, **json.loads(options))
 
 
-def fresh(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    max_positions: int = 512,
-    numbered: bool = False,
-    **options: Any,
-) -> Built:
-    """The stream of some options, of which nothing has been made yet."""
-    checked = validate(FactInjectionOptions, {**BASE, **options}, "scenario fact_injection")
-    built = Built(checked, None, tokenizer)  # type: ignore[arg-type]
-
-    def train(index: int) -> str:
-        built.trained.append(index)
-        return f"Document {index} of the source." if numbered else background(seed, index)
-
-    def heldout(index: int) -> str:
-        built.heldout.add(index)
-        return background(seed, 10**9 + index)
-
-    context = BuildContext(
-        seed, lambda t: list(tokenizer.encode(t).ids), max_positions, TextSource(train, heldout)
+def numbered(**options: Any) -> Built:
+    """A fresh stream whose training documents say which they are."""
+    return fresh(
+        text=lambda index: f"Document {index} of the source.",
+        heldout_text=lambda index: background(0, 10**9 + index),
+        **options,
     )
-    built.stream = build(checked, context)
-    return built
-
-
-def ids(batch: Sequence[Example]) -> list[tuple[int, ...]]:
-    return [tuple(row.input_ids.tolist()) for row in batch]
 
 
 def parts(batch: Sequence[Example]) -> tuple[int, int]:
@@ -307,10 +261,8 @@ def test_the_world_s_domains_are_kinds_of_text_and_a_group_stands_in_the_one_tha
 
 
 def test_domains_of_a_source_are_read_in_its_order() -> None:
-    built = fresh(numbered=True, domains="source", row_tokens=32, **SCHEDULES["long_term"])
-    texts = [
-        built.text(row) for e in built.experiences for batch in e.batches for row in batch if not row.facts
-    ]
+    built = numbered(domains="source", row_tokens=32, **SCHEDULES["long_term"])
+    texts = [built.text(row) for row in built.rows if not row.facts]
     assert texts == [f"Document {number} of the source." for number in range(len(texts))]
     assert outline(built.options).documents[0] == len(texts)
 
@@ -338,10 +290,9 @@ def test_a_parquet_file_sorted_by_its_domain_column_is_visited_domain_by_domain(
     needed = outline(options).documents
     opened = text.open(text.options(path=str(path)), 0, needed)
     context = BuildContext(0, lambda words: list(TOKENIZER.encode(words).ids), 512, opened)
-    built = Built(options, build(options, context), TOKENIZER)
-    rows = [
-        built.text(row) for e in built.experiences for batch in e.batches for row in batch if not row.facts
-    ]
+    built = Built(options)
+    built.stream = build(options, context)
+    rows = [built.text(row) for row in built.rows if not row.facts]
     # the source holds out every tenth document
     assert rows == [text for number, text in enumerate(texts) if number % 10 != 9][: len(rows)]
     seen = [
@@ -401,7 +352,7 @@ def test_every_background_document_is_read_once_and_as_many_as_were_announced(
     assert len(built.experiences) == built.stream.length
     documents, heldout = outline(built.options).documents
     assert built.trained == list(range(documents))
-    assert built.heldout == set(range(heldout))
+    assert set(built.heldout) == set(range(heldout))
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -475,14 +426,14 @@ def test_boundaries_ladder_and_log_spaced_rest_are_asked(options: dict[str, Any]
 @pytest.mark.parametrize(("steps", "rests"), [(256, 1), (257, 2), (600, 3)])
 def test_a_long_rest_is_one_stretch_in_several_experiences(steps: int, rests: int) -> None:
     options = {"rest_steps": steps, "batch_size": 1, "facts_count": 1, **SCHEDULES["single_exposure"]}
-    built = fresh(numbered=True, **options)
+    built = numbered(**options)
     rest = built.of_phase("rest")
     assert [e.moments for e in rest] == ["fresh", *["carry"] * (rests - 1)]
     assert sum(e.steps for e in rest) == steps and max(e.steps for e in rest) <= 256
     log = {0, steps, *(2**n for n in range(11) if 2**n < steps)}
     check_schedules(built, rests=rests, log=tuple(sorted(log)))
     assert built.trained == list(range(outline(built.options).documents[0]))
-    shared = fresh(numbered=True, **{**options, **SCHEDULES["long_term"], "batch_size": 2})
+    shared = numbered(**{**options, **SCHEDULES["long_term"], "batch_size": 2})
     assert len(shared.experiences) == shared.stream.length
     assert shared.trained == list(range(outline(shared.options).documents[0]))
 
@@ -646,18 +597,14 @@ PINNED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def content(built: Built) -> str:
-    text = ""
-    for e in built.experiences:
-        text = update_stream_hash(text, e)
-    return text
-
-
 @pytest.mark.parametrize("case", PINNED)
 def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> None:
     """A change of these hashes is a new version of the scenario: raise it in its spec, then pin the new ones."""
     options, pinned = PINNED[case]
-    found = [content(fresh(seed, Letters(), 2048, **{**options, "row_tokens": 256})) for seed in (0, 1)]
+    found = [
+        content(fresh(seed, Letters(), max_positions=2048, **{**options, "row_tokens": 256}))
+        for seed in (0, 1)
+    ]
     assert found[0][:16] == pinned
     assert found[1] != found[0]
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from built_streams import BuiltStream, content, maker, read, rows_of
 from outlines import check_outline
-from reading import TOKENIZER, Letters, build_context
+from reading import Letters
 from small_runs import finish, small_model, write_stranger
-from tokenizers import Tokenizer
 
-from seqmem import Example, Experience, Probe, Stream, UsageError
+from seqmem import UsageError
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
@@ -38,55 +38,7 @@ BASE: dict[str, Any] = {
 }
 
 
-@dataclass
-class Built:
-    """A stream with its options, and the documents it has asked for."""
-
-    options: FreezeLoopsOptions
-    stream: Stream
-    trained: list[int] = field(default_factory=list)
-    heldout: list[int] = field(default_factory=list)
-
-    @property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
-    @property
-    def tasks(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "task"]
-
-    def asked(self, set_name: str = "inferred", *, twins: bool = False) -> list[Probe]:
-        return [p for p in self.stream.probe_sets[set_name] if (p.twin_of is not None) == twins]
-
-
-def made(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    text: Callable[[int], str] | None = None,
-    max_positions: int = 512,
-    **options: Any,
-) -> Built:
-    checked = validate(FreezeLoopsOptions, {**BASE, **options}, "scenario freeze_loops")
-    built = Built(checked, None)  # type: ignore[arg-type]
-
-    context = build_context(
-        seed,
-        built.trained.append,
-        built.heldout.append,
-        tokenizer=tokenizer,
-        max_positions=max_positions,
-        text=text,
-    )
-    built.stream = build(checked, context)
-    return built
-
-
-def rows_of(e: Experience) -> list[Example]:
-    return [row for batch in e.batches for row in batch]
-
-
-def read(row: Example) -> str:
-    return str(TOKENIZER.decode(row.input_ids.tolist()))
+made = maker(BuiltStream[FreezeLoopsOptions], "freeze_loops", FreezeLoopsOptions, build, BASE)
 
 
 # -- the protocol -----------------------------------------------------------------------------------------
@@ -110,7 +62,7 @@ def test_each_task_is_learned_by_its_component_and_then_by_the_others_comes_gene
 )
 def test_a_task_states_each_of_its_own_facts_as_often_as_the_options_say(options: dict[str, Any]) -> None:
     built = made(**options)
-    owner = {probe.fact: probe.task_label for probe in built.asked()}
+    owner = {probe.fact: probe.task_label for probe in built.asked("inferred")}
     assert Counter(owner.values()) == dict.fromkeys(range(built.options.tasks), built.options.facts_per_task)
     for e in built.experiences:
         stated = Counter(fact for row in rows_of(e) for fact in row.facts)
@@ -121,12 +73,12 @@ def test_a_task_states_each_of_its_own_facts_as_often_as_the_options_say(options
 
 def test_every_exposure_of_a_fact_has_another_wording_and_the_paraphrase_is_kept_from_training() -> None:
     built = made(exposures=7)
-    for e in built.tasks:
+    for e in built.of_phase("task"):
         texts: dict[str, list[str]] = {}
         for row in rows_of(e):
             texts.setdefault(row.facts[0], []).append(read(row))
         assert all(len(set(versions)) == len(versions) == 7 for versions in texts.values())
-    told = "\n".join(read(row) for e in built.experiences for row in rows_of(e))
+    told = "\n".join(read(row) for row in built.rows)
     for probe in built.asked("ladder"):
         if probe.relation == "paraphrase":
             assert probe.prompt not in told
@@ -138,8 +90,8 @@ def test_each_task_asks_about_one_attribute_dealt_anew_by_every_seed() -> None:
     deals = set()
     for seed in range(4):
         built = made(seed, tasks=8, facts_per_task=3)
-        kinds = {probe.task_label: probe.group for probe in built.asked()}
-        assert all(probe.group == kinds[probe.task_label] for probe in built.asked())
+        kinds = {probe.task_label: probe.group for probe in built.asked("inferred")}
+        assert all(probe.group == kinds[probe.task_label] for probe in built.asked("inferred"))
         assert {kinds[task] for task in range(6)} == {attribute.name for attribute in ATTRIBUTES}
         assert (kinds[6], kinds[7]) == (kinds[0], kinds[1])  # the seventh kind is the first again
         deals.add(tuple(kinds.values()))
@@ -148,10 +100,10 @@ def test_each_task_asks_about_one_attribute_dealt_anew_by_every_seed() -> None:
 
 def test_all_people_of_all_tasks_are_different_and_twins_are_never_trained() -> None:
     built = made(tasks=8, facts_per_task=3)
-    facts, twins = built.asked(), built.asked(twins=True)
+    facts, twins = built.asked("inferred"), built.asked("inferred", twins=True)
     names = [probe.subject for probe in (*facts, *twins)]
     assert len(set(names)) == len(names) == 48
-    told = "\n".join(read(row) for e in built.experiences for row in rows_of(e))
+    told = "\n".join(read(row) for row in built.rows)
     assert not [twin.subject for twin in twins if twin.subject in told]
     by_fact = {probe.fact: probe for probe in facts}
     for twin in twins:
@@ -192,9 +144,8 @@ def test_both_are_asked_before_every_experience_and_after_the_last(options: dict
     built = made(**options)
     for name in ("inferred", "known"):
         asked = [
-            (e.index, point.after)
-            for e in built.experiences
-            for point in built.stream.probe_points(e.index)
+            (index, point.after)
+            for index, point in built.points
             if point.probe_set == name and "boundary" in point.schedule
         ]
         last = built.experiences[-1]
@@ -208,12 +159,7 @@ def test_the_rest_is_asked_at_powers_of_two_and_the_ladder_three_times() -> None
     assert [point.after for point in points] == sorted(point.after for point in points)
     assert [p.after for p in points if "log" in p.schedule] == [0, 1, 2, 4, 8, 13]
     for name in ("ladder", "general"):
-        asked = [
-            (e.index, point.after)
-            for e in built.experiences
-            for point in built.stream.probe_points(e.index)
-            if point.schedule == (name,)
-        ]
+        asked = [(index, point.after) for index, point in built.points if point.schedule == (name,)]
         assert asked == [(0, 0), (rest, 0), (rest, 13)]
     rungs = Counter((probe.relation, probe.twin_of is None) for probe in built.stream.probe_sets["ladder"])
     names = ("last_token", "last_word", "verbatim", "paraphrase", "question")
@@ -265,10 +211,7 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
         ("smoke", {"row_tokens": 256, "tasks": 7, "exposures": 3}, "1e3b9f79a86acab6"),
     ):
         whole = {**FreezeLoopsOptions().model_dump(), **PRESETS[preset], **options}
-        content = ""
-        for e in made(0, Letters(), max_positions=2048, **whole).experiences:
-            content = update_stream_hash(content, e)
-        assert content[:16] == pinned
+        assert content(made(0, Letters(), max_positions=2048, **whole))[:16] == pinned
 
 
 # -- refusals ---------------------------------------------------------------------------------------------

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from built_streams import BuiltStream, content, ids, maker, read, rows_of
 from outlines import check_outline
-from reading import TOKENIZER, Letters, build_context
+from reading import TOKENIZER, Letters
 from small_runs import finish, small_model
-from tokenizers import Tokenizer
 
-from seqmem import Example, Experience, Probe, Strategy, Stream, UsageError
+from seqmem import Experience, Strategy, Stream, UsageError
 from seqmem.core.options import validate
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.planning.plan import plan
@@ -42,57 +41,9 @@ BASE: dict[str, Any] = {
 }
 
 
-@dataclass
-class Built:
-    """A stream with its options, and the documents it has asked for."""
-
-    options: LearningThresholdOptions
-    stream: Stream
-    trained: list[int] = field(default_factory=list)
-    heldout: list[int] = field(default_factory=list)
-
-    @property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
-    @property
-    def facts(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "inject"]
-
-    def asked(self, number: int) -> tuple[Probe, Probe]:
-        """The question about a fact and that about its twin."""
-        fact, twin = self.stream.probe_sets[f"fact {number}"]
-        return fact, twin
-
-
-def made(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    text: Callable[[int], str] | None = None,
-    max_positions: int = 512,
-    **options: Any,
-) -> Built:
-    checked = validate(LearningThresholdOptions, {**BASE, **options}, "scenario learning_threshold")
-    built = Built(checked, None)  # type: ignore[arg-type]
-
-    context = build_context(
-        seed,
-        built.trained.append,
-        built.heldout.append,
-        tokenizer=tokenizer,
-        max_positions=max_positions,
-        text=text,
-    )
-    built.stream = build(checked, context)
-    return built
-
-
-def rows_of(e: Experience) -> list[Example]:
-    return [row for batch in e.batches for row in batch]
-
-
-def read(row: Example) -> str:
-    return str(TOKENIZER.decode(row.input_ids.tolist()))
+made = maker(
+    BuiltStream[LearningThresholdOptions], "learning_threshold", LearningThresholdOptions, build, BASE
+)
 
 
 # -- the protocol -----------------------------------------------------------------------------------------
@@ -117,8 +68,8 @@ def test_every_fact_starts_from_the_base_and_is_followed_by_background() -> None
 @pytest.mark.parametrize("others", [0, 1, 6])
 def test_a_step_states_the_fact_once_among_the_others(others: int) -> None:
     built = made(others=others)
-    for number, e in enumerate(built.facts):
-        fact, _ = built.asked(number)
+    for number, e in enumerate(built.of_phase("inject")):
+        fact, _ = built.stream.probe_sets[f"fact {number}"]
         for batch in e.batches:
             assert [row.facts for row in batch] == [(fact.fact,), *[()] * others]
             assert fact.subject in read(batch[0]) and fact.answer.strip() in read(batch[0])
@@ -129,7 +80,7 @@ def test_a_step_states_the_fact_once_among_the_others(others: int) -> None:
 
 def test_every_exposure_has_another_wording_until_they_are_used_up() -> None:
     built = made(max_exposures=9)
-    for e in built.facts:
+    for e in built.of_phase("inject"):
         texts = [read(batch[0]) for batch in e.batches]
         assert len(set(texts[:7])) == 7  # the eighth wording is never trained
         assert texts[7:] == texts[:2]
@@ -137,7 +88,7 @@ def test_every_exposure_has_another_wording_until_they_are_used_up() -> None:
 
 def test_all_facts_meet_the_very_same_background_each_row_of_it_once() -> None:
     built = made(text=lambda index: f"Document {index} of the source.")
-    beside = [[read(row) for batch in e.batches for row in batch[1:]] for e in built.facts]
+    beside = [[read(row) for batch in e.batches for row in batch[1:]] for e in built.of_phase("inject")]
     after = [[read(row) for row in rows_of(e)] for e in built.experiences if e.name.startswith("background")]
     assert beside[0] == beside[1] == beside[2]
     assert after[0] == after[1] == after[2]
@@ -148,26 +99,22 @@ def test_all_facts_meet_the_very_same_background_each_row_of_it_once() -> None:
 
 def test_other_batch_mixes_teach_the_same_facts_in_the_same_words() -> None:
     alone, mixed = made(others=0), made(others=6)
-    for one, other in zip(alone.facts, mixed.facts, strict=True):
-        assert [chain_of(b[0]) for b in one.batches] == [chain_of(b[0]) for b in other.batches]
+    for one, other in zip(alone.of_phase("inject"), mixed.of_phase("inject"), strict=True):
+        assert ids([b[0] for b in one.batches]) == ids([b[0] for b in other.batches])
     assert alone.stream.probe_sets == mixed.stream.probe_sets
-
-
-def chain_of(row: Example) -> tuple[int, ...]:
-    return tuple(row.input_ids.tolist())
 
 
 def test_twins_mirror_their_facts_and_are_never_trained() -> None:
     built = made(facts=12)
-    told = "\n".join(read(row) for e in built.experiences for row in rows_of(e))
+    told = "\n".join(read(row) for row in built.rows)
     for number in range(12):
-        fact, twin = built.asked(number)
+        fact, twin = built.stream.probe_sets[f"fact {number}"]
         assert twin.twin_of == fact.fact and fact.twin_of is None
         assert twin.prompt.replace(twin.subject, "X") == fact.prompt.replace(fact.subject, "X")
         assert twin.chance == fact.chance and twin.answer != fact.answer
         assert (fact.position, twin.position, fact.task_label) == (number, number, number)
         assert twin.subject not in told
-        assert "Q:" not in "\n".join(read(batch[0]) for batch in built.facts[number].batches)
+        assert "Q:" not in "\n".join(read(batch[0]) for batch in built.of_phase("inject")[number].batches)
         # the fact's answer is what competes with the twin's own
         assert twin.choice_names == (twin.answer.strip(), fact.answer.strip())
         assert TOKENIZER.decode(list(twin.choices[1])).strip() == fact.answer.strip()
@@ -238,10 +185,7 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows() -> None:
         ({"others": 0, "facts": 7, "base_steps": 0}, "15cc89693e98342f"),
     ):
         whole = {**LearningThresholdOptions().model_dump(), **PRESETS["smoke"], "row_tokens": 256, **options}
-        content = ""
-        for e in made(0, Letters(), max_positions=2048, **whole).experiences:
-            content = update_stream_hash(content, e)
-        assert content[:16] == pinned
+        assert content(made(0, Letters(), max_positions=2048, **whole))[:16] == pinned
 
 
 # -- refusals ---------------------------------------------------------------------------------------------

@@ -5,17 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from built_streams import BuiltStream, content, ids, maker, rows_of
 from outlines import check_outline
-from reading import TOKENIZER, Letters, build_context
-from tokenizers import Tokenizer
+from reading import Letters
 
-from seqmem import Example, Experience, Probe, Stream, UsageError
-from seqmem.core.options import validate
+from seqmem import Experience, Probe, UsageError
 from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, build, outline
@@ -36,70 +34,21 @@ BASE: dict[str, Any] = {
 """Options of these tests where they say nothing; presets may be tuned, what options mean may not change."""
 
 
-@dataclass
-class Built:
-    """A stream with what it was made of, and the documents it has asked for."""
-
-    options: MemoryLoopsOptions
-    stream: Stream
-    tokenizer: Tokenizer | Letters
-    trained: set[int] = field(default_factory=set)
-    heldout: set[int] = field(default_factory=set)
-
-    @property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
+class Built(BuiltStream[MemoryLoopsOptions]):
     @property
     def visits(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "loop"]
+        return self.of_phase("loop")
 
     @property
     def rests(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "rest"]
+        return self.of_phase("rest")
 
-    @property
-    def rows(self) -> list[Example]:
-        return [row for e in self.experiences for batch in e.batches for row in batch]
-
-    def text(self, row: Example) -> str:
-        return str(self.tokenizer.decode(row.input_ids.tolist()))
-
-    @property
-    def probes(self) -> dict[str, Probe]:
-        return {probe.id: probe for probes in self.stream.probe_sets.values() for probe in probes}
-
-    def of(self, relation: str, *, twins: bool = False, cue: str = "none") -> list[Probe]:
+    def of(self, *named: Any, **asked: Any) -> list[Probe]:
         """One probe per fact or twin; those of the margin ask the same and are left out."""
-        return [
-            probe
-            for probe in self.probes.values()
-            if (probe.relation, probe.cue, probe.twin_of is not None) == (relation, cue, twins)
-            and not probe.id.endswith("-margin")
-        ]
+        return [probe for probe in super().of(*named, **asked) if not probe.id.endswith("-margin")]
 
 
-def made(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    text: Callable[[int], str] | None = None,
-    max_positions: int = 512,
-    **options: Any,
-) -> Built:
-    """The stream of some options."""
-    checked = validate(MemoryLoopsOptions, {**BASE, **options}, "scenario memory_loops")
-    built = Built(checked, None, tokenizer)  # type: ignore[arg-type]
-
-    context = build_context(
-        seed,
-        built.trained.add,
-        built.heldout.add,
-        tokenizer=tokenizer,
-        max_positions=max_positions,
-        text=text,
-    )
-    built.stream = build(checked, context)
-    return built
+made = maker(Built, "memory_loops", MemoryLoopsOptions, build, BASE)
 
 
 def labels(experiences: Sequence[Experience]) -> list[int | None]:
@@ -109,10 +58,6 @@ def labels(experiences: Sequence[Experience]) -> list[int | None]:
 def stating(e: Experience) -> list[list[str]]:
     """The facts each batch of an experience states."""
     return [[fact for row in batch for fact in row.facts] for batch in e.batches]
-
-
-def ids(rows: Sequence[Example]) -> list[tuple[int, ...]]:
-    return [tuple(row.input_ids.tolist()) for row in rows]
 
 
 # -- visits -----------------------------------------------------------------------------------------------
@@ -524,12 +469,7 @@ def test_rest_is_asked_evenly_and_at_powers_of_two() -> None:
 def test_the_ladder_and_general_text_are_asked_three_times() -> None:
     built = made(rest="both")
     for name in ("ladder", "general"):
-        asked = [
-            (e.index, p.after)
-            for e in built.experiences
-            for p in built.stream.probe_points(e.index)
-            if p.probe_set == name
-        ]
+        asked = [(index, p.after) for index, p in built.points if p.probe_set == name]
         assert asked == [(0, 0), (built.rests[0].index, 0), (built.rests[1].index, built.options.rest_steps)]
 
 
@@ -651,13 +591,6 @@ def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[st
         assert [ids(batch) for batch in alone.batches] == [ids(batch) for batch in whole[index].batches]
 
 
-def content(built: Built) -> str:
-    text = ""
-    for e in built.experiences:
-        text = update_stream_hash(text, e)
-    return text
-
-
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
     "own": ({}, "00f35c23abe63189"),
     "conflict": ({"variant": "conflict"}, "5bf252f2f215b0f2"),
@@ -775,7 +708,7 @@ def test_learning_is_asked_before_and_after_every_memory_step() -> None:
 def test_relearning_leaves_the_stream_before_it_alone() -> None:
     plain, branched = made(), made(relearn=True)
     for one, other in zip(plain.experiences, branched.experiences, strict=False):
-        assert ids([r for b in one.batches for r in b]) == ids([r for b in other.batches for r in b])
+        assert ids(rows_of(one)) == ids(rows_of(other))
         without = [p for p in branched.stream.probe_points(one.index) if p.schedule != ("learning",)]
         assert tuple(without) == plain.stream.probe_points(one.index)
     assert plain.stream.probe_sets.items() <= branched.stream.probe_sets.items()

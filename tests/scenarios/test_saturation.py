@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from built_streams import BuiltStream, content, maker, read, rows_of
+from reading import Letters, shipped_tokenizer
 from small_runs import finish, installed
-from tokenizers import Tokenizer
 
-from seqmem import BuildContext, Example, Experience, Probe, RunRecord, Stream, TextSource, UsageError
+from seqmem import Example, RunRecord, UsageError
 from seqmem.core.count import counted
 from seqmem.core.options import validate
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
-from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.metrics.bits_per_parameter import capacity, learned_bits
-from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.saturation import PEOPLE, PRESETS, TOLD, SaturationOptions, build, outline
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World
 
@@ -30,75 +27,40 @@ BASE: dict[str, Any] = {"facts": 80, "exposures": 16, "batch_size": 6, "probed":
 """Options of these tests where they say nothing; presets may be tuned, what options mean may not change."""
 
 
-@cache
-def tokenizer(rung: str) -> Tokenizer:
-    folder = locate(rung)
-    assert folder is not None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def letters(text: str) -> list[int]:
-    """One token per byte: the same for ever, whatever becomes of the shipped tokenizers."""
-    return [256, *text.encode()]
-
-
-def words(text: str) -> list[int]:
-    return list(tokenizer("nano").encode(text).ids)
+NANO = shipped_tokenizer("nano")
 
 
 def no_text(index: int) -> str:
     raise AssertionError("no background is needed")
 
 
-@dataclass
-class Built:
-    """A stream and the options it was made of."""
-
-    options: SaturationOptions
-    stream: Stream
-
-    @property
-    def epochs(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
-    def rows(self, epoch: int) -> list[Example]:
-        return [row for batch in self.stream.experience(epoch).batches for row in batch]
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        return self.stream.probe_sets["facts"]
-
-    def of(self, *, twins: bool) -> list[Probe]:
-        return [probe for probe in self.probes if (probe.twin_of is not None) == twins]
-
-
-def made(
-    seed: int = 0,
-    encode: Callable[[str], list[int]] = words,
-    max_positions: int = 256,
-    **options: Any,
-) -> Built:
-    """The stream of some options."""
-    checked = validate(SaturationOptions, {**BASE, **options}, "scenario saturation")
-    context = BuildContext(seed, encode, max_positions, TextSource(no_text, no_text))
-    return Built(checked, build(checked, context))
+made = maker(
+    BuiltStream[SaturationOptions],
+    "saturation",
+    SaturationOptions,
+    build,
+    BASE,
+    tokenizer=NANO,
+    text=no_text,
+    max_positions=256,
+)
 
 
 def text(row: Example) -> str:
-    return str(tokenizer("nano").decode(row.input_ids.tolist()))
+    return read(row, NANO)
 
 
 # -- what is trained --------------------------------------------------------------------------------------
 
 
 def test_a_row_is_a_name_and_its_values_and_the_loss_counts_the_values_alone() -> None:
-    for row in made().rows(0):
+    for row in rows_of(made().stream.experience(0)):
         first, last, *values = text(row).split()
         assert len(values) == len(TOLD) == len(row.facts)
         assert all(value in a.values for value, a in zip(values, TOLD, strict=True))
-        targets = tokenizer("nano").decode(row.input_ids[row.loss_mask].tolist())
+        targets = NANO.decode(row.input_ids[row.loss_mask].tolist())
         assert targets.split() == values
-        assert not row.loss_mask[: len(words(f"{first} {last}"))].any()
+        assert not row.loss_mask[: len(NANO.encode(f"{first} {last}").ids)].any()
         assert [fact.split("-")[2] for fact in row.facts] == [a.name for a in TOLD]
         assert row.segments is None and row.weights is None
 
@@ -108,35 +70,42 @@ def test_a_row_is_a_name_and_its_values_and_the_loss_counts_the_values_alone() -
 def test_every_epoch_states_every_fact_once(facts: int, batch_size: int) -> None:
     built = made(facts=facts, batch_size=batch_size, exposures=3)
     counts: Counter[str] = Counter()
-    for epoch in built.epochs:
+    for epoch in built.experiences:
         stated = [fact for batch in epoch.batches for row in batch for fact in row.facts]
         assert len(stated) == len(set(stated)) == facts
         assert all(len(batch) == batch_size for batch in epoch.batches[:-1])
         counts.update(stated)
     assert set(counts.values()) == {3}
-    assert {probe.fact for probe in built.of(twins=False)} <= set(counts)
+    assert {probe.fact for probe in built.asked("facts", twins=False)} <= set(counts)
 
 
 def test_epochs_are_in_orders_of_their_own_and_alike_whatever_was_made_before() -> None:
     built, again = made(), made()
-    orders = [[row.facts for row in built.rows(epoch)] for epoch in range(built.stream.length)]
+    orders = [
+        [row.facts for row in rows_of(built.stream.experience(epoch))] for epoch in range(built.stream.length)
+    ]
     assert len({tuple(order) for order in orders}) == built.stream.length
-    assert [row.facts for row in again.rows(9)] == orders[9]
-    assert [epoch.name for epoch in built.epochs][:2] == ["epoch 0", "epoch 1"]
-    assert {(e.phase, e.task_label, e.trains, e.moments) for e in built.epochs} == {
+    assert [row.facts for row in rows_of(again.stream.experience(9))] == orders[9]
+    assert [epoch.name for epoch in built.experiences][:2] == ["epoch 0", "epoch 1"]
+    assert {(e.phase, e.task_label, e.trains, e.moments) for e in built.experiences} == {
         ("inject", None, "all", "carry")
     }
 
 
 def test_more_facts_keep_the_ones_of_a_smaller_run() -> None:
-    few, many = ({row.facts: text(row) for row in made(facts=n).rows(0)} for n in (40, 400))
+    few, many = (
+        {row.facts: text(row) for row in rows_of(made(facts=n).stream.experience(0))} for n in (40, 400)
+    )
     assert few.items() <= many.items()
-    assert made(facts=40, probed=40).probes == made(facts=400, probed=40).probes
+    assert (
+        made(facts=40, probed=40).stream.probe_sets["facts"]
+        == made(facts=400, probed=40).stream.probe_sets["facts"]
+    )
 
 
 def test_values_are_uniform_in_their_sets_and_independent_of_the_seed_s_others() -> None:
     counts: Counter[str] = Counter()
-    for row in made(facts=16_000, encode=words).rows(0):
+    for row in rows_of(made(facts=16_000).stream.experience(0)):
         counts.update(text(row).split()[2:])
     for attribute in TOLD:
         own = np.array([counts[value] for value in attribute.values])
@@ -145,7 +114,7 @@ def test_values_are_uniform_in_their_sets_and_independent_of_the_seed_s_others()
 
 
 def test_another_seed_has_other_people_or_other_values() -> None:
-    one, other = ({text(row) for row in made(seed).rows(0)} for seed in (0, 1))
+    one, other = ({text(row) for row in rows_of(made(seed).stream.experience(0))} for seed in (0, 1))
     assert not one & other
 
 
@@ -154,9 +123,13 @@ def test_another_seed_has_other_people_or_other_values() -> None:
 
 def test_a_value_is_asked_after_all_that_stood_before_it_in_the_row() -> None:
     built = made()
-    rows = {fact: text(row) for row in built.rows(0) for fact in row.facts}
-    ids = {fact: tuple(row.input_ids.tolist()) for row in built.rows(0) for fact in row.facts}
-    asked = built.of(twins=False)
+    rows = {fact: text(row) for row in rows_of(built.stream.experience(0)) for fact in row.facts}
+    ids = {
+        fact: tuple(row.input_ids.tolist())
+        for row in rows_of(built.stream.experience(0))
+        for fact in row.facts
+    }
+    asked = built.asked("facts", twins=False)
     assert len(asked) == 32 and Counter(probe.position for probe in asked) == dict.fromkeys(range(4), 8)
     for probe in asked:
         assert rows[probe.fact].startswith(probe.prompt + probe.answer)
@@ -166,7 +139,7 @@ def test_a_value_is_asked_after_all_that_stood_before_it_in_the_row() -> None:
 
 
 def test_choices_are_the_whole_closed_set() -> None:
-    for probe in made().probes:
+    for probe in made().stream.probe_sets["facts"]:
         values = ATTRIBUTE_BY_NAME[probe.fact.split("-")[2]].values
         assert probe.choice_names == values and probe.chance == 1 / len(values)
         assert len(set(probe.choices)) == len(values)
@@ -176,7 +149,7 @@ def test_choices_are_the_whole_closed_set() -> None:
 
 
 def test_choices_are_the_values_with_a_tokenizer_of_many_pieces_too() -> None:
-    for probe in made(encode=letters).probes:
+    for probe in made(tokenizer=Letters()).stream.probe_sets["facts"]:
         prefix = list(probe.input_ids[: probe.answer_start])
         for name, choice in zip(probe.choice_names, probe.choices, strict=True):
             assert bytes([*prefix[1:], *choice]).decode() == f"{probe.prompt} {name}"
@@ -184,9 +157,9 @@ def test_choices_are_the_values_with_a_tokenizer_of_many_pieces_too() -> None:
 
 def test_twins_are_other_people_with_other_values_whom_no_row_names() -> None:
     built = made(facts=400, probed=400)
-    told = "\n".join(text(row) for row in built.rows(0))
-    facts = {probe.fact: probe for probe in built.of(twins=False)}
-    twins = built.of(twins=True)
+    told = "\n".join(text(row) for row in rows_of(built.stream.experience(0)))
+    facts = {probe.fact: probe for probe in built.asked("facts", twins=False)}
+    twins = built.asked("facts", twins=True)
     assert len(twins) == len(facts) == 400
     for twin in twins:
         fact = facts[twin.twin_of or ""]
@@ -198,7 +171,7 @@ def test_twins_are_other_people_with_other_values_whom_no_row_names() -> None:
         assert twin.subject != fact.subject and twin.subject not in told
         assert twin.answer != fact.answer
         assert twin.prompt.startswith(twin.subject) and fact.prompt.startswith(fact.subject)
-    stated = {fact for row in built.rows(0) for fact in row.facts}
+    stated = {fact for row in rows_of(built.stream.experience(0)) for fact in row.facts}
     assert stated.isdisjoint(twin.fact for twin in twins)
 
 
@@ -210,27 +183,28 @@ def test_facts_are_asked_at_the_start_at_parts_of_the_exposures_and_at_the_end(
     exposures: int, before: list[int]
 ) -> None:
     built = made(exposures=exposures)
-    points = [(index, point) for index in range(exposures) for point in built.stream.probe_points(index)]
-    assert [(index, point.after) for index, point in points] == [
+    assert [(index, point.after) for index, point in built.points] == [
         *((index, 0) for index in before),
         (exposures - 1, built.options.epoch_steps),
     ]
-    assert {(point.probe_set, point.schedule) for _, point in points} == {("facts", ("boundary",))}
+    assert {(point.probe_set, point.schedule) for _, point in built.points} == {("facts", ("boundary",))}
 
 
 def test_the_outline_counts_steps_and_bounds_the_rest() -> None:
-    for options, encode in (({}, words), ({"facts": 52}, words), ({"exposures": 5, "probed": 80}, letters)):
-        built = made(encode=encode, **options)
+    for options, tokenizer in (
+        ({}, NANO),
+        ({"facts": 52}, NANO),
+        ({"exposures": 5, "probed": 80}, Letters()),
+    ):
+        built = made(tokenizer=tokenizer, **options)
         told = outline(built.options)
-        assert told.steps == sum(epoch.steps for epoch in built.epochs)
+        assert told.steps == sum(epoch.steps for epoch in built.experiences)
         assert told.from_scratch and told.documents == (0, 0) and told.loops == 0
-        sweeps = sum(len(built.stream.probe_points(index)) for index in range(built.stream.length))
-        assert sweeps * len(built.probes) == told.probe_rows
-        if encode is words:  # a token per letter is more than an outline allows for
+        sweeps = len(built.points)
+        assert sweeps * len(built.stream.probe_sets["facts"]) == told.probe_rows
+        if tokenizer is NANO:  # a token per letter is more than an outline allows for
             assert counted(told, built.stream).probe_tokens <= told.probe_tokens
-            assert (
-                sum(len(r.input_ids) for e in built.epochs for b in e.batches for r in b) <= told.train_tokens
-            )
+            assert sum(len(r.input_ids) for r in built.rows) <= told.train_tokens
 
 
 # -- what is refused --------------------------------------------------------------------------------------
@@ -262,19 +236,23 @@ def test_the_most_people_are_all_that_the_world_has() -> None:
 
 
 def test_a_row_longer_than_the_model_reads_is_refused_before_training() -> None:
-    longest = max(len(row.input_ids) for row in made(encode=letters, probed=4).rows(0))
-    assert made(encode=letters, probed=4, max_positions=longest)
+    longest = max(
+        len(row.input_ids) for row in rows_of(made(tokenizer=Letters(), probed=4).stream.experience(0))
+    )
+    assert made(tokenizer=Letters(), probed=4, max_positions=longest)
     with pytest.raises(UsageError, match=f"has {longest} tokens, the model reads {longest - 1}"):
-        made(encode=letters, probed=4, max_positions=longest - 1)
+        made(tokenizer=Letters(), probed=4, max_positions=longest - 1)
 
 
 def test_a_tokenizer_whose_values_depend_on_what_stands_before_them_is_refused() -> None:
-    def moody(line: str) -> list[int]:
+    def moody(line: str) -> SimpleNamespace:
         """Ids of a word depend on its place."""
-        return [sum(word.encode()) + 10_000 * place for place, word in enumerate(line.split())]
+        return SimpleNamespace(
+            ids=[sum(word.encode()) + 10_000 * place for place, word in enumerate(line.split())]
+        )
 
     with pytest.raises(UsageError, match="closed sets cannot be scored"):
-        made(encode=moody)
+        made(tokenizer=SimpleNamespace(encode=moody))
 
 
 # -- that it stays the same -------------------------------------------------------------------------------
@@ -282,11 +260,8 @@ def test_a_tokenizer_whose_values_depend_on_what_stands_before_them_is_refused()
 
 def test_the_content_of_smoke_is_pinned() -> None:
     """A change in what the model is fed is a new version of the scenario, and a new hash here."""
-    built = made(encode=letters, **PRESETS["smoke"])
-    content = ""
-    for epoch in built.epochs:
-        content = update_stream_hash(content, epoch)
-    assert content == "7250b04aac5711582877a2bfa9242d8afa84f402131af436ffdf351c57ff734a"
+    built = made(tokenizer=Letters(), **PRESETS["smoke"])
+    assert content(built) == "7250b04aac5711582877a2bfa9242d8afa84f402131af436ffdf351c57ff734a"
 
 
 def test_the_default_sweep_rises_on_nano_and_paper_is_outlined_without_being_built() -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from built_streams import BuiltStream, content, maker
 from outlines import check_outline
-from reading import TOKENIZER, Letters, build_context
+from reading import Letters
 from small_runs import carry_out, installed, small_model
-from tokenizers import Tokenizer
 
-from seqmem import Example, Experience, Probe, RunRecord, Stream, UsageError
+from seqmem import Experience, RunRecord, UsageError
 from seqmem.core.options import validate
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
@@ -40,71 +38,20 @@ BASE: dict[str, Any] = {
 """Options of these tests where they say nothing; presets may be tuned, what options mean may not change."""
 
 
-@dataclass
-class Built:
-    """A stream with what it was made of, and the documents it has asked for."""
-
-    options: SequentialSentencesOptions
-    stream: Stream
-    tokenizer: Tokenizer | Letters
-    seed: int
-    trained: set[int] = field(default_factory=set)
-    heldout: set[int] = field(default_factory=set)
-
-    @property
-    def experiences(self) -> list[Experience]:
-        return [self.stream.experience(index) for index in range(self.stream.length)]
-
+class Built(BuiltStream[SequentialSentencesOptions]):
     @property
     def arrivals(self) -> list[Experience]:
-        return [e for e in self.experiences if e.phase == "inject"]
-
-    @property
-    def rows(self) -> list[Example]:
-        return [row for e in self.experiences for batch in e.batches for row in batch]
-
-    def text(self, row: Example) -> str:
-        return str(self.tokenizer.decode(row.input_ids.tolist()))
-
-    @property
-    def probes(self) -> dict[str, Probe]:
-        return {probe.id: probe for probes in self.stream.probe_sets.values() for probe in probes}
-
-    def of(self, relation: str, *, twins: bool = False, context: int = 0) -> list[Probe]:
-        return [
-            p
-            for p in self.probes.values()
-            if (p.relation, p.context, p.twin_of is not None) == (relation, context, twins)
-        ]
+        return self.of_phase("inject")
 
     def sentence(self, number: int, *, twin: bool = False) -> str:
         return make_sentence(self.seed, number).text(twin=twin)
 
 
+made = maker(Built, "sequential_sentences", SequentialSentencesOptions, build, BASE)
+
+
 def checked(**options: Any) -> SequentialSentencesOptions:
     return validate(SequentialSentencesOptions, {**BASE, **options}, "scenario sequential_sentences")
-
-
-def made(
-    seed: int = 0,
-    tokenizer: Tokenizer | Letters = TOKENIZER,
-    text: Callable[[int], str] | None = None,
-    max_positions: int = 512,
-    **options: Any,
-) -> Built:
-    """The stream of some options."""
-    built = Built(checked(**options), None, tokenizer, seed)  # type: ignore[arg-type]
-
-    context = build_context(
-        seed,
-        built.trained.add,
-        built.heldout.add,
-        tokenizer=tokenizer,
-        max_positions=max_positions,
-        text=text,
-    )
-    built.stream = build(built.options, context)
-    return built
 
 
 def stated(e: Experience) -> list[int]:
@@ -317,7 +264,7 @@ def test_contexts_are_the_window_cut_from_its_oldest_sentence_on(own: str, divid
 def test_without_context_sentences_no_context_is_asked() -> None:
     built = made(context_sentences=0)
     assert "context" not in built.stream.probe_sets
-    schedules = {p.schedule for e in built.experiences for p in built.stream.probe_points(e.index)}
+    schedules = {point.schedule for _, point in built.points}
     assert "context" not in schedules
 
 
@@ -409,13 +356,6 @@ def test_the_paper_s_preset_is_outlined_without_making_it() -> None:
 
 
 # -- purity -----------------------------------------------------------------------------------------------
-
-
-def content(built: Built) -> str:
-    text = ""
-    for e in built.experiences:
-        text = update_stream_hash(text, e)
-    return text
 
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {

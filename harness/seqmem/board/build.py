@@ -1,8 +1,7 @@
-"""Builds what is printed of a published board: tables, figures, and the page over several boards."""
+"""Build what is printed of a published board: tables, figures, and the page over several boards."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
-from seqmem.board.files import FIGURES, HOME, Progress, search_file, write_manifest
+from seqmem.board.layout import FIGURES, HOME, Progress, search_file, write_manifest
 from seqmem.board.published import PublishedBoard, read_board
 from seqmem.board.rules import Rules
 from seqmem.core.errors import UsageError
@@ -19,7 +18,7 @@ from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
 from seqmem.record.schema import json_text
-from seqmem.reporting.exports import to_csv, to_json
+from seqmem.reporting.exports import json_values, to_csv
 from seqmem.reporting.markdown import escape_markdown, to_markdown
 from seqmem.scoring.comparison import Table, tabulate
 from seqmem.scoring.pool import scores_of
@@ -64,7 +63,7 @@ def _table_files(board: PublishedBoard, table: Table) -> dict[str, str]:
     ``table.json`` holds what has a value: cells, verdicts, ranks, and the value of every seed as
     ``{row: {measure: {seed: value}}}``; why others have none stands in ``table.csv``.
     """
-    stated = json.loads(to_json(table))
+    stated = json_values(table)
     stated["cells"] = [cell for cell in stated["cells"] if cell["mean"] is not None]
     values: dict[str, dict[str, dict[str, float]]] = {}
     for one in stated.pop("scores"):

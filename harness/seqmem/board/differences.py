@@ -1,4 +1,4 @@
-"""Names what differs between a board and what was built again from its records: the file, the row, the figure."""
+"""Name what differs between a board and what was built again from its records: the file, the row, the figure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqmem.board.files import MANIFEST, TABLES, read_manifest
-from seqmem.board.judge import Mismatch
+from seqmem.board.layout import MANIFEST, TABLES, read_manifest
+from seqmem.board.mismatch import Mismatch
 from seqmem.core.errors import UsageError
 from seqmem.record.archive import SUFFIX, members
 

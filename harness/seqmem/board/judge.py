@@ -1,14 +1,14 @@
-"""Tells which row of a board a run belongs to, and whether it keeps to the board's rules."""
+"""The judge of a single run: which row of a board it belongs to, and whether it keeps to the board's rules."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from seqmem.board.mismatch import Fault
 from seqmem.board.rules import Rules
 from seqmem.core.errors import SeqmemError, UsageError, unknown
 from seqmem.core.options import validate
@@ -21,34 +21,8 @@ from seqmem.record.reader import RunRecord
 from seqmem.scoring.tables import load_metrics
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """One thing that differs from what it must be.
-
-    Attributes:
-        where: file or folder, relative to the board.
-        row, seed: of the run, where it concerns one.
-    """
-
-    where: str
-    what: str
-    expected: str
-    found: str
-    row: str = ""
-    seed: int | None = None
-
-    @property
-    def line(self) -> str:
-        """Return all of it on one line."""
-        run = ", ".join(
-            [f"row {self.row}"] * bool(self.row) + [f"seed {self.seed}"] * (self.seed is not None)
-        )
-        parts = [self.where, run, f"{self.what}: expected {self.expected}, found {self.found}"]
-        return ": ".join(part for part in parts if part)
-
-
 class Judge:
-    """Knows the row and control of a run and what of it breaks a rule, by the plugins that are installed here."""
+    """A judge of runs: their row and control and what of them breaks a rule, by the plugins that are installed here."""
 
     def __init__(self, rules: Rules, registry: Registry) -> None:
         """Judge by these rules. Plugins are loaded when first asked about.
@@ -64,7 +38,7 @@ class Judge:
         for name in rules.controls:
             if name not in self.scenario.controls:
                 raise UsageError(unknown(f"control of {rules.scenario}", name, self.scenario.controls))
-        self._loaded_defaults: dict[str, Any] = {}
+        self._loaded_defaults: dict[str, Mapping[str, Any]] = {}
 
     @cached_property
     def arms(self) -> Mapping[str | None, Mapping[str, Any]]:
@@ -140,8 +114,7 @@ class Judge:
                 )
             except SeqmemError:
                 self._loaded_defaults[strategy] = {}
-        found: Mapping[str, Any] = self._loaded_defaults[strategy]
-        return found
+        return self._loaded_defaults[strategy]
 
     @cached_property
     def relations(self) -> Mapping[str | None, str]:
@@ -167,8 +140,8 @@ class Judge:
 
     def faults(
         self, record: RunRecord, recipe: Recipe, search: Search | None, contamination: str = ""
-    ) -> Iterator[tuple[str, str, str]]:
-        """Yield what breaks the rules: what, expected, found.
+    ) -> Iterator[Fault]:
+        """Yield what breaks the rules.
 
         `contamination` is the record's, passed in because all its answers must be read for it.
         """
@@ -204,7 +177,7 @@ class Judge:
         if contamination:
             yield "controls", "never trained", contamination
 
-    def _plugin_faults(self, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    def _plugin_faults(self, recipe: Recipe) -> Iterator[Fault]:
         scenario, strategy = recipe.scenario, recipe.strategy
         if scenario.name != self.rules.scenario:
             yield "scenario", self.rules.scenario, scenario.name
@@ -218,7 +191,7 @@ class Judge:
         except SeqmemError as error:
             yield f"strategy {strategy.name}", "installed and with these options", str(error)
 
-    def _choice_faults(self, recipe: Recipe, search: Search | None) -> Iterator[tuple[str, str, str]]:
+    def _choice_faults(self, recipe: Recipe, search: Search | None) -> Iterator[Fault]:
         """Yield what breaks the rules about the choice of options and optimizer."""
         rules, kept = self.rules, recipe.optimizer.model_dump(mode="json")
         if kept != self.optimizer and (rules.optimizer == "fixed" or search is None):
@@ -234,7 +207,7 @@ class Judge:
         if search is not None:
             yield from self._search_faults(recipe, search)
 
-    def _search_faults(self, recipe: Recipe, search: Search) -> Iterator[tuple[str, str, str]]:
+    def _search_faults(self, recipe: Recipe, search: Search) -> Iterator[Fault]:
         rules = self.rules
         if rules.hyperparameters == "defaults":
             yield "hyper-parameters", "the defaults: this board allows no search", "a search"

@@ -1,4 +1,4 @@
-"""Begins a published board: rules for a scenario's default preset, to be read and edited before the first row."""
+"""Begin a published board: rules for a scenario's default preset, to be read and edited before the first row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places records on a board: which row and control each one is, and what its run was asked."""
+"""The places of records on a board: which row and control each one is, and what its run was asked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from seqmem.board.judge import Judge
+from seqmem.board.mismatch import Fault
 from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.search import Search, check_recipe
@@ -20,9 +21,6 @@ from seqmem.record.compact import items_hash
 from seqmem.record.contamination import contaminated
 from seqmem.record.reader import RunRecord, read_items, read_table
 from seqmem.record.row import Row
-
-Fault = tuple[str, str, str]
-"""A fault of a record: its field, what is allowed, and what was found."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from seqmem.board.files import SEARCHES, record_folders
 from seqmem.board.judge import Judge
-from seqmem.board.placing import place, rows_of
+from seqmem.board.layout import SEARCHES, record_folders
+from seqmem.board.placing import Placed, place, rows_of
 from seqmem.board.rules import Rules, read_rules
 from seqmem.planning.search import Search, read_search
 from seqmem.planning.store import read_cost
@@ -22,15 +23,25 @@ class PublishedBoard:
     """A published board.
 
     Attributes:
-        rows: by what the records say of themselves, the reference first, the others by label.
-        searches: row label to how the row was tuned.
+        judge: by the rules of the board.
+        placed: its records.
+        rows: made of what the records say of themselves, the reference first, the others by label.
     """
 
-    rules: Rules
-    rows: list[Row]
     folder: Path
     judge: Judge
-    searches: Mapping[str, Search]
+    placed: Sequence[Placed]
+    rows: list[Row]
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the board."""
+        return self.judge.rules
+
+    @cached_property
+    def searches(self) -> Mapping[str, Search]:
+        """How rows were tuned, by label."""
+        return {one.label: one.search for one in self.placed if one.search is not None}
 
 
 def read_board(folder: Path, registry: Registry | None = None) -> PublishedBoard:
@@ -39,14 +50,7 @@ def read_board(folder: Path, registry: Registry | None = None) -> PublishedBoard
     Raises:
         UsageError: rules or a record cannot be read, or a record has no place on the board.
     """
-    rules = read_rules(folder)
-    judge = Judge(rules, registry or Registry.from_environment())
+    judge = Judge(read_rules(folder), registry or Registry.from_environment())
     searches = [read_search(path) for path in sorted((folder / SEARCHES).glob("*.json"))]
     placed = [place(judge, RunRecord.open(path), searches) for path in record_folders(folder)]
-    return PublishedBoard(
-        rules,
-        rows_of(placed, judge, read_cost(folder)),
-        folder,
-        judge,
-        {one.label: one.search for one in placed if one.search is not None},
-    )
+    return PublishedBoard(folder, judge, placed, rows_of(placed, judge, read_cost(folder)))

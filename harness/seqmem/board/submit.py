@@ -1,4 +1,4 @@
-"""Adds the rows of a bench to a published board, where every run keeps to the rules."""
+"""Add the rows of a bench to a published board, where every run keeps to the rules."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from seqmem.board.build import metric_versions
-from seqmem.board.checks import check_runs
-from seqmem.board.files import (
+from seqmem.board.cross_checks import check_runs
+from seqmem.board.layout import (
     HOME,
     Progress,
     items_of,
-    record_folders,
     row_archive,
     search_file,
     write_manifest,
 )
-from seqmem.board.judge import Mismatch
-from seqmem.board.placing import Answered, Placed, answered, examine, place, unreadable
+from seqmem.board.mismatch import Mismatch
+from seqmem.board.placing import Answered, Placed, answered, examine, unreadable
 from seqmem.board.published import PublishedBoard, read_board
 from seqmem.board.rules import RULES
 from seqmem.core.errors import UsageError
@@ -91,8 +90,7 @@ def _submit(
     progress: Progress,
 ) -> Submitted:
     folder, judge = board.folder, board.judge
-    here = record_folders(folder)
-    known = {path.name: path for path in here}
+    known = {one.record.folder.name: one.record for one in board.placed}
     faults: list[Mismatch] = []
     placed: list[Placed] = []
     answers: dict[Path, Answered] = {}
@@ -114,9 +112,8 @@ def _submit(
                 placed.append(one)
                 labels[row.label] = one.label
     if not faults:
-        published = [place(judge, RunRecord.open(path), list(board.searches.values())) for path in here]
-        answers |= {one.record.folder: answered(one.record) for one in published}
-        both = [*published, *(one for one in placed if one.record.folder.name not in known)]
+        answers |= {one.record.folder: answered(one.record) for one in board.placed}
+        both = [*board.placed, *(one for one in placed if one.record.folder.name not in known)]
         faults += check_runs(both, answers, judge, lambda record: record.folder.name)
     if faults:
         return Submitted(folder, (), (), tuple(faults))
@@ -148,7 +145,7 @@ def _records(row: Row) -> Iterator[RunRecord]:
 
 
 def _archives(
-    folder: Path, placed: Sequence[Placed], known: Mapping[str, Path], progress: Progress
+    folder: Path, placed: Sequence[Placed], known: Mapping[str, RunRecord], progress: Progress
 ) -> dict[Path, dict[str, bytes]]:
     """Return the files of every archive that new records change: those of their rows, and what was asked.
 
@@ -161,7 +158,7 @@ def _archives(
         progress(f"{folder.name}: packing {one.record.folder.name}")
         compact = compact_of(one.record)
         if compact.name in known:
-            check_same_run(RunRecord.open(known[compact.name]), compact)
+            check_same_run(known[compact.name], compact)
             continue
         archive = row_archive(folder, one.label)
         files = changed.setdefault(archive, dict(members(archive)) if archive.exists() else {})

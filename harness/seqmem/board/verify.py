@@ -1,4 +1,4 @@
-"""Checks a published board: built again from its records in a temporary folder, it must be the same.
+"""Check a published board: built again from its records in a temporary folder, it must be the same.
 
 Nothing here computes with a model, and nothing imports torch. Every mismatch is one line that names the file, the
 row and seed where it is about a run, what was expected and what was found.
@@ -13,9 +13,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from seqmem.board.build import write_tables
-from seqmem.board.checks import check_runs
+from seqmem.board.cross_checks import check_runs
 from seqmem.board.differences import differences
-from seqmem.board.files import (
+from seqmem.board.judge import Judge
+from seqmem.board.layout import (
     FIGURES,
     MANIFEST,
     RECORDS,
@@ -28,8 +29,8 @@ from seqmem.board.files import (
     row_archive,
     write_manifest,
 )
-from seqmem.board.judge import Judge, Mismatch
-from seqmem.board.placing import Answered, Fault, Placed, answered, examine, rows_of, unreadable
+from seqmem.board.mismatch import Fault, Mismatch
+from seqmem.board.placing import Answered, Placed, answered, examine, rows_of, unreadable
 from seqmem.board.published import PublishedBoard
 from seqmem.board.rules import RULES, read_rules
 from seqmem.core.errors import SeqmemError, UsageError
@@ -92,12 +93,11 @@ def verify(
     found += check_runs(placed, answers, judge, lambda record: _under(folder, record.folder))
     metrics, versions, missing = _metrics(folder, judge)
     found += missing
-    own = {one.label: one.search for one in placed if one.search is not None}
-    board = PublishedBoard(judge.rules, rows_of(placed, judge, cost), folder, judge, own)
+    board = PublishedBoard(folder, judge, placed, rows_of(placed, judge, cost))
     progress(f"{folder.name}: tables")
     with tempfile.TemporaryDirectory() as temporary:
         built = Path(temporary)
-        _copy(folder, built, [path for path, search in searches.items() if search in own.values()])
+        _copy(folder, built, [path for path, search in searches.items() if search in board.searches.values()])
         _pack(paths, {one.record.folder: one.label for one in placed}, built)
         if asked & items.keys():
             write_archive(built / ITEMS_ARCHIVE, {name: items[name] for name in asked & items.keys()})

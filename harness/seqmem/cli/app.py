@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import typer
@@ -80,6 +80,13 @@ def exit_code(interrupted: bool, failed: bool, left_out: bool) -> int:
     if failed:
         return FAILED
     return PARTIAL if left_out else OK
+
+
+def warn_left_out(lines: Collection[str]) -> int:
+    """Name what was left out on standard error; returns the exit code of a verb that did the rest."""
+    for line in lines:
+        warn(f"seqmem: left out: {line}")
+    return PARTIAL if lines else OK
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seqmem.cli.app import app, disabled_plugins, exit_code
+from seqmem.cli.app import app, disabled_plugins, exit_code, warn_left_out
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import is_terminal, print_json, resume_command, say, say_lines, warn
 from seqmem.planning.request import Execution, Request
@@ -44,15 +45,12 @@ def show_boards(result: BenchResult) -> None:
         say(f"Tables and figures: {board.folder}")
     for name, reason in result.failed.items():
         warn(f"seqmem: failed: {name}: {reason}")
-    for line in result.left_out:
-        warn(f"seqmem: left out: {line}")
+    warn_left_out(result.left_out)
     if result.interrupted:
         warn(f"Stopped. Continue with: {resume_command()}")
 
 
 def _as_json(result: BenchResult) -> dict[str, Any]:
-    import json
-
     from seqmem.reporting.exports import to_json
 
     return {

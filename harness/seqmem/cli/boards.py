@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqmem.cli.app import FAILED, OK, PARTIAL, USAGE, app, disabled_plugins, registry
+from seqmem.cli.app import FAILED, OK, USAGE, app, disabled_plugins, registry, warn_left_out
 from seqmem.cli.terminal import is_terminal, print_json, say, say_lines, warn
+from seqmem.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from seqmem.plugin.registry import Registry
@@ -39,7 +42,7 @@ Folder = Annotated[
 @leaderboard.command()
 def build(ctx: typer.Context, folder: Folder = None) -> int:
     """Score the stored runs again and write their tables and figures."""
-    from seqmem.board.files import published_boards
+    from seqmem.board.layout import published_boards
 
     path = _default(folder)
     boards = published_boards(path)
@@ -50,7 +53,7 @@ def build(ctx: typer.Context, folder: Folder = None) -> int:
     built, unreadable = rebuild(path, disabled_plugins(ctx))
     for board in built:
         say(f"{board.name}: {board.folder}")
-    return _left_out([*unreadable, *(line for board in built for line in board.broken)])
+    return warn_left_out(dict.fromkeys([*unreadable, *(line for board in built for line in board.broken)]))
 
 
 def _build_published(path: Path, boards: list[Path], plugins: Registry) -> int:
@@ -72,12 +75,12 @@ def _build_published(path: Path, boards: list[Path], plugins: Registry) -> int:
         say(f"{published.rules.name}: {published.folder}")
     if path not in boards:
         left_out += _write_index(path, built)
-    return _left_out(left_out)
+    return warn_left_out(dict.fromkeys(left_out))
 
 
 def _is_empty(board: Path, path: Path) -> bool:
     """Return whether a board in the folder `path` has no rows yet; one named by itself must have some."""
-    from seqmem.board.files import row_archives
+    from seqmem.board.layout import row_archives
 
     return board != path and not row_archives(board)
 
@@ -106,10 +109,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
     """Print the tables of stored runs or of published boards."""
-    import json
-
-    from seqmem.board.files import published_boards
-    from seqmem.core.errors import UsageError, unknown
+    from seqmem.board.layout import published_boards
     from seqmem.reporting.exports import to_csv, to_json
     from seqmem.reporting.latex import to_latex
     from seqmem.reporting.markdown import to_markdown
@@ -138,7 +138,7 @@ def show(
             say_lines(texts[wanted](table))
     if wanted == "json":
         print_json(shown)
-    return _left_out(left_out)
+    return warn_left_out(dict.fromkeys(left_out))
 
 
 @leaderboard.command()
@@ -150,7 +150,6 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> int:
     """Compare two rows on every measure: their differences paired by seed, with intervals."""
-    from seqmem.core.errors import UsageError
     from seqmem.reporting.markdown import comparison_markdown
     from seqmem.reporting.terminal import comparison_rich
     from seqmem.scoring.pairs import compare as compare_rows
@@ -185,7 +184,7 @@ def compare(
         raise UsageError(f"no board here has both rows {a!r} and {b!r}; rows: {known}")
     if as_json:
         print_json(found)
-    return _left_out(left_out)
+    return warn_left_out(dict.fromkeys(left_out))
 
 
 @leaderboard.command()
@@ -195,9 +194,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the mismatches as JSON.")] = False,
 ) -> int:
     """Check published boards against their records: every mismatch is a line, and exit 1 where there is one."""
-    from seqmem.board.files import published_boards
+    from seqmem.board.layout import published_boards
     from seqmem.board.verify import verify as verify_board
-    from seqmem.core.errors import UsageError
     from seqmem.scoring.pool import processes
 
     path = _default(folder)
@@ -261,7 +259,7 @@ def new(
 
 def _default(folder: Path | None) -> Path:
     """Return the folder named, else that of published boards where it has one, else that of runs."""
-    from seqmem.board.files import HOME, published_boards
+    from seqmem.board.layout import HOME, published_boards
 
     if folder is not None:
         return folder
@@ -272,12 +270,9 @@ def _scored(
     path: Path, plugins: Registry, wanted: Callable[[list[Row]], list[Row]] = lambda rows: rows
 ) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
     """Yield name, metrics, table and what was left out, of every board at a path that has wanted rows."""
-    from dataclasses import replace
-
     from seqmem.board.build import score_board, with_margin
-    from seqmem.board.files import published_boards
+    from seqmem.board.layout import published_boards
     from seqmem.board.published import read_board
-    from seqmem.core.errors import UsageError
     from seqmem.planning.store import find_boards, read_bench
     from seqmem.scoring.pool import processes
     from seqmem.scoring.tables import load_metrics, score
@@ -306,8 +301,6 @@ def _scored(
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Show what is being done on one line that goes away, on a terminal only."""
-    import sys
-
     if not sys.stderr.isatty():
         yield lambda text: None
         return
@@ -318,9 +311,3 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status("") as status:
         yield lambda text: status.update(Text(clean(text)))
-
-
-def _left_out(lines: list[str]) -> int:
-    for line in dict.fromkeys(lines):
-        warn(f"seqmem: left out: {line}")
-    return PARTIAL if lines else OK

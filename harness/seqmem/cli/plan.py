@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seqmem.cli.app import OK, PARTIAL, app, registry
+from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
-from seqmem.cli.terminal import print_json, print_table, say, warn
-from seqmem.planning.request import Request
+from seqmem.cli.terminal import print_json, print_table, say
+from seqmem.planning.request import Request, read
 
 if TYPE_CHECKING:
     from seqmem.planning.grid import Plan
@@ -21,7 +21,6 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
     """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
     from seqmem.planning.counting import count_tokens
     from seqmem.planning.plan import plan
-    from seqmem.planning.request import read
 
     request, _ = read(Request, given, "plan")
     plugins = registry(ctx)
@@ -35,9 +34,7 @@ def show_plan(planned: Plan, as_json: bool) -> int:
         print_json(records)
     else:
         _print_plan(planned, records)
-    for line in planned.left_out:
-        warn(f"seqmem: left out: {line}")
-    return PARTIAL if planned.left_out else OK
+    return warn_left_out(planned.left_out)
 
 
 def plan_records(planned: Plan) -> list[dict[str, Any]]:

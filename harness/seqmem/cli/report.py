@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqmem.cli.app import OK, PARTIAL, app, disabled_plugins
-from seqmem.cli.terminal import say, warn
+from seqmem.cli.app import app, disabled_plugins, registry, warn_left_out
+from seqmem.cli.terminal import say
+from seqmem.core.errors import SeqmemError, UsageError
 
 if TYPE_CHECKING:
     from seqmem.plugin.registry import Registry
@@ -37,8 +38,6 @@ def report(
     ] = None,
 ) -> int:
     """Draw the figures of stored runs and say where they are, or write a page about the runs."""
-    from seqmem.core.errors import UsageError
-
     if html:
         return _page(ctx, folder, output)
     if output is not None:
@@ -54,13 +53,11 @@ def _figures(ctx: typer.Context, folder: Path) -> int:
         say(f"{board.name}:")
         for figure in board.figures:
             say(f"  {figure}")
-    return _left_out([*unreadable, *(line for board in boards for line in board.broken)])
+    return warn_left_out([*unreadable, *(line for board in boards for line in board.broken)])
 
 
 def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
-    from seqmem.board.files import published_boards
-    from seqmem.core.errors import UsageError
-    from seqmem.plugin.registry import Registry
+    from seqmem.board.layout import published_boards
     from seqmem.reporting import verdict_lines
     from seqmem.scoring.tables import load_metrics
 
@@ -75,12 +72,12 @@ def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
                 f"{output} would lie in the published board {board}, which holds its own files only: "
                 "name another place with --output"
             )
-    registry = Registry.from_environment(disabled_plugins(ctx))
-    metrics, left_out = load_metrics(registry)
+    plugins = registry(ctx)
+    metrics, left_out = load_metrics(plugins)
     if published:
-        text, tables, broken = _of_published(folder, published, metrics, registry)
+        text, tables, broken = _of_published(folder, published, metrics, plugins)
     else:
-        text, tables, broken = _of_benches(folder, metrics, registry)
+        text, tables, broken = _of_benches(folder, metrics, plugins)
     try:
         output.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
@@ -89,11 +86,11 @@ def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
     for table in tables:
         for line in verdict_lines(table):
             say(f"  {line}")
-    return _left_out([*left_out, *broken])
+    return warn_left_out([*left_out, *broken])
 
 
 def _of_published(
-    path: Path, folders: list[Path], metrics: list[MetricSpec], registry: Registry
+    path: Path, folders: list[Path], metrics: list[MetricSpec], plugins: Registry
 ) -> tuple[str, list[Table], list[str]]:
     """Return the page of the published boards at a path, their tables, and what had to be left out.
 
@@ -102,13 +99,12 @@ def _of_published(
     """
     from seqmem.board.build import index_page, score_board
     from seqmem.board.published import read_board
-    from seqmem.core.errors import UsageError
     from seqmem.scoring.pool import processes
 
     built, left_out = [], []
     with processes() as pool:
         for folder in folders:
-            board = read_board(folder, registry)
+            board = read_board(folder, plugins)
             if not board.rows:
                 left_out.append(f"{folder}: no rows yet")
                 continue
@@ -121,7 +117,7 @@ def _of_published(
 
 
 def _of_benches(
-    folder: Path, metrics: list[MetricSpec], registry: Registry
+    folder: Path, metrics: list[MetricSpec], plugins: Registry
 ) -> tuple[str, list[Table], list[str]]:
     """Return the page of a bench's boards, their tables, and what had to be left out."""
     from seqmem.planning.store import find_boards
@@ -130,7 +126,7 @@ def _of_benches(
     boards = find_boards(folder)
     parts, left_out = [], []
     for board in boards:
-        part, broken = _part(board, metrics, registry, alone=len(boards) == 1)
+        part, broken = _part(board, metrics, plugins, alone=len(boards) == 1)
         parts.append(part)
         left_out += broken
     title = parts[0].name if len(parts) == 1 else f"{len(parts)} boards"
@@ -138,7 +134,7 @@ def _of_benches(
 
 
 def _part(
-    folder: Path, metrics: list[MetricSpec], registry: Registry, *, alone: bool
+    folder: Path, metrics: list[MetricSpec], plugins: Registry, *, alone: bool
 ) -> tuple[Part, list[str]]:
     """Return one board of a bench, and what had to be left out of it."""
     from seqmem.planning.store import read_bench
@@ -153,24 +149,16 @@ def _part(
         table,
         rows,
         command_line(described["asked"]),
-        question=_question(described["scenario"], registry),
+        question=_question(described["scenario"], plugins),
     )
     return part, broken
 
 
-def _question(scenario: str, registry: Registry) -> str:
+def _question(scenario: str, plugins: Registry) -> str:
     """Return what the scenario says of itself; empty where it is not installed here."""
-    from seqmem.core.errors import SeqmemError
-
     try:
-        summary = registry.load("scenario", scenario).summary
+        summary = plugins.load("scenario", scenario).summary
     except SeqmemError:
         return ""
     end = "" if summary.endswith(("?", ".", "!")) else "."
     return f"{summary[:1].upper()}{summary[1:]}{end}"
-
-
-def _left_out(lines: list[str]) -> int:
-    for line in lines:
-        warn(f"seqmem: left out: {line}")
-    return PARTIAL if lines else OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from seqmem.cli.app import OK, PARTIAL, app, registry
 from seqmem.cli.terminal import print_json, print_table, say, warn
+from seqmem.core.errors import UsageError
 
 if TYPE_CHECKING:
     from seqmem.plugin.registry import Registry
@@ -29,7 +31,6 @@ def score(
     """Compute metrics on stored runs: the value of every run, and the mean of every row with its interval."""
     import pandas as pd
 
-    from seqmem.core.errors import UsageError
     from seqmem.core.sanitize import clean
     from seqmem.scoring.numbers import format_interval, format_number
     from seqmem.scoring.scores import failures, score_rows
@@ -95,9 +96,7 @@ def _rows(paths: list[Path], plugins: Registry) -> list[Row]:
 
     A record alone is a row of its own, without controls.
     """
-    from dataclasses import replace
-
-    from seqmem.board.files import published_boards
+    from seqmem.board.layout import published_boards
     from seqmem.board.published import read_board
     from seqmem.planning.store import find_boards, read_bench
     from seqmem.record.archive import exists

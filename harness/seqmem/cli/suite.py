@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqmem.cli.app import app, disabled_plugins, exit_code, registry
+from seqmem.cli.app import app, disabled_plugins, exit_code, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
+from seqmem.cli.plan import show_plan
 from seqmem.cli.terminal import is_terminal, print_json, resume_command, say, say_lines, warn
-from seqmem.planning.request import Execution, SuiteRequest
+from seqmem.planning.request import Execution, SuiteRequest, read
 
 if TYPE_CHECKING:
     from seqmem.verbs.suite import SuiteResult
@@ -36,9 +37,7 @@ def suite(
     The page is OUT/suites/NAME-HASH/page.md, and page.json beside it for programs. Runs that have finished before are
     reused.
     """
-    from seqmem.cli.plan import show_plan
     from seqmem.planning.counting import count_tokens
-    from seqmem.planning.request import read
     from seqmem.planning.suite import plan_suite
     from seqmem.verbs.suite import run_suite
 
@@ -47,8 +46,7 @@ def suite(
     planned = plan_suite(name, plugins, request)
     if plan:
         return show_plan(count_tokens(planned.whole(), plugins), as_json)
-    for line in planned.left_out:
-        warn(f"seqmem: left out: {line}")
+    warn_left_out(planned.left_out)
     result = run_suite(
         planned,
         execution,
@@ -62,9 +60,7 @@ def suite(
         _show(result)
     for failed, reason in result.failed.items():
         warn(f"seqmem: failed: {failed}: {reason}")
-    for line in result.left_out:
-        if line not in planned.left_out:
-            warn(f"seqmem: left out: {line}")
+    warn_left_out([line for line in result.left_out if line not in planned.left_out])
     if result.interrupted:
         warn(f"Stopped. Continue with: {resume_command()}")
     return exit_code(result.interrupted, bool(result.failed), bool(result.left_out))

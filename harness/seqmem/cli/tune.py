@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seqmem.cli.app import app, disabled_plugins, exit_code
+from seqmem.cli.app import app, disabled_plugins, exit_code, warn_left_out
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import print_json, print_table, resume_command, say, warn
 from seqmem.core.digits import significant
@@ -42,8 +42,7 @@ def tune(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
         print_json(_as_json(result))
     else:
         _show(result, given["out"])
-    for line in result.unreadable:
-        warn(f"seqmem: left out: {line}")
+    warn_left_out(result.unreadable)
     if result.interrupted:
         warn(f"Stopped. Continue with: {resume_command()}")
     nothing_chosen = any(tuning.chosen is None for tuning in result.tunings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from seqmem.core.count import counted
 from seqmem.core.data import Outline
@@ -41,7 +40,7 @@ def _counted(run: PlannedRun, registry: Registry) -> Outline:
     if registry.load("text", run.recipe.text.name).remote:
         return run.outline
     try:
-        encode = plain_encoder(Path(run.model_folder))
+        encode = plain_encoder(run.model_folder)
         if encode is None:
             return run.outline
         stream, outline = stream_of(run, registry, encode)

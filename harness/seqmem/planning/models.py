@@ -1,8 +1,8 @@
-"""Any causal language model: found and described without torch, loaded with it.
+"""Any causal language model, found and described without torch; `seqmem.training.model` loads it.
 
 `resolve` runs in the parent process, where planning must stay light: it finds the folder, says what is
-wrong with it in one line, and reads sizes from file headers. `load_model` and `load_tokenizer` run where
-training runs. Weights are read from safetensors only; nothing is ever unpickled.
+wrong with it in one line, and reads sizes from file headers. Weights are read from safetensors only; nothing
+is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,9 +28,9 @@ from seqmem.planning.model_files import (
     read_config,
     weight_files,
 )
+from seqmem.plugin.registry import Registry
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
-
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -94,22 +94,7 @@ class LocatedModel:
     config: Mapping[str, Any]
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-class ModelRegistry(Protocol):
-    """The two registry calls needed here."""
-
-    def load(self, kind: Literal["model"], name: str, /) -> Any:
-        """Return the spec of that name, a `ModelSpec`."""
-
-    def names(self, kind: Literal["model"], /) -> Sequence[_Named]:
-        """Return what is on offer, without loading it."""
-
-
-def resolve(choice: ModelChoice, registry: ModelRegistry) -> LocatedModel:
+def resolve(choice: ModelChoice, registry: Registry) -> LocatedModel:
     """Find the model and check everything that can be checked without loading it; imports no torch.
 
     A short name wins over a folder of the same name (write `./tiny` for the folder), a folder over a
@@ -151,9 +136,9 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name or name.endswith("/")
 
 
-def _plugin_folder(name: str, registry: ModelRegistry) -> Path:
+def _plugin_folder(name: str, registry: Registry) -> Path:
     spec = registry.load("model", name)
-    folder: Path | None = spec.locate()
+    folder = spec.locate()
     if folder is None:
         fix = (
             f"make it with: seqmem pretrain {name}"

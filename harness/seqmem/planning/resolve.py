@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from seqmem.core.data import Options
 from seqmem.core.errors import PluginError, SeqmemError, UsageError, unknown
@@ -127,7 +127,7 @@ def choice_of(spec: TextSpec | ScenarioSpec, values: Options) -> PluginChoice:
     return PluginChoice(name=spec.name, version=spec.version, options=shown, content=content)
 
 
-def refuse_without_models(reasons: Mapping[str, str]) -> None:
+def refuse_without_models(reasons: Mapping[str, str]) -> NoReturn:
     """Say why no model can be used; what holds for all of them is said once.
 
     Raises:

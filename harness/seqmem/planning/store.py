@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
@@ -353,5 +353,5 @@ def _kept(
     return f"made by {made} and kept by --accept-versions where {instead} was installed" if made else ""
 
 
-def _refuse(folder: Path, why: str) -> RunRecord:
+def _refuse(folder: Path, why: str) -> NoReturn:
     raise UsageError(f"{folder} {why}; move it away or give another --out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from typing import Any
 
@@ -12,6 +11,7 @@ from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
+from seqmem.record.schema import json_text
 from seqmem.reporting.blocks import TABLE_NOTE
 from seqmem.scoring.comparison import Comparison, Table
 
@@ -93,13 +93,18 @@ def _spreadsheet_safe(value: Any) -> Any:
 
 
 def to_json(table: Table) -> str:
-    """Return the table with verdicts and per-seed values as JSON; missing is null."""
+    """Return `json_values` as text."""
+    return json_text(json_values(table))
+
+
+def json_values(table: Table) -> dict[str, Any]:
+    """Return the table with verdicts and per-seed values as JSON values; missing is None."""
     named = [
         (comparison, {"scenario": comparison.scenario, "model": comparison.model})
         for comparison in table.boards
     ]
     rows = [row for comparison in table.boards for row in comparison.rows]
-    value = {
+    value: dict[str, Any] = {
         "format": 1,
         "note": TABLE_NOTE,
         "cells": to_records(table),
@@ -117,5 +122,4 @@ def to_json(table: Table) -> str:
         "runs": {row.label: {str(seed): row.runs[seed].id for seed in sorted(row.runs)} for row in rows},
         "scores": table.scores.to_dict("records"),
     }
-    text = json.dumps(ten_digits_each(value), indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    return f"{text}\n"
+    return {name: ten_digits_each(one) for name, one in value.items()}

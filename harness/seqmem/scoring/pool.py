@@ -17,7 +17,7 @@ from seqmem.plugin.registry import Entry, Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
-from seqmem.scoring.scores import SCORE_COLUMNS, failures, refuse_equal_labels, score_rows
+from seqmem.scoring.scores import SCORE_COLUMNS, failures, refuse_equal_labels, row_scores
 
 WORTH = 24
 """Runs from which on other processes are worth their start: each imports pandas and the metrics anew."""
@@ -96,7 +96,7 @@ def _scored(row: Row, metrics: Sequence[MetricSpec]) -> list[Values | str]:
     found: list[Values | str] = []
     for metric in metrics:
         try:
-            found.append(list(score_rows([row], [metric]).itertuples(index=False, name=None)))
+            found.append(row_scores(row, [metric]))
         except PluginError as error:
             found.append(str(error))
     return found

@@ -33,20 +33,27 @@ def score_rows(rows: Sequence[Row], metrics: Sequence[MetricSpec]) -> pd.DataFra
         PluginError: a metric does not give exactly the measures it declares, each as a Value.
     """
     refuse_equal_labels(rows)
-    scores: list[tuple[Any, ...]] = []
-    for row in rows:
-        for seed in sorted(row.runs):
-            controls = {name: runs[seed] for name, runs in sorted(row.controls.items()) if seed in runs}
-            controls = {name: run for name, run in controls.items() if not contaminated(run)}
-            spoilt = contaminated(row.runs[seed])
-            for metric in metrics:
-                for measure, value in _compute(metric, row.runs[seed], controls):
-                    value = Value(None, reason=spoilt) if spoilt else value
-                    number = float("nan") if value.value is None else float(value.value)
-                    scores.append(
-                        (row.label, seed, metric.name, measure, number, value.n_items, value.reason)
-                    )
+    scores = [values for row in rows for values in row_scores(row, metrics)]
     return pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
+
+
+def row_scores(row: Row, metrics: Sequence[MetricSpec]) -> list[tuple[Any, ...]]:
+    """Return the lines of one row in what `score_rows` gives.
+
+    Raises:
+        PluginError: as `score_rows`.
+    """
+    scores: list[tuple[Any, ...]] = []
+    for seed in sorted(row.runs):
+        controls = {name: runs[seed] for name, runs in sorted(row.controls.items()) if seed in runs}
+        controls = {name: run for name, run in controls.items() if not contaminated(run)}
+        spoilt = contaminated(row.runs[seed])
+        for metric in metrics:
+            for measure, value in _compute(metric, row.runs[seed], controls):
+                value = Value(None, reason=spoilt) if spoilt else value
+                number = float("nan") if value.value is None else float(value.value)
+                scores.append((row.label, seed, metric.name, measure, number, value.n_items, value.reason))
+    return scores
 
 
 def refuse_equal_labels(rows: Sequence[Row]) -> None:

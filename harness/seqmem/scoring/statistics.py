@@ -131,11 +131,18 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
 
     Exact up to 13 differences, 9999 random flips with a fixed seed above.
     """
-    n = len(differences)
-    if n < MIN_SEEDS_FOR_P:
+    if len(differences) < MIN_SEEDS_FOR_P:
         return None
     if not np.any(differences):
         return 1.0
+    # of the other sign it is the same: ranks ask for every pair of rows in both orders
+    turned = next(value for value in differences if value) < 0
+    return _sign_flip_p(tuple(-value if turned else value for value in differences))
+
+
+@lru_cache(maxsize=10_000)
+def _sign_flip_p(differences: tuple[float, ...]) -> float:
+    n = len(differences)
     scaled = np.asarray(differences, dtype=float)
     scaled = scaled / np.abs(scaled).max()
     result = stats.permutation_test(

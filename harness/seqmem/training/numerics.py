@@ -92,8 +92,7 @@ class Numerics:
         Raises:
             RunFailed: they are not; names the part of the last step that was first.
         """
-        self._largest["now"] = _largest(p.detach() for p in self._learner.parameters.values())
-        if self._finite("now"):
+        if torch.isfinite(_largest(p.detach() for p in self._learner.parameters.values())):
             return
         parts = (CHANGED_GRADIENT, OPTIMIZER, CHANGED_UPDATE)
         part = next((part for part in parts if part in self._largest and not self._finite(part)), None)
@@ -114,4 +113,6 @@ class Numerics:
 
 def _largest(tensors: Iterable[Tensor]) -> Tensor:
     """Return the largest magnitude of all numbers; NaN where one is NaN."""
-    return nn.utils.get_total_norm(tensors, norm_type=math.inf)
+    # this norm is slow on a CPU; the ends of each tensor's range give it ten times sooner
+    reduced = (end for t in tensors for end in (torch.aminmax(t) if t.is_cpu else (t,)))
+    return nn.utils.get_total_norm(reduced, norm_type=math.inf)

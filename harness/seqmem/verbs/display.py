@@ -15,6 +15,7 @@ from rich.text import Text
 
 from seqmem.core.choices import DisplayName
 from seqmem.core.sanitize import clean
+from seqmem.launch.local import ENDS
 
 
 class Display(Protocol):
@@ -75,7 +76,7 @@ class Plain:
             self._done[run] = event["step"]
         elif kind == "warning":
             self._say(f"{name}: {event['message']}")
-        elif kind in ("finished", "stopped", "failed"):
+        elif kind in ENDS:
             self._ended += 1
             self._left_out += 0 if kind == "finished" else self._steps[run] - self._done[run]
             self._done[run] = self._steps[run] if kind == "finished" else self._done[run]
@@ -132,7 +133,7 @@ class Rich:
             self._recall[run] = event["recall"]
         elif kind == "warning":
             self._console.print(Text(clean(f"{name}: {event['message']}"), style="yellow"))
-        elif kind in ("finished", "stopped", "failed"):
+        elif kind in ENDS:
             if kind == "finished":
                 self._advance(run, self._steps[run])
             else:

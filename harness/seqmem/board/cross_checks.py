@@ -1,4 +1,4 @@
-"""Checks the runs of a board with each other: seeds, controls, and whether all were given the same."""
+"""Check the runs of a board against each other: seeds, controls, and whether all were given the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from seqmem.board.files import RECORDS
-from seqmem.board.judge import Judge, Mismatch
+from seqmem.board.judge import Judge
+from seqmem.board.layout import RECORDS
+from seqmem.board.mismatch import Mismatch
 from seqmem.board.placing import Answered, Placed
 from seqmem.record.reader import RunRecord
 

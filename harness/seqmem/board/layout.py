@@ -87,7 +87,7 @@ def items_of(folder: Path) -> Mapping[str, bytes]:
 
 
 class Manifest(NamedTuple):
-    """Return the content of a board's ``manifest.json``.
+    """The content of a board's ``manifest.json``.
 
     Attributes:
         files: SHA-256 by file. Of archives it has what was asked and every run.json, which holds the hashes of the
