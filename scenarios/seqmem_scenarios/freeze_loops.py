@@ -8,7 +8,8 @@ business, and a strategy that has none always trains everything: the baseline.
 
 A task is facts about one attribute of people nobody has met, so that a question shows in its words which kind
 of task it belongs to. The world has six attributes, dealt to the tasks anew by each seed; from the seventh
-task on they come again, about other people. The schedules:
+task on they come again, about other people. Recall is by forced choice among values that facts of the same attribute
+are trained with. The schedules:
 
 * ``boundary``: every fact and twin in the primary probe form, before every experience and after the last, twice:
   once with the fact's task given (`task_known`), once without;
@@ -30,20 +31,22 @@ from pydantic import Field, model_validator
 from seqmem import (
     Batch,
     BuildContext,
+    Design,
     Options,
     Outline,
     Probe,
+    Relation,
     ScenarioSpec,
     Stream,
     hookimpl,
 )
-from seqmem.streams import Place, Repeat, Schedule, Segment, ask, begin, finish, log, rest, start
+from seqmem.streams import Place, Repeat, Schedule, Segment, Size, ask, begin, finish, log, rest, start
+from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE, Candidates
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_FORMS,
     PROBE_TOKENS,
     background_batches,
-    bare_size,
     check_lengths,
     fact_probe,
     general_probes,
@@ -141,21 +144,34 @@ class _FreezeLoops:
         self.context = context
 
     @cached_property
+    def candidates(self) -> Candidates:
+        """The answers that compete, facts of the same attribute for each other."""
+        return Candidates((fact for fact, _, _ in self._dealt), self.context.seed)
+
+    @cached_property
     def tasks(self) -> tuple[tuple[_Taught, ...], ...]:
-        """The facts of every task; attributes are dealt to tasks in random order."""
+        """The facts of every task."""
+        tasks: list[list[_Taught]] = [[] for _ in range(self.options.tasks)]
+        for fact, twin, task in self._dealt:
+            taught = _Taught(task, len(tasks[task]), fact, self.candidates.twin(fact, twin))
+            tasks[task].append(taught)
+        return tuple(tuple(task) for task in tasks)
+
+    @cached_property
+    def _dealt(self) -> list[tuple[Fact, Fact, int]]:
+        """Every fact with its twin and its task; attributes are dealt to tasks in random order."""
         o, seed = self.options, self.context.seed
         kinds = Draw("kinds of tasks", seed).shuffled([attribute.name for attribute in ATTRIBUTES])
         asking = [kinds[task % len(kinds)] for task in range(o.tasks)]
         waiting: defaultdict[str, list[int]] = defaultdict(list)
-        tasks: list[list[_Taught]] = [[] for _ in asking]
+        dealt = []
         # each round of make_facts holds one fact for every entry of `asking`
         for fact, twin in make_facts(seed, o.tasks * o.facts_per_task, asking):
             alike = waiting[fact.attribute]
             if not alike:
                 alike += [task for task, kind in enumerate(asking) if kind == fact.attribute]
-            task = alike.pop(0)
-            tasks[task].append(_Taught(task, len(tasks[task]), fact, twin))
-        return tuple(tuple(task) for task in tasks)
+            dealt.append((fact, twin, alike.pop(0)))
+        return dealt
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -198,23 +214,31 @@ class _FreezeLoops:
         check_lengths(self.context, sets)
         return sets
 
-    def _probes(self, relations: tuple[Any, ...]) -> tuple[Probe, ...]:
+    def _probes(self, relations: tuple[Relation, ...]) -> tuple[Probe, ...]:
         return tuple(
-            fact_probe(
-                self.context,
-                asked,
-                relation,
-                twin_of=taught.fact if asked is taught.twin else None,
-                wording=taught.place % trained_wordings(taught.fact),
-                position=taught.task,
-                group=taught.fact.attribute,
-                task_label=taught.task,
-            )
+            self._probe(taught, relation, twin=twin)
             for relation in relations
             for task in self.tasks
             for taught in task
-            for asked in (taught.fact, taught.twin)
+            for twin in (False, True)
         )
+
+    def _probe(self, taught: _Taught, relation: Relation, *, twin: bool) -> Probe:
+        asked = taught.twin if twin else taught.fact
+        probe = fact_probe(
+            self.context,
+            asked,
+            relation,
+            twin_of=taught.fact if twin else None,
+            wording=taught.place % trained_wordings(taught.fact),
+            position=taught.task,
+            group=taught.fact.attribute,
+            task_label=taught.task,
+        )
+        if relation not in WHOLE:
+            return probe
+        values = self.candidates.of(taught.fact, taught.twin)
+        return self.candidates.competing(self.context, probe, asked, values)
 
 
 def build(options: FreezeLoopsOptions, context: BuildContext) -> Stream:
@@ -222,18 +246,23 @@ def build(options: FreezeLoopsOptions, context: BuildContext) -> Stream:
     loops = _FreezeLoops(options, context)
     loops.check_rows()
     general = dict.fromkeys(("general", "after", "rest"), loops.general)
-    return schedule(options).stream({**general, "task": loops.task}, loops.probe_sets())
+    make = {**general, "task": loops.task}
+    return schedule(options).stream(make, loops.probe_sets(), design=Design(recall="forced_choice"))
 
 
 def outline(options: FreezeLoopsOptions) -> Outline:
     """Return steps, tokens and probes, counted without making a document."""
     o, plan = options, schedule(options)
     asked = 2 * o.tasks * o.facts_per_task
+    primary = Size(asked, asked * (PROBE_TOKENS + MAX_CANDIDATES * CANDIDATE_TOKENS))
+    near = len(PROBE_FORMS) - len(WHOLE)
     return plan.outline(
         {
-            "inferred": bare_size(asked),
-            "known": bare_size(asked),
-            "ladder": bare_size(asked * len(PROBE_FORMS)),
+            "inferred": primary,
+            "known": primary,
+            "ladder": Size(
+                len(PROBE_FORMS) * asked, near * asked * PROBE_TOKENS + len(WHOLE) * primary.tokens
+            ),
             "general": general_size(o.row_tokens),
         },
         train_tokens=(plan.rows + o.tasks * o.exposures * o.facts_per_task) * o.row_tokens,
@@ -277,7 +306,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="freeze_loops",
-            version="1",
+            version="2",
             summary="Each task is learned by one component, then all the others learn on; next task.",
             options=FreezeLoopsOptions,
             presets=PRESETS,

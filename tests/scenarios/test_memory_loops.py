@@ -43,10 +43,6 @@ class Built(BuiltStream[MemoryLoopsOptions]):
     def rests(self) -> list[Experience]:
         return self.of_phase("rest")
 
-    def of(self, *named: Any, **asked: Any) -> list[Probe]:
-        """One probe per fact or twin; those of the margin ask the same and are left out."""
-        return [probe for probe in super().of(*named, **asked) if not probe.id.endswith("-margin")]
-
 
 made = maker(Built, "memory_loops", MemoryLoopsOptions, build, BASE)
 
@@ -231,15 +227,16 @@ def test_a_twin_mirrors_its_fact_in_all_but_person_and_value(options: dict[str, 
             assert twin.prompt.replace(person(twin), "X") == fact.prompt.replace(person(fact), "X")
             assert twin.chance == fact.chance
             assert twin.task_label == fact.task_label
-            answers = {fact.answer} if built.options.variant == "own" else set(rivals(built, fact))
-            assert twin.answer not in answers, (seed, twin.id)
+            assert twin.choices == fact.choices and twin.choice_names == fact.choice_names
+            # in conflict the same answer is the right one of a twin: only the person is another
+            assert (twin.answer == fact.answer) == (built.options.variant == "conflict"), (seed, twin.id)
+            assert {twin.answer, fact.answer} <= set(competing(built, fact))
 
 
-def rivals(built: Built, fact: Probe) -> list[str]:
-    (margin,) = (p for p in built.stream.probe_sets["margin"] if p.fact == fact.fact)
-    prefix = list(margin.input_ids[: margin.answer_start])
+def competing(built: Built, probe: Probe) -> list[str]:
+    prefix = list(probe.input_ids[: probe.answer_start])
     start = len(built.tokenizer.decode(prefix))
-    return [built.tokenizer.decode([*prefix, *choice])[start:] for choice in margin.choices]
+    return [built.tokenizer.decode([*prefix, *choice])[start:] for choice in probe.choices]
 
 
 @pytest.mark.parametrize("options", EVERYTHING)
@@ -374,21 +371,19 @@ def test_rest_without_memory_visits_the_loops_prose_in_turn_as_it_last_was() -> 
 def test_in_conflict_each_loop_answers_every_question_its_own_way() -> None:
     built = made(variant="conflict", loops=4, cycles=2, facts_per_loop=5)
     questions = {probe.fact: probe for probe in built.of("question")}
-    answers = {fact: rivals(built, probe) for fact, probe in questions.items()}
+    answers = {fact: competing(built, probe) for fact, probe in questions.items()}
     for fact, probe in questions.items():
         assert len(set(answers[fact])) == 4
         # the right answer to a question of loop k is the one that loop k gives
         assert probe.answer == answers[fact][probe.task_label or 0]
-        (margin,) = (p for p in built.stream.probe_sets["margin"] if p.fact == fact)
-        assert margin.choice_names == tuple(f"loop {k}" for k in range(4))
-        assert margin.answer == probe.answer
+        assert probe.choice_names == tuple(f"loop {k}" for k in range(4))
+        assert probe.chance == 1 / 4
     for e in built.visits:
         stated = [(row.facts[0], built.text(row)) for batch in e.batches for row in batch if row.facts]
         assert {fact for fact, _ in stated} == set(questions)
         for fact, text in stated:
             given = [k for k, answer in enumerate(answers[fact]) if answer.strip() in text]
             assert given == [e.task_label], (fact, text)
-    assert built.stream.probe_sets["primary"] == built.stream.probe_sets["margin"]
 
 
 def test_in_conflict_a_loop_gives_alike_questions_the_same_answer() -> None:
@@ -398,7 +393,7 @@ def test_in_conflict_a_loop_gives_alike_questions_the_same_answer() -> None:
     for probe in built.of("question"):
         place = int(probe.fact.split("-")[1]) % 6
         kind = probe.prompt.replace(person(probe), "X")
-        by_kind.setdefault((place, kind), set()).add(tuple(rivals(built, probe)))
+        by_kind.setdefault((place, kind), set()).add(tuple(competing(built, probe)))
     assert all(len(answers) == 1 for answers in by_kind.values())
     assert len(by_kind) < 36
 
@@ -461,9 +456,7 @@ def test_rest_is_asked_evenly_and_at_powers_of_two() -> None:
         points = built.stream.probe_points(e.index)
         schedules = {name: [p.after for p in points if name in p.schedule] for name in ("even", "log")}
         assert schedules == {"even": [0, 5, 10], "log": [0, 1, 2, 4, 8, 13]}
-        for point in points:
-            if "even" in point.schedule:
-                assert point.probe_set == "margin"
+        assert {point.probe_set for point in points if {"even", "log"} & {*point.schedule}} == {"primary"}
 
 
 def test_the_ladder_and_general_text_are_asked_three_times() -> None:
@@ -495,9 +488,10 @@ def test_every_fact_and_twin_is_asked_on_every_rung_and_with_every_cue() -> None
             assert probe.answer_start == len(whole) - 1
         if probe.relation == "last_word":
             assert " " not in probe.answer.strip()
-        if probe.relation in ("verbatim", "question"):
-            values = next(a.values for a in ATTRIBUTE_BY_NAME.values() if probe.answer.strip() in a.values)
-            assert probe.chance == 1 / len(values)
+        whole_answer = probe.relation in ("verbatim", "paraphrase", "question")
+        assert bool(probe.choices) == bool(probe.closed_set) == whole_answer
+        if whole_answer:
+            assert probe.chance == 1 / len(probe.choices)
 
 
 def test_a_cue_is_prose_of_the_own_or_of_another_loop_before_the_bare_question() -> None:
@@ -514,20 +508,19 @@ def test_a_cue_is_prose_of_the_own_or_of_another_loop_before_the_bare_question()
                 assert len(loops) == 1
 
 
-def test_the_margin_is_taken_over_answers_of_like_facts() -> None:
+def test_candidates_are_trained_answers_of_like_facts() -> None:
     built = made(loops=4, facts_per_loop=16)
-    sizes = Counter[int]()
-    for probe in built.stream.probe_sets["margin"]:
-        if probe.twin_of:
-            assert probe.choices == ()
-            continue
-        values = rivals(built, probe)
-        sizes[len(values)] += 1
-        assert values[0] == probe.answer
-        assert len(set(values)) == len(values) <= 4
+    facts, twins = built.asked("primary"), built.asked("primary", twins=True)
+    trained = {probe.answer for probe in facts}
+    for probe in (*facts, *twins):
+        values = competing(built, probe)
         attribute = next(a for a in ATTRIBUTE_BY_NAME.values() if probe.answer.strip() in a.values)
-        assert all(value.strip() in attribute.values for value in values)
-    assert sizes[4] > 32
+        assert probe.answer in values and len(set(values)) == len(values) >= 7
+        assert set(values) <= trained and {value.strip() for value in values} <= set(attribute.values)
+        assert tuple(value.strip() for value in values) == probe.choice_names
+        assert len(probe.closed_set) == len(attribute.values)
+    ladder = {p.id: p for p in built.stream.probe_sets["ladder"]}
+    assert all(ladder[probe.id] == probe for probe in (*facts, *twins))
 
 
 # -- the outline ------------------------------------------------------------------------------------------

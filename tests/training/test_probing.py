@@ -17,8 +17,9 @@ from small_runs import small_model
 from seqmem import Decoding, Probe, text_example
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.training.learner import Learner
-from seqmem.training.probing import ROW_TOKENS, ProbeSet
-from seqmem_scenarios.world import background
+from seqmem.training.probe_rows import ROW_TOKENS, Block
+from seqmem.training.probing import ProbeSet
+from seqmem_scenarios.world import ATTRIBUTES, background
 
 CPU = torch.device("cpu")
 TIE = 1e-4
@@ -98,7 +99,7 @@ def test_asking_agrees_with_greedy_generation_on_1000_prompts_at_several_checkpo
 @pytest.mark.parametrize("kind", KINDS)
 def test_probes_asked_together_score_as_each_asked_alone(kind: Kind, folders: dict[Kind, Path]) -> None:
     model, encode = of_folder(folders[kind], kind)
-    probes = questions(encode, 60, choices=3)
+    probes = questions(encode, 100, choices=3)
     probes = [replace(p, choices=(), choice_names=()) if n % 4 == 0 else p for n, p in enumerate(probes)]
     together = ProbeSet(probes, CPU)
     assert together.tokens > ROW_TOKENS  # more than one block
@@ -222,7 +223,7 @@ def test_one_token_choices_score_as_rows_of_their_own(folders: dict[Kind, Path])
         assert with_rows.choice_logprob[index] == pytest.approx(
             scores[0] - np.logaddexp.reduce([*scores, more]), abs=1e-4
         )
-    assert ProbeSet(probes, CPU).tokens == sum(len(p.input_ids) for p in probes)
+    assert ProbeSet(probes, CPU).tokens == sum(len(p.input_ids) - 1 for p in probes)
 
 
 def test_a_choice_given_twice_counts_once_more_and_never_as_certain(folders: dict[Kind, Path]) -> None:
@@ -307,7 +308,84 @@ def test_a_wrong_answer_is_kept_as_greedy_decoding_begins_it() -> None:
     assert len(lengths) > 1  # some go wrong later than others
 
 
-def test_with_choices_the_preferred_one_says_it(folders: dict[Kind, Path]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_that_share_a_prompt_score_as_rows_of_their_own(
+    kind: Kind, folders: dict[Kind, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, encode = of_folder(folders[kind], kind)
+    probes = questions(encode, 40, choices=6)
+    together = ProbeSet(probes, CPU)
+    shared = together.ask(model)
+    assert any(block.borders is not None for block in together._blocks)
+    monkeypatch.setattr(ProbeSet, "_keeps_apart", lambda self, line, model: False)
+    apart = ProbeSet(probes, CPU)
+    alone = apart.ask(model)
+    assert all(block.borders is None for block in apart._blocks)
+    assert shared.logprob == pytest.approx(alone.logprob, rel=1e-5, abs=1e-4)
+    assert shared.top_distractor_logprob == pytest.approx(alone.top_distractor_logprob, rel=1e-5, abs=1e-4)
+    assert (shared.rank, shared.exact_match) == (alone.rank, alone.exact_match)
+    assert sum(map(numel, together._blocks)) < 0.5 * sum(map(numel, apart._blocks))
+
+
+def numel(block: Block) -> int:
+    return block.ids.numel()
+
+
+def test_a_model_that_lets_answers_read_each_other_scores_them_in_rows_of_their_own(
+    folders: dict[Kind, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, encode = of_folder(folders["llama"], "llama")
+    probes = questions(encode, 8, choices=6)
+    right = ProbeSet(probes, CPU).ask(model)
+    plain = model.forward
+
+    def deaf(**given: Any) -> Any:
+        """Forget the mask, as an architecture without one would."""
+        given.pop("attention_mask", None)
+        return plain(**given)
+
+    monkeypatch.setattr(model, "forward", deaf)
+    probe_set = ProbeSet(probes, CPU)
+    found = probe_set.ask(model)
+    assert all(block.borders is None for block in probe_set._blocks)
+    assert found.logprob == pytest.approx(right.logprob, rel=1e-5, abs=1e-4)
+
+
+def test_ranks_count_ties_against_the_answer(folders: dict[Kind, Path]) -> None:
     model, encode = of_folder(folders["gpt_neox"], "gpt_neox")
-    answers = ProbeSet(questions(encode, 8, choices=4), CPU).ask(model)
-    assert not all(answers.exact_match) and answers.greedy_tokens == [None] * 8
+    (probe,) = questions(encode, 1)
+    start = len(probe.input_ids) - 1
+    prompt, right = probe.input_ids[:start], probe.input_ids[start:]
+    order = sorted(range(500), key=lambda token: -by_hand(model, prompt, (token,)))
+    place = order.index(right[0])
+    better, worse = order[:place][-2:], order[place + 1 :][:3]
+    choices = [right, *((token,) for token in (*better, *worse))]
+    asked = replace(probe, answer_start=start, choices=tuple(choices))
+    assert ProbeSet([asked], CPU).ask(model).rank == [1 + len(better)]
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()
+    assert ProbeSet([asked], CPU).ask(model).rank == [len(choices)]
+
+
+@torch.no_grad()
+def test_the_form_of_an_answer_is_what_greedy_decoding_shows() -> None:
+    """Closed sets of the attribute's values, of values cut short and of none; decoded to the end by hand."""
+    model, encode = shipped()
+    probes = []
+    for number, probe in enumerate(questions(encode, 60, choices=3)):
+        own = probe.input_ids[probe.answer_start :]
+        values = [value for a in ATTRIBUTES if probe.choice_names[1] in a.values for value in a.values]
+        members = tuple(tuple(encode(f"{probe.prompt} {value}")[probe.answer_start :]) for value in values)
+        if number % 3 == 0:
+            members = tuple(m for m in members if m != own)  # a right answer is then in no form
+        probes.append(replace(probe, closed_set=members))
+    found = ProbeSet(probes, CPU).ask(model)
+    model.eval()
+    for n, probe in enumerate(probes):
+        ids, path = list(probe.input_ids[: probe.answer_start]), []
+        for _ in range(max(map(len, probe.closed_set))):
+            path.append(int(model(input_ids=torch.tensor([ids + path]), use_cache=False).logits[0, -1].argmax()))
+        begun = any(tuple(path[: len(member)]) == member for member in probe.closed_set)
+        assert found.in_form[n] is begun, probe.prompt
+    assert 5 < sum(map(bool, found.in_form)) < 55
+    assert ProbeSet([replace(probes[0], closed_set=())], CPU).ask(model).in_form == [None]

@@ -18,22 +18,26 @@ def counted(outline: Outline, stream: Stream) -> Outline:
         tokens += experience.repeats * sum(lengths)
         longest = max(longest, *lengths, 0)
         asked.update(point.probe_set for point in stream.probe_points(index))
-    rows = {name: [row_ for probe in stream.probe_sets[name] for row_ in scored(probe)] for name in asked}
+    sets = {name: stream.probe_sets[name] for name in asked}
     return replace(
         outline,
         train_tokens=tokens,
-        probe_tokens=sum(count * sum(rows[name]) for name, count in asked.items()),
-        longest_row=max(longest, *(length for own in rows.values() for length in own), 0),
+        probe_tokens=sum(count * sum(map(scored_tokens, sets[name])) for name, count in asked.items()),
+        longest_row=max(longest, *(_longest(probe) for own in sets.values() for probe in own), 0),
         exact=True,
     )
 
 
-def scored(probe: Probe) -> list[int]:
-    """Return the tokens of every row that scoring a probe takes: its own, and those of competing answers.
+def scored_tokens(probe: Probe) -> int:
+    """Return the tokens fed to score a probe: competing answers share its prompt, and last tokens are not fed.
 
-    Competing answers of one token are read off the row of an answer of one token.
+    A model that cannot keep the answers of a row apart reads the prompt again for each.
     """
     answer = probe.input_ids[probe.answer_start :]
     rivals = [choice for choice in probe.choices if choice != answer]
-    own_rows = [choice for choice in rivals if len(answer) > 1 or len(choice) > 1]
-    return [len(probe.input_ids), *(probe.answer_start + len(choice) for choice in own_rows)]
+    return len(probe.input_ids) - 1 + sum(len(choice) - 1 for choice in rivals)
+
+
+def _longest(probe: Probe) -> int:
+    """Return the positions that scoring a probe takes: answers that share a row count from the prompt's end."""
+    return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))

@@ -145,10 +145,13 @@ class Probe:
         input_ids: prompt and answer as one row of token ids, the tokenizer's own prefix included.
         answer_start: index in `input_ids` of the answer's first token, at least 1.
         prompt, answer: the same as text.
-        choices: ids of every closed-set continuation that competes with the answer, the answer's own
-            included, e.g. every loop's answer; empty when only the answer is scored.
+        choices: ids of every continuation that competes with the answer, the answer's own included, e.g. every
+            loop's answer; empty when only the answer is scored.
         choice_names: a label per choice.
-        chance: probability of the answer under uniform guessing in its closed set; None for open text.
+        closed_set: ids of every continuation that has the form of an answer; empty for open text. A greedy answer
+            that begins with one of them comes in the right form, whether right or wrong.
+        chance: probability of the answer under uniform guessing, among its choices where recall is by forced
+            choice (see `Design`), else in its closed set; None for open text.
         fact: id of the fact asked for, or of the document.
         relation: probe form: how far the question is from the text that was trained.
         cue: text put before the prompt: none, from the fact's own loop, from another loop.
@@ -173,6 +176,7 @@ class Probe:
     cue: Cue = "none"
     choices: tuple[tuple[int, ...], ...] = ()
     choice_names: tuple[str, ...] = ()
+    closed_set: tuple[tuple[int, ...], ...] = ()
     chance: float | None = None
     task_label: int | None = None
     twin_of: str | None = None

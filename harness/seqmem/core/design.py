@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,9 @@ class Design(BaseModel):
     """Facts about a stream that metrics read; each is left out where the stream has no such thing.
 
     Attributes:
+        recall: how a fact counts as recalled: ``exact_match``, greedy decoding gives exactly the answer, or
+            ``forced_choice``, the answer is more probable than each other of the probe's choices (a tie is wrong);
+            a probe without choices is then still asked for an exact match.
         local_window: steps after an injection in which its facts are watched.
         criterion: right answers in a row that count as recalled.
         max_exposures: most exposures a fact is given, one a step, asked after each.
@@ -29,6 +32,7 @@ class Design(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    recall: Literal["exact_match", "forced_choice"] = "exact_match"
     local_window: int | None = None
     criterion: int | None = None
     max_exposures: int | None = None

@@ -13,7 +13,7 @@ from seqmem.record.reader import RunRecord
 
 ANSWER = (
     *("step", "experience", "schedule", "probe", "fact", "twin_of", "task_label"),
-    *("correct", "logprob", "tokens", "best_other", "choice", "choices"),
+    *("right", "correct", "in_form", "logprob", "tokens", "best_other", "choice", "choices"),
 )
 """Columns of an answer that metrics read."""
 
@@ -62,7 +62,7 @@ def recall_by_loop(run: RunRecord) -> pd.DataFrame:
     """Return a_lj: the share of loop j's trained facts answered rightly; rows are boundary steps, columns loops."""
     rows = questions(run)
     table = some(
-        rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean"),
+        rows.pivot_table(index="step", columns="task_label", values="right", aggfunc="mean"),
         "no probed fact belongs to a loop",
     )
     return table.rename(columns=int)

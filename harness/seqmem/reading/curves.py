@@ -20,7 +20,7 @@ Steps = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.object_]
 
-_ANSWER = ("step", "probe", "fact", "correct", "logprob", "tokens")
+_ANSWER = ("step", "probe", "fact", "right", "logprob", "tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Watched:
 
 @once_per_run
 def answer_curves(
-    run: RunRecord, relation: Relation | None = None, quantity: Literal["logprob", "correct"] = "logprob"
+    run: RunRecord, relation: Relation | None = None, quantity: Literal["logprob", "right"] = "logprob"
 ) -> Curves:
     """Return every answer on one rung (None: the primary one), asked without cue or context, on whatever schedule.
 
@@ -101,7 +101,7 @@ def answer_curves(
         pd.concat([run.asked(relation=relation, twins=twins, columns=_ANSWER) for twins in (False, True)]),
         f"nothing was asked on the rung {relation or run.info['primary_relation']}",
     )
-    value = rows["logprob"] / rows["tokens"] if quantity == "logprob" else rows["correct"].astype(float)
+    value = rows["logprob"] / rows["tokens"] if quantity == "logprob" else rows["right"].astype(float)
     rows = rows.assign(value=value).drop_duplicates(["probe", "step"])
     table = rows.pivot(index="probe", columns="step", values="value").sort_index()
     facts = rows.drop_duplicates("probe").set_index("probe")["fact"].reindex(table.index)

@@ -43,14 +43,14 @@ def _contamination_of(run: RunRecord) -> str:
     wanted &= (items["context"] == 0) & items["chance"].notna()
     wanted &= items["twin_of"].notna() | (items["group"] == NEVER)
     asked = run.probes.loc[
-        run.answering(wanted.to_numpy(dtype=bool)), ["step", "probe", "correct", "chance"]
+        run.answering(wanted.to_numpy(dtype=bool)), ["step", "probe", "right", "chance"]
     ].sort_values("step")
     if asked.empty:
         return ""
     first, last = (asked.drop_duplicates("probe", keep=which) for which in ("first", "last"))
-    right, count = int(last["correct"].sum()), len(last)
+    right, count = int(last["right"].sum()), len(last)
     # a model that knew them before the run did not learn them in it
-    expected = max(float(last["chance"].mean()), float(first["correct"].mean()))
+    expected = max(float(last["chance"].mean()), float(first["right"].mean()))
     if _tail(right, count, expected) >= IMPROBABLE:
         return ""
     return (

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 ITEMS_ARCHIVE = "items.zip"
 """Holds the items of all records of a board, beside the folder of its rows' archives."""
-_LATER_COLUMNS = frozenset({"said"})
+_LATER_COLUMNS = frozenset({"said", "rank", "in_form"})
 """Columns that a readable format may lack."""
 _STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
 """Keys of every run.json, which readers rely on, with their types."""
@@ -154,7 +154,8 @@ class RunRecord:
     def probes(self) -> pd.DataFrame:
         """All scored answers with their questions: `TABLES["probes"]` joined with `items`.
 
-        `schedule` is a categorical column of tuples of names.
+        `schedule` is a categorical column of tuples of names. `right` says whether the fact was recalled, by forced
+        choice or exact match as the stream's design has it.
         """
         import pandas as pd
 
@@ -165,7 +166,14 @@ class RunRecord:
         told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
         place = answers.schema.get_field_index("schedule")
         told.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
+        told.insert(place, "right", self._right(told))
         return pd.concat([told, asked.set_axis(told.index)], axis="columns")
+
+    def _right(self, answers: pd.DataFrame) -> pd.Series:
+        if self.design.recall == "exact_match":
+            return answers["correct"]
+        chosen = answers["logprob"] > answers["best_other"]  # a tie is wrong
+        return chosen.where(answers["best_other"].notna(), answers["correct"])
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
         """Return for every name of a probe its row in `items`; merging on text would be ten times slower."""

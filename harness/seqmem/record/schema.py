@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = 4
+FORMAT = 5
 
-READABLE = (2, 3, 4)
-"""Formats that are read: 2 has no column `said`; up to 3 a "+" joins schedules, and no design is stated."""
+READABLE = (2, 3, 4, 5)
+"""Formats that are read: 2 has no column `said`; up to 3 a "+" joins schedules, and no design is stated;
+up to 4 there are no columns `rank` and `in_form`."""
 
 ASKED_ORDER = ("experience", "step", "after")
 """Columns that say when a probe was asked: experiences run one after the other."""
@@ -34,10 +35,12 @@ TABLES: Mapping[str, pa.Schema] = {
             ("tokens", pa.int32()),  # answer tokens
             ("correct", pa.bool_()),  # greedy decoding gives exactly the answer
             ("best_other", pa.float64()),  # highest log-probability among the other choices, nats, or null
+            ("rank", pa.int32()),  # of the answer among its choices, 1 for the most probable, or null
             ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
             ("closed", pa.float64()),  # log-probability renormalised over the choices, nats, or null
+            ("in_form", pa.bool_()),  # greedy decoding begins with a member of the closed set, or null
             ("sampled", pa.float64()),  # probability that one sampled answer is exactly the answer, or null
-            ("said", pa.string()),  # a wrong greedy answer up to its first wrong token; see scoring.Answers
+            ("said", pa.string()),  # a wrong greedy answer up to its first wrong token; see training.probing
         ]
     ),
     "steps": pa.schema(

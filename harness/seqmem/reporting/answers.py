@@ -66,7 +66,7 @@ def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools)
         entry: list[Any] = [
             pools.questions.number(question),
             pools.steps.number([int(row.step) for row in own]),
-            "".join("1" if row.correct else "0" for row in own),
+            "".join("1" if row.right else "0" for row in own),
             [round(row.logprob * 100) if np.isfinite(row.logprob) else None for row in own],
         ]
         said = [_said(row) for row in own]
@@ -88,13 +88,12 @@ def _rung(asked: Any) -> str:
 
 
 def _said(row: Any) -> str:
-    """Return what a wrong answer was, as far as the record knows."""
-    if row.correct:
-        return ""
-    if isinstance(row.said, str):
+    """Return what the model chose or said instead of the answer, as far as the record knows."""
+    if not row.right and row.choice == row.choice and row.choice is not None:
+        if 0 <= int(row.choice) < len(row.choices):
+            return _short(row.choices[int(row.choice)])
+    if not row.correct and isinstance(row.said, str):
         return f"{_short(row.said)}…"
-    if row.choice == row.choice and row.choice is not None and 0 <= int(row.choice) < len(row.choices):
-        return _short(row.choices[int(row.choice)])
     return ""
 
 

@@ -47,7 +47,7 @@ class Asked:
     """The uncued answers on the primary rung of some runs, one line per seed, fact and step.
 
     Attributes:
-        frame: columns seed, step, fact, control, series (name), correct (0 or 1), loss (nats per token).
+        frame: columns seed, step, fact, control, series (name), right (0 or 1), loss (nats per token).
         series: names of loops, tasks or arms, in the order of the design.
         facts: trained facts of each seed, by series, in the order asked.
     """
@@ -98,7 +98,7 @@ def read(runs: Sequence[RunRecord]) -> Asked:
                     "fact": rows["fact"].astype(str).to_numpy(),
                     "control": (rows["twin_of"].notna() | (rows["group"] == NEVER)).to_numpy(),
                     "series": names,
-                    "correct": rows["correct"].to_numpy(dtype=float),
+                    "right": rows["right"].to_numpy(dtype=float),
                     "loss": (-rows["logprob"] / rows["tokens"]).to_numpy(dtype=float),
                 }
             )
@@ -158,7 +158,7 @@ def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict
 
     `n` counts the seeds in the mean, `ln` those in the mean of losses where they are fewer.
     """
-    seeds = frame.groupby(["step", "seed"], sort=True)[["correct", "loss"]].mean()
+    seeds = frame.groupby(["step", "seed"], sort=True)[["right", "loss"]].mean()
     points = seeds.groupby("step", sort=True)
     # a seed whose value is NaN is in neither mean nor count: a run that diverged has no loss
     mean, deviation, count = points.mean(), points.std(ddof=1), points.count()
@@ -166,14 +166,14 @@ def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict
         keep = np.unique(np.linspace(0, len(mean) - 1, most_steps).astype(int))
         mean, deviation, count = mean.iloc[keep], deviation.iloc[keep], count.iloc[keep]
     made: dict[str, Any] = {"name": name, "t": steps.number([int(step) for step in mean.index])}
-    for key, column in (("r", "correct"), ("l", "loss")):
+    for key, column in (("r", "right"), ("l", "loss")):
         n = count[column].to_numpy()
         made[key] = _whole(mean[column].to_numpy())
         if n.max() > 1:
             factor = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) / np.sqrt(np.maximum(n, 1))
             made[f"{key}h"] = _whole(deviation[column].to_numpy() * factor)
-    made["n"] = _short(count["correct"].to_numpy())
-    if not count["loss"].equals(count["correct"]):
+    made["n"] = _short(count["right"].to_numpy())
+    if not count["loss"].equals(count["right"]):
         made["ln"] = _short(count["loss"].to_numpy())
     return made
 

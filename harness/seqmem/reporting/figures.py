@@ -76,7 +76,7 @@ def curves_figure(row: Row) -> Figure:
     twins = _curves(runs, twins=True)
     panels = [("loss", "document loss\n(nats per token)")]
     if not documents:
-        panels = [("correct", "recall\n(share right)"), ("loss", "answer loss\n(nats per token)")]
+        panels = [("right", "recall\n(share right)"), ("loss", "answer loss\n(nats per token)")]
     figure, axes = new_figure(10, 2.2 + 2.5 * len(panels), len(panels))
     names = {int(str(n)): str(name) for n, name in trained.groupby("series")["name"].first().items()}
     colours = dict(zip(sorted(names), COLOURS, strict=False))
@@ -134,7 +134,7 @@ def _curves(runs: Sequence[RunRecord], *, twins: bool) -> pd.DataFrame:
         named = _series_names(run)
         name = series.map(named).where(rows["task_label"].notna(), rows["group"].replace("", "facts"))
         rows = rows.assign(loss=-rows["logprob"] / rows["tokens"], series=series, name=name)
-        means = rows.groupby(["series", "name", "step"], as_index=False)[["correct", "loss"]].mean()
+        means = rows.groupby(["series", "name", "step"], as_index=False)[["right", "loss"]].mean()
         parts.append(means.assign(seed=run.seed))
     return pd.concat(parts, ignore_index=True)
 
@@ -161,7 +161,7 @@ def _line(
     steps, mean = table.index.to_numpy(), table.mean(axis=1).to_numpy()
     style: dict[str, Any] = {"dashes": dashes} if dashes else {}
     axis.plot(steps, mean, color=colour, label=label, linewidth=1.5, zorder=3, **style)
-    draw_band(axis, steps, table, colour, share=quantity == "correct")
+    draw_band(axis, steps, table, colour, share=quantity == "right")
 
 
 def _shade(axis: Axes, runs: Sequence[RunRecord], colours: Mapping[int, Any]) -> None:

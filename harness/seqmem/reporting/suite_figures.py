@@ -80,7 +80,7 @@ def draw_retention(rows: Sequence[Row], title: str, path_stem: Path) -> tuple[Pa
 def _forgetting(axis: Axes, curve: pd.DataFrame, colour: str, label: str) -> None:
     """Draw the recall of one row over steps since the last exposure, its controls dashed."""
     for control, own in curve.groupby("control"):
-        table = own.pivot_table(index="bin", columns="seed", values="correct", aggfunc="mean").sort_index()
+        table = own.pivot_table(index="bin", columns="seed", values="right", aggfunc="mean").sort_index()
         lag = own.groupby("bin")["lag"].mean().to_numpy()
         mean, _, _ = mean_band(table.to_numpy().T)
         if control:
@@ -109,10 +109,10 @@ def _since_trained(row: Row) -> pd.DataFrame:
         trained = rows["fact"].map(last)
         since = rows["step"] - trained.fillna(rows["twin_of"].map(last)).fillna(last.max())
         rows = rows.assign(seed=run.seed, control=trained.isna(), lag=since)
-        parts.append(rows.loc[since >= 0, ["seed", "control", "lag", "correct"]])
+        parts.append(rows.loc[since >= 0, ["seed", "control", "lag", "right"]])
     if not parts:
         return pd.DataFrame()
-    found = pd.concat(parts, ignore_index=True).astype({"correct": float, "lag": float})
+    found = pd.concat(parts, ignore_index=True).astype({"right": float, "lag": float})
     half_octaves = np.floor(2 * np.log2(found["lag"].clip(lower=1)))
     return found.assign(bin=half_octaves.where(found["lag"] > 0, -1))
 

@@ -33,7 +33,7 @@ def recall_when_last_asked(runs: Sequence[RunRecord], *, controls: bool) -> Inte
         never = asked["twin_of"].notna() | (asked["group"] == NEVER)
         asked = asked[never == controls]
         if not asked.empty:
-            shares.append(float(asked.loc[asked["step"] == asked["step"].max(), "correct"].mean()))
+            shares.append(float(asked.loc[asked["step"] == asked["step"].max(), "right"].mean()))
     return t_interval(shares) if shares else None
 
 

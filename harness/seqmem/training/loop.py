@@ -220,8 +220,10 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
         tokens=[len(probe.input_ids) - probe.answer_start for probe in probes.probes],
         correct=answers.exact_match,
         best_other=answers.top_distractor_logprob,
+        rank=answers.rank,
         choice=answers.choice,
         closed=answers.choice_logprob,
+        in_form=answers.in_form,
         sampled=answers.sampled,
         said=[None if ids is None else run.decode(ids) for ids in answers.greedy_tokens],
     )

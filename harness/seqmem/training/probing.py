@@ -2,27 +2,34 @@
 
 Greedy decoding yields the answer exactly when the argmax at every answer position, given the true tokens
 before it, is the answer's token. One forward therefore decides right or wrong and gives the log-probability
-for free. Rows are padded on the right: causal attention never looks there, so no mask is needed.
+for free. Answers that compete under one prompt share it: they stand behind it in one row and do not see each
+other (`seqmem.training.probe_rows`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from seqmem.core.data import Decoding, Probe
+from seqmem.training.probe_rows import ROW_TOKENS, Block, Ids, Line, lay_out, lines_of
 
-ROW_TOKENS = 4096
-"""Tokens per forward, padding included: bounds the memory a forward takes."""
-EVEN_TOKENS = 256
-"""A forward of at least this many tokens is efficient; it takes no row that would pad the others much."""
-EVEN = 1.1
-"""Longest row of such a forward in units of its shortest."""
+LOGITS = 2**27
+"""Logits that one forward reads at most, where a large vocabulary would make more of them: half a GB."""
+SAME = 1e-3
+"""Log-probabilities of a shared row differ by less from those of rows of their own, in nats, or it is not used."""
+
+Array = npt.NDArray[np.float64]
+Forward = Callable[[Tensor, Tensor | None], Tensor]
+"""Token ids (B, T) and, when probed, the prompt's tokens in each row (B,) to logits (B, T, V)."""
 
 
 @dataclass(frozen=True)
@@ -33,67 +40,51 @@ class Answers:
         logprob: of the whole answer, nats.
         exact_match: greedy decoding gives exactly the answer.
         top_distractor_logprob: highest log-probability among the other choices, None without choices.
+        rank: place of the answer among its choices, 1 for the most probable; ties count against it; None without
+            choices.
         choice: index of the most probable choice, None without choices.
         choice_logprob: log-probability of the answer renormalised over its choices, nats; None where it is not
             among them.
+        in_form: greedy decoding begins with a member of the closed set; None without one.
         sampled: probability, 0 to 1, that one sampled answer is exactly the answer, None without decoding.
             Sampling draws a token at a time, so it is the product over the answer's tokens, each given the
             true ones before it: n samples hit with probability 1 - (1 - sampled)^n, without drawing any.
         greedy_tokens: greedy decoding where it gives another answer, up to and with its first wrong token;
-            None for a right answer, for documents, and with choices, where `choice` tells more.
+            None for a right answer and for documents.
     """
 
     logprob: list[float]
     exact_match: list[bool]
     top_distractor_logprob: list[float | None]
+    rank: list[int | None]
     choice: list[int | None]
     choice_logprob: list[float | None]
+    in_form: list[bool | None]
     sampled: list[float | None]
     greedy_tokens: list[list[int] | None]
 
-
-@dataclass(frozen=True)
-class _Line:
-    """A row to be scored: its tokens, where the answer starts, the task label given, one-token rivals.
-
-    `rivals` maps a token that competes with a one-token answer to the number its score is kept under.
-    """
-
-    ids: tuple[int, ...]
-    start: int
-    given_task: int | None
-    rivals: dict[int, int] = field(default_factory=dict)
+    def right(self, recall: Literal["exact_match", "forced_choice"]) -> list[bool]:
+        """Return whether each fact is recalled, as the stream's design has it."""
+        if recall == "exact_match":
+            return self.exact_match
+        return [
+            exact if rank is None else rank == 1
+            for rank, exact in zip(self.rank, self.exact_match, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """A padded block of rows and the positions whose logits are read.
+class _Scores:
+    """Readings by score: the probes' own answers come first, then the choices.
 
-    `ids` (R, T); for each read position its `row`, its `position` (the token before the target) and its
-    `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
-    row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
-    are the same for one-token rivals: which read position, which token, which score. `prompt` (R,) counts
-    the tokens of each row's prompt. `spans` maps an owner to its first read position and the one past its last.
-    All rows are given the same task label.
+    Attributes:
+        logprob, sampled: (S,) nats.
+        greedy: for each score, the most probable token at every place of it.
     """
 
-    ids: Tensor
-    prompt: Tensor
-    row: Tensor
-    position: Tensor
-    target: Tensor
-    owner: Tensor
-    kept: Tensor
-    place: Tensor
-    rival_at: Tensor
-    rival: Tensor
-    rival_owner: Tensor
-    spans: dict[int, tuple[int, int]]
-    given_task: int | None
-
-
-Forward = Callable[[Tensor, Tensor | None], Tensor]
-"""Token ids (B, T) and, when probed, the prompt's tokens in each row (B,) to logits (B, T, V)."""
+    logprob: Array
+    sampled: Array
+    greedy: list[list[int]]
 
 
 class ProbeSet:
@@ -106,7 +97,7 @@ class ProbeSet:
         decoding: Decoding | None = None,
         routed: bool = False,
     ) -> None:
-        """Lay out the answers, and the choices where a probe has any.
+        """Note the answers, and the choices where a probe has any.
 
         Args:
             probes: what is asked.
@@ -115,38 +106,36 @@ class ProbeSet:
             routed: the learner has a forward that a task label may change.
         """
         self.probes = tuple(probes)
-        self._decoding = decoding
-        given_task = [probe.task_label if routed and probe.task_known else None for probe in self.probes]
-        lines = [
-            _Line(p.input_ids, p.answer_start, label)
-            for p, label in zip(self.probes, given_task, strict=True)
-        ]
-        scores = len(lines)  # a choice equal to the answer shares the answer's score
+        self._device, self._decoding, self._routed = device, decoding, routed
         self._choice_scores: list[list[int]] = []
-        rows = list(enumerate(lines))
+        self._tokens = [probe.input_ids[probe.answer_start :] for probe in self.probes]
         for index, probe in enumerate(self.probes):
-            prefix, answer = probe.input_ids[: probe.answer_start], probe.input_ids[probe.answer_start :]
-            rivals = lines[index].rivals
-            single = len(answer) == 1  # all one-token choices are read off the answer's own row
-            own: list[int] = []
+            numbers = {self._tokens[index]: index}  # a choice equal to the answer shares its score
+            own = []
             for choice in probe.choices:
-                if choice == answer:
-                    own.append(index)
-                    continue
-                if single and len(choice) == 1:
-                    own.append(rivals.setdefault(choice[0], scores))
-                else:
-                    own.append(scores)
-                    rows.append((scores, _Line(prefix + choice, probe.answer_start, given_task[index])))
-                if own[-1] == scores:  # no choice given twice
-                    scores += 1
+                again = numbers.get(choice) in own and choice != self._tokens[index]
+                if choice not in numbers or again:
+                    numbers[choice] = len(self._tokens)
+                    self._tokens.append(choice)
+                own.append(numbers[choice])
             self._choice_scores.append(own)
-        self._scores = scores
-        self._kept = {  # whose wrong answers are kept
-            index for index, p in enumerate(self.probes) if p.relation != "general" and not p.choices
-        }
-        self.tokens = sum(len(line.ids) for _, line in rows)
-        self._blocks = [_lay_out(block, device) for block in _blocks(rows)]
+        self._blocks: list[Block] = []
+        self._forms = [_Form.of(probe.closed_set) for probe in self.probes]
+
+    def _lines(self, *, shared: bool) -> list[Line]:
+        lines: list[Line] = []
+        for index, probe in enumerate(self.probes):
+            numbers = list(dict.fromkeys([index, *self._choice_scores[index]]))
+            label = probe.task_label if self._routed and probe.task_known else None
+            prompt = probe.input_ids[: probe.answer_start]
+            answers = [(number, self._tokens[number]) for number in numbers]
+            lines += lines_of(prompt, answers, label, shared=shared)
+        return lines
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a forward reads, where prompts are shared."""
+        return sum(len(line.ids) for line in self._lines(shared=True))
 
     @torch.no_grad()
     def ask(
@@ -158,59 +147,199 @@ class ProbeSet:
         """
         training = model.training
         model.eval()
-        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        logprob = torch.zeros(self._scores, dtype=torch.float64)
-        sampled = torch.zeros(self._scores, dtype=torch.float64)
-        wrong = torch.zeros(self._scores, dtype=torch.int64)
-        greedy_tokens: list[list[int] | None] = [None] * len(self.probes)
-        for block in self._blocks:
-            own_forward = forward(block.given_task)
-            if own_forward is not None:
-                logits = own_forward(block.ids, block.prompt)[block.row, block.position].float()
-            elif keeps:  # a large vocabulary's logits at positions nobody reads would fill the memory
-                output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept)
-                logits = output.logits[block.row, block.place].float()
-            else:
-                output = model(input_ids=block.ids, use_cache=False)
-                logits = output.logits[block.row, block.position].float()
-            total = logits.logsumexp(1)
-            picked = logits.gather(1, block.target[:, None])[:, 0] - total
-            logprob.index_add_(0, block.owner, picked.double().cpu())
-            best = logits.argmax(1)
-            missed = (best != block.target).cpu()
-            wrong.index_add_(0, block.owner, missed.long())
-            greedy, misses = best.tolist(), missed.numpy()
-            for owner, (start, stop) in block.spans.items():
-                if owner in self._kept and misses[start:stop].any():
-                    greedy_tokens[owner] = greedy[start : start + int(misses[start:stop].argmax()) + 1]
-            if len(block.rival):
-                rivals = logits[block.rival_at, block.rival] - total[block.rival_at]
-                logprob.index_add_(0, block.rival_owner, rivals.double().cpu())
-            if self._decoding is not None:
-                drawn = _sampling_logprob(logits, block.target, self._decoding)
-                sampled.index_add_(0, block.owner, drawn.double().cpu())
-        model.train(training)
-        scores = logprob.numpy()
-        top_distractor: list[float | None] = []
-        choice: list[int | None] = []
-        choice_logprob: list[float | None] = []
-        for index, own in enumerate(self._choice_scores):
-            others = [scores[row] for row in own if row != index]
-            top_distractor.append(float(max(others)) if others else None)
-            choice.append(int(np.argmax(scores[own])) if own else None)
-            choice_logprob.append(
-                float(scores[index] - np.logaddexp.reduce(scores[own])) if index in own else None
-            )
-        count = len(self.probes)
+        try:
+            if not self._blocks:
+                self._blocks = self._laid_out(model, forward)
+            scores = self._read(self._blocks, len(self._tokens), model, forward)
+            in_form = self._in_form(scores, model, forward)
+        finally:
+            model.train(training)
+        return self._answers(scores, in_form)
+
+    def _answers(self, scores: _Scores, in_form: list[bool | None]) -> Answers:
+        count, logprob = len(self.probes), scores.logprob
+        others = [[row for row in own if row != index] for index, own in enumerate(self._choice_scores)]
+        right = [tuple(scores.greedy[index]) == self._tokens[index] for index in range(count)]
         return Answers(
-            logprob=scores[:count].tolist(),
-            exact_match=(wrong[:count] == 0).tolist(),
-            top_distractor_logprob=top_distractor,
-            choice=choice,
-            choice_logprob=choice_logprob,
-            sampled=sampled[:count].exp().tolist() if self._decoding is not None else [None] * count,
-            greedy_tokens=greedy_tokens,
+            logprob=logprob[:count].tolist(),
+            exact_match=right,
+            top_distractor_logprob=[float(logprob[own].max()) if own else None for own in others],
+            rank=[
+                1 + int((logprob[own] >= logprob[index]).sum()) if index in self._choice_scores[index] else None
+                for index, own in enumerate(others)
+            ],
+            choice=[int(np.argmax(logprob[own])) if own else None for own in self._choice_scores],
+            choice_logprob=[
+                float(logprob[index] - np.logaddexp.reduce(logprob[own])) if index in own else None
+                for index, own in enumerate(self._choice_scores)
+            ],
+            in_form=in_form,
+            sampled=np.exp(scores.sampled[:count]).tolist() if self._decoding else [None] * count,
+            greedy_tokens=[
+                None if right[index] or probe.relation == "general" else self._until_wrong(index, scores)
+                for index, probe in enumerate(self.probes)
+            ],
         )
+
+    def _until_wrong(self, index: int, scores: _Scores) -> list[int]:
+        said, true = scores.greedy[index], self._tokens[index]
+        return said[: next(place for place, token in enumerate(said) if token != true[place]) + 1]
+
+    # ---- reading ----------------------------------------------------------------------------------------
+
+    def _laid_out(self, model: nn.Module, forward: Callable[[int | None], Forward | None]) -> list[Block]:
+        """Return the blocks, with shared prompts where this model scores alike with and without them."""
+        limit = min(ROW_TOKENS, LOGITS // _vocabulary(model))
+        shared = self._lines(shared=True)
+        several = [line for line in shared if line.shared]
+        if several and (self._routed or not self._keeps_apart(max(several, key=lambda l: len(l.ids)), model)):
+            shared = self._lines(shared=False)
+        return lay_out(shared, self._device, limit)
+
+    def _keeps_apart(self, line: Line, model: nn.Module) -> bool:
+        """Return whether the answers of a shared row have the log-probabilities that rows of their own give."""
+        alone = lines_of(line.prompt, line.answers, line.given_task, shared=False)
+        kernel = getattr(getattr(model, "config", None), "_attn_implementation", None)
+        if kernel not in ("eager", "sdpa"):
+            return False
+        try:
+            together = self._read(lay_out([line], self._device), len(self._tokens), model)
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, RuntimeError, IndexError):  # whatever an architecture raises
+            return False
+        apart = self._read(lay_out(alone, self._device), len(self._tokens), model)
+        low = next(model.parameters()).dtype != torch.float32
+        differ = np.abs(together.logprob - apart.logprob).max()
+        return bool(differ <= (100 * SAME if low else SAME))
+
+    def _read(
+        self,
+        blocks: Sequence[Block],
+        count: int,
+        model: nn.Module,
+        forward: Callable[[int | None], Forward | None] = lambda label: None,
+    ) -> _Scores:
+        logprob = torch.zeros(count, dtype=torch.float64)
+        sampled = torch.zeros(count, dtype=torch.float64)
+        greedy: list[list[int]] = [[] for _ in range(count)]
+        for block in blocks:
+            logits = _logits(block, model, forward(block.given_task))
+            total = logits.logsumexp(1)
+            picked = logits[block.read, block.target] - total[block.read]
+            logprob.index_add_(0, block.score, picked.double().cpu())
+            best = logits.argmax(1)[block.read].tolist()
+            for score, token in zip(block.score.tolist(), best, strict=True):
+                greedy[score].append(token)
+            if self._decoding is not None:
+                drawn = _sampling_logprob(logits[block.read], block.target, self._decoding)
+                sampled.index_add_(0, block.score, drawn.double().cpu())
+        return _Scores(logprob.numpy(), sampled.numpy(), greedy)
+
+    # ---- the form of what greedy decoding says -----------------------------------------------------------
+
+    def _in_form(
+        self, scores: _Scores, model: nn.Module, forward: Callable[[int | None], Forward | None]
+    ) -> list[bool | None]:
+        """Return of each probe whether greedy decoding begins with a member of its closed set.
+
+        Most of what is said is known from the answers that were scored. Where it leaves them inside the set, the
+        model is asked for the next token.
+        """
+        found: list[bool | None] = [None] * len(self.probes)
+        paths: dict[int, Ids] = {}
+        known: dict[int, dict[Ids, int]] = {}
+        for index, form in enumerate(self._forms):
+            if form is not None:
+                paths[index], known[index] = (), self._next_tokens(index, scores)
+        while paths:
+            open_ends: list[int] = []
+            for index, path in list(paths.items()):
+                form = self._forms[index]
+                assert form is not None
+                while path in known[index] and form.begins(path):
+                    path = (*path, known[index][path])
+                paths[index] = path
+                if path in form.members or not form.begins(path):
+                    found[index] = path in form.members
+                    del paths[index]
+                else:
+                    open_ends.append(index)
+            if open_ends:
+                for index, token in zip(
+                    open_ends, self._continue(open_ends, paths, model, forward), strict=True
+                ):
+                    known[index][paths[index]] = token
+        return found
+
+    def _next_tokens(self, index: int, scores: _Scores) -> dict[Ids, int]:
+        """Return the most probable next token after the prompt and each beginning of a scored answer."""
+        return {
+            self._tokens[number][:place]: token
+            for number in {index, *self._choice_scores[index]}
+            for place, token in enumerate(scores.greedy[number])
+        }
+
+    def _continue(
+        self,
+        indices: Sequence[int],
+        paths: dict[int, Ids],
+        model: nn.Module,
+        forward: Callable[[int | None], Forward | None],
+    ) -> list[int]:
+        """Return the most probable token after the prompt and path of each of these probes."""
+        lines = []
+        for number, index in enumerate(indices):
+            probe = self.probes[index]
+            label = probe.task_label if self._routed and probe.task_known else None
+            row = (*probe.input_ids[: probe.answer_start], *paths[index])
+            lines.append(Line(row, ((number, (0,)),), label))
+        limit = min(ROW_TOKENS, LOGITS // _vocabulary(model))
+        blocks = lay_out(lines, self._device, limit)
+        return [tokens[0] for tokens in self._read(blocks, len(lines), model, forward).greedy]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A closed set of answers, and all their beginnings."""
+
+    members: frozenset[Ids]
+    beginnings: frozenset[Ids]
+
+    @staticmethod
+    @lru_cache(maxsize=512)
+    def of(closed_set: tuple[Ids, ...]) -> _Form | None:
+        """Return the form of a closed set; None of an empty one."""
+        if not closed_set:
+            return None
+        beginnings = frozenset(member[:end] for member in closed_set for end in range(len(member)))
+        return _Form(frozenset(closed_set), beginnings)
+
+    def begins(self, path: Ids) -> bool:
+        """Return whether a member goes on from here."""
+        return path in self.beginnings and path not in self.members
+
+
+def _vocabulary(model: nn.Module) -> int:
+    return int(getattr(getattr(model, "config", None), "vocab_size", None) or 1)
+
+
+def _logits(block: Block, model: nn.Module, own_forward: Forward | None) -> Tensor:
+    """Return the logits (U, V) at the places of a block that are read."""
+    if own_forward is not None:
+        return own_forward(block.ids, block.prompt)[block.at].float()
+    further: dict[str, Tensor] = {}
+    if block.borders is not None:
+        position, sees = block.borders
+        hidden = torch.zeros(sees.shape, dtype=next(model.parameters()).dtype, device=sees.device)
+        hidden.masked_fill_(~sees, torch.finfo(hidden.dtype).min)
+        further = {"position_ids": position, "attention_mask": hidden[:, None]}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        # a large vocabulary's logits at positions nobody reads would fill the memory
+        output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept, **further)
+        return output.logits[block.at[0], block.place].float()
+    output = model(input_ids=block.ids, use_cache=False, **further)
+    return output.logits[block.at].float()
 
 
 def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Tensor:
@@ -220,58 +349,3 @@ def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Ten
         least = scaled.topk(decoding.top_k, dim=1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
     return scaled.gather(1, target[:, None])[:, 0] - scaled.logsumexp(1)
-
-
-def _blocks(rows: Sequence[tuple[int, _Line]]) -> list[list[tuple[int, _Line]]]:
-    """Group rows of like length, each group at most ROW_TOKENS with its padding, and little of that."""
-    order = sorted(
-        rows, key=lambda row: (row[1].given_task is not None, row[1].given_task or 0, len(row[1].ids))
-    )
-    blocks: list[list[tuple[int, _Line]]] = []
-    for number, line in order:
-        ids, last = line.ids, blocks[-1] if blocks else []
-        enough = len(last) * len(ids) >= EVEN_TOKENS and len(ids) > EVEN * len(last[0][1].ids)
-        if (
-            not last
-            or last[0][1].given_task != line.given_task
-            or enough
-            or (len(last) + 1) * len(ids) > ROW_TOKENS
-        ):
-            blocks.append([])
-        blocks[-1].append((number, line))
-    return blocks
-
-
-def _lay_out(block: Sequence[tuple[int, _Line]], device: torch.device) -> _Rows:
-    width = max(len(line.ids) for _, line in block)
-    padded = np.zeros((len(block), width), dtype=np.int64)
-    row: list[int] = []
-    position, target, owner = [], [], []
-    rivals: list[tuple[int, int, int]] = []
-    spans: dict[int, tuple[int, int]] = {}
-    for place_in_block, (number, line) in enumerate(block):
-        padded[place_in_block, : len(line.ids)] = line.ids
-        rivals += [(len(row), token, score) for token, score in line.rivals.items()]
-        for place in range(line.start, len(line.ids)):
-            row.append(place_in_block)
-            position.append(place - 1)
-            target.append(line.ids[place])
-            owner.append(number)
-        spans[number] = (len(row) - (len(line.ids) - line.start), len(row))
-    rival_at, rival, rival_owner = np.array(rivals, dtype=np.int64).reshape(-1, 3).T.copy()
-    kept, place_of = np.unique(position, return_inverse=True)
-    return _Rows(
-        ids=torch.from_numpy(padded).to(device),
-        prompt=torch.tensor([line.start for _, line in block], device=device),
-        row=torch.tensor(row, device=device),
-        position=torch.tensor(position, device=device),
-        target=torch.tensor(target, device=device),
-        owner=torch.tensor(owner),
-        kept=torch.from_numpy(kept).to(device),
-        place=torch.from_numpy(place_of).to(device),
-        rival_at=torch.from_numpy(rival_at).to(device),
-        rival=torch.from_numpy(rival).to(device),
-        rival_owner=torch.from_numpy(rival_owner),
-        spans=spans,
-        given_task=block[0][1].given_task,
-    )

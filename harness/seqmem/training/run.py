@@ -295,7 +295,7 @@ def _reporters(
 
     def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
         recall: dict[str, list[bool]] = {}
-        for probe, correct in zip(probes.probes, answers.exact_match, strict=True):
+        for probe, correct in zip(probes.probes, answers.right(run.stream.design.recall), strict=True):
             if probe.relation == relation != "general" and probe.cue == "none":
                 own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
                 label = "twins" if probe.twin_of else own

@@ -43,7 +43,7 @@ def trials(run: RunRecord, *, twins: bool = False) -> list[Trial]:
         own = stated.get_group(str(asked["twin_of"].iloc[0]) if twins else str(fact))
         steps = asked["step"].to_numpy()
         done = np.append(0, own["count"].cumsum())[own["step"].searchsorted(steps, side="right")]
-        first = reading.first_run(asked["correct"].to_numpy(dtype=bool), criterion)
+        first = reading.first_run(asked["right"].to_numpy(dtype=bool), criterion)
         if first is None:
             found.append(Trial(str(fact), int(done[-criterion]), False, None))
         else:

@@ -56,7 +56,7 @@ seqmem_metric = metric.hook
 def accuracy(run: RunRecord, *, twins: bool) -> pd.DataFrame:
     """Return A_t(c), the share answered rightly; rows are steps, columns sentences of context kept, none to full."""
     rows = answers_in_context(run, twins=twins)
-    return rows.pivot_table(index="step", columns="context", values="correct", aggfunc="mean")
+    return rows.pivot_table(index="step", columns="context", values="right", aggfunc="mean")
 
 
 def kappa(before: float, after: Sequence[float], chance: float) -> float:

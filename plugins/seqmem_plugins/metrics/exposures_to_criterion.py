@@ -96,7 +96,7 @@ def survived(run: RunRecord) -> Value:
     rows = reading.some(
         rows[rows["fact"].isin(learned)], "no fact was asked after the background that follows"
     )
-    return Value(float(rows["correct"].mean()), len(learned))
+    return Value(float(rows["right"].mean()), len(learned))
 
 
 metric.measure(f"{NAME}.twins", "fraction", "lower", "never-trained twins that reached it")(

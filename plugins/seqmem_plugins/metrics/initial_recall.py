@@ -64,7 +64,7 @@ def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFr
     rows = answers_since(run, relation)
     rows = rows[rows["lag"] == rows.groupby("fact")["lag"].transform("min")]
     found: pd.DataFrame = rows.groupby("fact").agg(
-        correct=("correct", "mean"), lag=("lag", "first"), step=("step", "first")
+        right=("right", "mean"), lag=("lag", "first"), step=("step", "first")
     )
     return found
 
@@ -79,7 +79,7 @@ def initial_recall(run: RunRecord, relation: Relation | None = None) -> Value:
     asked after training are left out. Unit: fraction; range 0 to 1; higher is better.
     """
     found = first_answers(run, relation)
-    return Value(float(found["correct"].mean()), len(found))
+    return Value(float(found["right"].mean()), len(found))
 
 
 metric.measure(

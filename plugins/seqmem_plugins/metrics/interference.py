@@ -73,9 +73,9 @@ class Groups:
         return reading.answer_curves(self.run).by_fact()
 
     @cached_property
-    def correct(self) -> Curves:
+    def right(self) -> Curves:
         """Return right answers, by fact."""
-        return reading.answer_curves(self.run, quantity="correct").by_fact()
+        return reading.answer_curves(self.run, quantity="right").by_fact()
 
     def _arrivals(self) -> tuple[Arrival, ...]:
         table = self.run.experiences
@@ -153,7 +153,7 @@ def recall_lost(groups: Groups) -> Value:
 
     Unit: fraction; range -2 to 2; lower is better.
     """
-    return _lost(groups, groups.correct)
+    return _lost(groups, groups.right)
 
 
 def _lost(groups: Groups, curves: Curves) -> Value:

@@ -59,13 +59,13 @@ def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
     elsewhere = elsewhere[elsewhere["current"] != elsewhere["task_label"]]
     differences = []
     for seen, rows in own.groupby("seen"):
-        known = elsewhere[elsewhere["seen"] == seen].groupby("lag")["correct"].mean()
+        known = elsewhere[elsewhere["seen"] == seen].groupby("lag")["right"].mean()
         ages = known.index.to_numpy(dtype=float)
         lag = rows["lag"].to_numpy(dtype=float)
         inside = rows[(lag >= ages.min()) & (lag <= ages.max())] if len(ages) else rows.iloc[:0]
         if len(inside):
             expected = np.interp(inside["lag"].to_numpy(dtype=float), ages, known.to_numpy(dtype=float))
-            differences.append(float((inside["correct"].to_numpy(dtype=float) - expected).mean()))
+            differences.append(float((inside["right"].to_numpy(dtype=float) - expected).mean()))
     if not differences:
         raise Missing("the shuffled control has no fact of equal age and exposure elsewhere")
     return Value(float(np.mean(differences)), int(own["fact"].nunique()))
@@ -85,7 +85,7 @@ def cued(run: RunRecord, cue: str) -> Value:
             rows = reading.some(
                 rows[rows["step"] == end], f"cue {asked!r} was not asked at the end of the loops"
             )
-            recall.append(float(rows["correct"].mean()))
+            recall.append(float(rows["right"].mean()))
             facts = facts or int(rows["fact"].nunique())
         gains.append(recall[0] - recall[1])
     return Value(gains[0] - gains[1], facts)

@@ -44,7 +44,7 @@ def _exposures_needed(run: RunRecord) -> pd.Series:
     rows = reading.some(rows[rows["task_label"].isin(_added(run))], "no fact of the added loop was probed")
     rows = rows[rows["step"] >= rows["fact"].map(reading.first_exposures(run))]
     # one answer a step: several schedules may ask the same question there
-    right = rows.groupby(["fact", "step"])["correct"].all()
+    right = rows.groupby(["fact", "step"])["right"].all()
     stated = reading.own_statements(run)
     counts = {}
     for fact, asked in right.groupby("fact"):

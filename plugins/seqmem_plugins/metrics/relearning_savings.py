@@ -67,7 +67,7 @@ def curve(run: RunRecord, time: Time) -> pd.Series:
     """Return recall after every memory step, 0 included, mean over the loops trained then; index: steps."""
     rows = _learning(run)
     rows = reading.some(rows[rows["time"] == time], f"{_SAID[time]} was not probed step by step")
-    by_loop = rows.pivot_table(index="done", columns="task_label", values="correct", aggfunc="mean")
+    by_loop = rows.pivot_table(index="done", columns="task_label", values="right", aggfunc="mean")
     return by_loop.dropna().mean(axis=1)
 
 

@@ -62,7 +62,7 @@ class Rest:
             rows[reading.scheduled(rows, "log") | edge].drop_duplicates(["step", "probe"]),
             "no fact that was trained is asked in the rest",
         )
-        table = rows.groupby(["fact", "step"])["correct"].mean().unstack()
+        table = rows.groupby(["fact", "step"])["right"].mean().unstack()
         return table.set_axis(table.columns.to_numpy() - start, axis=1)
 
     @property

@@ -36,7 +36,7 @@ seqmem_metric = metric.hook
 def recall_by_task(run: RunRecord, *, known: bool) -> pd.DataFrame:
     """Return the share of each task's trained facts answered rightly; rows are steps of boundaries, columns tasks."""
     rows = boundaries(run, known)
-    table = rows.pivot_table(index="step", columns="task_label", values="correct", aggfunc="mean")
+    table = rows.pivot_table(index="step", columns="task_label", values="right", aggfunc="mean")
     return table.rename(columns=int)
 
 

@@ -79,7 +79,7 @@ def _facts(run: RunRecord) -> int:
 
 def recall_by_turn(run: RunRecord) -> pd.Series:
     """Return recall by turns back."""
-    return by_turn(run, "correct")
+    return by_turn(run, "right")
 
 
 Curve = Callable[[RunRecord], pd.Series]
@@ -130,7 +130,7 @@ def read(run: RunRecord, *, twins: bool = False) -> Value:
         rows[(rows["group"] == "turn") & (rows["context"] > 0) & (rows["step"] == reading.loops_end(run))],
         "no turn was asked for with the dialogue in front when the conversations were done",
     )
-    return Value(float(rows["correct"].mean()), int(rows["fact"].nunique()))
+    return Value(float(rows["right"].mean()), int(rows["fact"].nunique()))
 
 
 metric.measure("turn_recall.read_twins", "fraction", "none", "the same for twins: reading, no memory")(

@@ -23,4 +23,4 @@ def twin_recall(run: RunRecord) -> Value:
     rows = reading.some(
         rows[rows["step"] == reading.loops_end(run)], "twins were not asked at the end of the loops"
     )
-    return Value(float(rows["correct"].mean()), int(rows["fact"].nunique()))
+    return Value(float(rows["right"].mean()), int(rows["fact"].nunique()))

@@ -29,7 +29,7 @@ seqmem_metric = metric.hook
 def recall_by_probe(run: RunRecord) -> pd.DataFrame:
     """Return recall by step and loop at every probe that asks all of the loop's facts; NaN where it does not."""
     rows = reading.questions(run, None).drop_duplicates(["fact", "step"])
-    asked = rows.groupby(["step", "task_label"])["correct"].agg(["mean", "size"])
+    asked = rows.groupby(["step", "task_label"])["right"].agg(["mean", "size"])
     whole = asked["size"] == asked.groupby("task_label")["size"].transform("max")
     return asked.loc[whole, "mean"].unstack("task_label").rename(columns=int)
 

@@ -7,10 +7,13 @@ for) the learner rests on text that holds none of the facts. The schedules:
 * ``boundary``: every fact and twin in the primary probe form, before every experience and after the last;
 * ``inside``: the same inside later visits, after the loop's prose and before its memory: is the memory there
   again in its own place?
-* ``even`` and ``log``: the same over the rest, evenly spaced with the competing answers scored too, and
-  log-spaced;
+* ``even`` and ``log``: the same over the rest, evenly and log-spaced;
 * ``ladder``: every probe form and cue, and ``general``: held-out background text; at the start, when the loops
   are done, and at the end.
+
+Recall is by forced choice: the right answer must be more probable than every other candidate, and candidates are
+values that the loops train for other subjects (see `seqmem_scenarios.candidates`); in `conflict`, every loop's own
+answer. A greedy answer that is exactly right is kept beside it.
 
 With `relearn` the learner is kept as the rest leaves it. For each loop a branch returns to it and trains the
 memory's rows of the loop's first visit again, in the same order; a last branch trains as many facts that were
@@ -41,6 +44,7 @@ def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
     rows = Rows(options, context)
     rows.check_rows()
     design = Design(
+        recall="forced_choice" if options.facts_per_loop else "exact_match",
         added_loops=(options.loops,) * options.new_loop,
         choice_labels={f"loop {k}": k for k in range(options.all_loops)}
         if options.variant == "conflict"
@@ -126,7 +130,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="memory_loops",
-            version="2",
+            version="3",
             summary="Loops of documents, each with a memory, visited in cycles; then rest.",
             options=MemoryLoopsOptions,
             presets=PRESETS,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqmem import UsageError
-from seqmem_scenarios.common import apart, trained_wordings
+from seqmem_scenarios.candidates import Candidates
+from seqmem_scenarios.common import trained_wordings
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, Draw, Fact, make_facts
 
@@ -35,19 +36,22 @@ def make_memories(options: MemoryLoopsOptions, seed: int) -> list[Memory]:
     size = options.facts_per_loop
     pairs = make_facts(seed, options.all_loops * size)
     by_loop = [pairs[loop * size : (loop + 1) * size] for loop in range(options.all_loops)]
+    candidates = Candidates((fact for fact, _ in pairs), seed)
     memories: list[Memory] = []
     for loop, own in enumerate(by_loop):
         for place, (fact, twin) in enumerate(own):
-            truths = {loop: fact}
             if options.variant == "conflict":
                 answers = _distinct_values(seed, place, fact.attribute, len(by_loop))
                 truths = {
                     other: Fact(fact.id, fact.person, fact.attribute, answers[other])
                     for other in range(len(by_loop))
                 }
-            stated_at = len(memories) if options.variant == "conflict" else place
-            wrong = (truth.value for truth in truths.values())
-            memories.append(Memory(loop, fact, apart(twin, wrong, seed), truths, stated_at))
+                # the same answers compete for the twin, and the same one counts as right
+                memories.append(
+                    Memory(loop, fact, replace(twin, value=answers[loop]), truths, len(memories))
+                )
+            else:
+                memories.append(Memory(loop, fact, candidates.twin(fact, twin), {loop: fact}, place))
     return memories
 
 
@@ -55,7 +59,7 @@ def make_new_facts(options: MemoryLoopsOptions, seed: int) -> list[Memory]:
     """Return as many facts as a loop has, trained on a branch after the rest and nowhere else."""
     size, loop = options.facts_per_loop, options.all_loops
     return [
-        Memory(loop, fact, apart(twin, [fact.value], seed), {loop: fact}, place)
+        Memory(loop, fact, twin, {loop: fact}, place)
         for place, (fact, twin) in enumerate(make_facts(seed, (loop + 1) * size)[loop * size :])
     ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 from seqmem import Cue, Probe, Relation, answer_probe, document_probe
 from seqmem.streams import Size
+from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE, Candidates
 from seqmem_scenarios.common import (
     PROBE_FORMS,
     PROBE_TOKENS,
-    bare_size,
     check_lengths,
     form_texts,
     general_probes,
@@ -19,12 +21,11 @@ from seqmem_scenarios.common import (
 from seqmem_scenarios.memory_loops.memories import Memory, wording
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.rows import Rows
-from seqmem_scenarios.world import answer, question_prompt
+from seqmem_scenarios.world import Fact, question_prompt
 
-CHOICES = 4
-"""Answers scored per probe where the margin is wanted, the right one included."""
 CUED = 4
 """Probes of a fact with text in front: fact and twin, after text of the own and of another loop."""
+
 
 
 def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
@@ -35,17 +36,21 @@ def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
         documents = o.all_loops * o.prose_documents
         return {"documents": Size(documents, documents * o.row_tokens), **general}
     facts = o.all_loops * o.facts_per_loop
-    rivals = facts * (o.all_loops if o.variant == "conflict" else CHOICES)  # rows of their own
-    margin = Size(2 * facts, (2 * facts + rivals) * PROBE_TOKENS)
-    cued = CUED * facts
+    competing = CANDIDATE_TOKENS * (o.all_loops if o.variant == "conflict" else MAX_CANDIDATES)
+    cued, near = CUED * facts, len(PROBE_FORMS) - len(WHOLE)
+    whole = 2 * len(WHOLE) * facts
     return {
-        "primary": margin if o.variant == "conflict" else bare_size(2 * facts),
-        "margin": margin,
+        "primary": Size(2 * facts, 2 * facts * (PROBE_TOKENS + competing)),
         "ladder": Size(
-            2 * len(PROBE_FORMS) * facts + cued,
-            2 * len(PROBE_FORMS) * facts * PROBE_TOKENS + cued * (PROBE_TOKENS + o.row_tokens),
+            2 * near * facts + whole + cued,
+            2 * near * facts * PROBE_TOKENS
+            + (whole + cued) * (PROBE_TOKENS + competing)
+            + cued * o.row_tokens,
         ),
-        **{f"loop {loop}": bare_size(o.facts_per_loop) for loop in range(o.branches)},
+        **{
+            f"loop {loop}": Size(o.facts_per_loop, o.facts_per_loop * (PROBE_TOKENS + competing))
+            for loop in range(o.branches)
+        },
         **general,
     }
 
@@ -79,13 +84,9 @@ class Probes:
         else:
             sets = {
                 "primary": tuple(p for m in self.rows.memories for p in self._bare(m, ("question",))),
-                "margin": tuple(self._margin(m) for m in self.rows.memories)
-                + tuple(self._probe(m, "question", twin=True) for m in self.rows.memories),
                 "ladder": tuple(p for m in self.rows.memories for p in self._ladder(m)),
                 "general": general,
             }
-            if o.variant == "conflict":
-                sets["primary"] = sets["margin"]
             if o.relearn:
                 for memory in [*self.rows.memories, *self.rows.new_facts]:
                     name = f"loop {memory.loop}"
@@ -107,21 +108,6 @@ class Probes:
         ]
         return self._bare(memory, PROBE_FORMS) + cued
 
-    def _margin(self, memory: Memory) -> Probe:
-        """Return probes with competing answers: every loop's in `conflict`, else those of like facts."""
-        if self.options.variant == "conflict":
-            choices = [(f"loop {loop}", answer(fact)) for loop, fact in memory.truths.items()]
-        else:
-            right = memory.fact
-            rivals = [
-                m.fact
-                for m in self.rows.memories
-                if m.fact.attribute == right.attribute and m.fact.value != right.value
-            ]
-            values = list(dict.fromkeys([right.value, *(fact.value for fact in rivals)]))
-            choices = [(value, f" {value}") for value in values[:CHOICES]]
-        return self._probe(memory, "question", twin=False, choices=choices)
-
     def _probe(
         self,
         memory: Memory,
@@ -130,7 +116,6 @@ class Probes:
         twin: bool,
         cue: Cue = "none",
         place: int = 0,
-        choices: Sequence[tuple[str, str]] = (),
     ) -> Probe:
         fact = memory.twin if twin else memory.truths[memory.loop]
         asked, form = wording(self.options, memory, self.options.insert_at_cycle, 0)  # as first trained
@@ -141,22 +126,41 @@ class Probes:
             prompt = " ".join([question_prompt(fact, form), *fact.value.split(" ")[:-1]])
         if cue != "none":
             prompt = f"{self._cut(self.rows.prose(place, self.options.cycles - 1, 0))} {prompt}"
-        suffix = "-margin" if choices else ""
         probe = answer_probe(
             self.context.encode,
-            id=f"{fact.id}-{relation}-{cue}{suffix}",
+            id=f"{fact.id}-{relation}-{cue}",
             prompt=prompt,
             answer=right,
             fact=fact.id,
             relation=relation,
             cue=cue,
-            choices=choices,
             chance=chance,
             task_label=memory.loop,
             twin_of=memory.fact.id if twin else None,
             subject=fact.person.name,
         )
-        return last_token(probe) if relation == "last_token" else probe
+        if relation == "last_token":
+            return last_token(probe)
+        return self._competing(memory, fact, probe) if relation in WHOLE else probe
+
+    def _competing(self, memory: Memory, fact: Fact, probe: Probe) -> Probe:
+        """Return the probe with the answers that compete: every loop's own in `conflict`, else trained values."""
+        if self.options.variant == "conflict":
+            names = [truth.value for truth in memory.truths.values()]
+            found = self._candidates.competing(self.context, probe, fact, names)
+            return replace(found, choice_names=tuple(f"loop {loop}" for loop in memory.truths))
+        candidates = self._candidates if memory.loop < self.options.all_loops else self._new_candidates
+        return candidates.competing(self.context, probe, fact, candidates.of(memory.fact, memory.twin))
+
+    @cached_property
+    def _candidates(self) -> Candidates:
+        return Candidates((memory.fact for memory in self.rows.memories), self.context.seed)
+
+    @cached_property
+    def _new_candidates(self) -> Candidates:
+        """Return the candidates of facts that are trained after the loops' own."""
+        facts = [memory.fact for memory in (*self.rows.new_facts, *self.rows.memories)]
+        return Candidates(facts, self.context.seed)
 
     def _cut(self, text: str) -> str:
         """Return as much of the text as fits a training row."""

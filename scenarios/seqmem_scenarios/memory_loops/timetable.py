@@ -33,7 +33,7 @@ def schedule(options: MemoryLoopsOptions, seed: int = 0) -> Schedule:
     primary = "primary" if facts else "documents"
     whole = [begin(), *map(begin, o.rests[:1]), finish(ends)]
     resting = [
-        ask("margin" if facts else primary, "even", every(o.even_every, *o.rests)),
+        ask(primary, "even", every(o.even_every, *o.rests)),
         ask(primary, "log", log(*o.rests)),
     ]
     learning = When(lambda place: _memory_steps(o, place), tuple(visits))
@@ -45,7 +45,7 @@ def schedule(options: MemoryLoopsOptions, seed: int = 0) -> Schedule:
         ask("general", "general", *whole),
         *([ask(_own_facts, "learning", learning, every(1, "again"))] if o.relearn else []),
     ]
-    return Schedule([*_visits(o, seed), *_rests(o), _branches(o)], rules, covers={"margin": ["primary"]})
+    return Schedule([*_visits(o, seed), *_rests(o), _branches(o)], rules)
 
 
 def _own_facts(place: Place) -> str:

@@ -17,7 +17,7 @@ def by_doubling(run: RunRecord, relation: Relation | None, *, twins: bool) -> pd
     """Return recall by lag, pooled over facts, at lags 0, 1, 2-3, 4-7 and so on; lag 0 lies at half a step."""
     rows = answers_since(run, relation, twins=twins)
     doubling = np.floor(np.log2(rows["lag"].clip(lower=0.5))).astype(int)
-    curve = rows.groupby(doubling)["correct"].mean()
+    curve = rows.groupby(doubling)["right"].mean()
     return curve.set_axis([0.5 if place < 0 else 1.5 * 2.0**place for place in curve.index])
 
 

@@ -19,9 +19,9 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     recall, gain = figure.subplots(2, 1, sharex=True)
     for row, colour in zip(drawn[:MAX_ROWS], COLOURS, strict=False):
-        known = {seed: by_turn(run, "correct") for seed, run in row.runs.items()}
+        known = {seed: by_turn(run, "right") for seed, run in row.runs.items()}
         line(recall, known, colour, row.label, marker="o")
-        twins = {seed: by_turn(run, "correct", twins=True) for seed, run in row.runs.items()}
+        twins = {seed: by_turn(run, "right", twins=True) for seed, run in row.runs.items()}
         line(recall, twins, colour, f"{row.label}, twins", style="--")
         gains = {seed: gain_by_turn(run) for seed, run in row.runs.items()}
         line(gain, gains, colour, row.label, marker="o")

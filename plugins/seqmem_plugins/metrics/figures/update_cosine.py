@@ -14,7 +14,7 @@ from seqmem_plugins.metrics.figures._panels import CONTROL, GRID, finish, line, 
 from seqmem_plugins.metrics.update_cosine import STRATEGY, target
 
 TARGET_OPTIONS = {"strategy.target", f"strategy.{STRATEGY}.target"}
-PANELS = {"loss": "answer loss\n(nats per token)", "correct": "recall\n(share right)"}
+PANELS = {"loss": "answer loss\n(nats per token)", "right": "recall\n(share right)"}
 
 
 def outcomes(run: RunRecord) -> pd.DataFrame:

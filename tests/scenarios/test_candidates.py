@@ -1,0 +1,92 @@
+"""Candidates in forced choice: known chance, twins alike, and nothing won by trained answers being hot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from built_streams import BuiltStream, maker
+from reading import Letters
+
+from seqmem import Probe, UsageError
+from seqmem_scenarios import freeze_loops, memory_loops
+from seqmem_scenarios.candidates import MAX_CANDIDATES, MIN_CANDIDATES, Candidates
+from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
+from seqmem_scenarios.world import make_facts
+
+MADE: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
+    "memory_loops": (maker(BuiltStream, "memory_loops", MemoryLoopsOptions, memory_loops.build, {}), "primary"),
+    "freeze_loops": (
+        maker(BuiltStream, "freeze_loops", freeze_loops.FreezeLoopsOptions, freeze_loops.build, {}),
+        "inferred",
+    ),
+}
+
+
+def hot(probe: Probe, trained: set[str], own_taste: np.random.Generator, prompts: np.random.Generator) -> bool:
+    """What a model chooses that prefers trained answers by 5 nats, whatever the question."""
+    taste = {name: own_taste.normal() for name in sorted(probe.choice_names)}
+    score = {
+        name: taste[name] + 5.0 * (name in trained) + 0.5 * prompts.normal() for name in probe.choice_names
+    }
+    return max(score, key=lambda name: score[name]) == probe.answer.strip()
+
+
+@pytest.mark.parametrize("scenario", MADE)
+@pytest.mark.parametrize("twins", [False, True])
+def test_a_model_that_only_prefers_trained_answers_guesses(scenario: str, twins: bool) -> None:
+    make, probe_set = MADE[scenario]
+    right, chance = [], []
+    for seed in range(8):
+        built = make(seed)
+        trained = {probe.answer.strip() for probe in built.asked(probe_set)}
+        prompts = np.random.default_rng(seed)
+        for probe in built.asked(probe_set, twins=twins):
+            # the taste of a model for a value is the same whenever it is a candidate
+            right.append(hot(probe, trained, np.random.default_rng(seed), prompts))
+            chance.append(probe.chance or 0.0)
+    expected = float(np.mean(chance))
+    error = np.sqrt(expected * (1 - expected) / len(right))
+    assert abs(np.mean(right) - expected) < 3 * error, (np.mean(right), expected)
+
+
+@pytest.mark.parametrize("scenario", MADE)
+def test_facts_and_twins_have_the_same_candidates_and_equally_trained_answers(scenario: str) -> None:
+    make, probe_set = MADE[scenario]
+    built = make(3)
+    facts = {probe.fact: probe for probe in built.asked(probe_set)}
+    twins = built.asked(probe_set, twins=True)
+    trained = {probe.answer for probe in facts.values()}
+    assert len(twins) == len(facts)
+    for twin in twins:
+        fact = facts[twin.twin_of or ""]
+        assert (twin.choices, twin.chance) == (fact.choices, fact.chance)
+        assert twin.answer in trained and twin.answer != fact.answer
+    assert Counter(probe.answer for probe in twins).most_common(1)[0][1] <= 4
+
+
+def test_candidates_are_at_most_sixteen_and_at_least_four() -> None:
+    pairs = make_facts(0, 60, ["emblem"])
+    many = Candidates((fact for fact, _ in pairs), 0)
+    fact, twin = pairs[0][0], many.twin(*pairs[0])
+    assert len(many.of(fact, twin)) == MAX_CANDIDATES
+    assert {fact.value, twin.value} <= set(many.of(fact, twin))
+    assert many.of(fact, twin) == many.of(fact, twin) != many.of(pairs[1][0], many.twin(*pairs[1]))
+    few = Candidates([pairs[0][0]], 0)
+    assert few.twin(*pairs[0]) == pairs[0][1]  # no other value is trained
+    assert len(set(few.of(*pairs[0]))) == MIN_CANDIDATES
+
+
+def test_answers_that_a_tokenizer_cannot_tell_apart_are_refused() -> None:
+    class Lossy(Letters):
+        """Knows no vowels: some values become the same ids."""
+
+        def encode(self, text: str) -> Any:
+            return super().encode("".join("_" if letter in "aeiou" else "*" for letter in text))
+
+    make, _ = MADE["freeze_loops"]
+    with pytest.raises(UsageError, match="the same ids: answers cannot be told apart"):
+        make(0, Lossy(), max_positions=4096, row_tokens=512)
