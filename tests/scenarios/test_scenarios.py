@@ -112,9 +112,9 @@ PINNED = {
     "avalanche": ("b8f8a0caf119282f", "3b24b151972167c9"),
     "conversation_recall": ("26e71faefded9df6", "4bfbaddbdda8d6ea"),
     "fact_injection": ("f20d64b5273e1d35", "75f72dffaa745fec"),
-    "freeze_loops": ("cc946c95dce3db8c", "e038d3c316fca157"),
+    "freeze_loops": ("cc946c95dce3db8c", "6fadf521372c8037"),
     "learning_threshold": ("24943243d73b9f85", "e8a190252bbb87ff"),
-    "memory_loops": ("bd5c4e884caeac99", "63f2f22389b5eb44"),
+    "memory_loops": ("bd5c4e884caeac99", "718aaa42666951e8"),
     "rolling_window": ("d9f50b0610a6ef49", "900a6570df2cb1b2"),
     "saturation": ("3a0d70d04582a7cd", "07c0373ab6f1ead1"),
     "sequential_sentences": ("ed789d50e5915d75", "d2e1746acdf4424b"),
@@ -162,12 +162,9 @@ def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
             tokens += sum(lengths)
             longest = max(longest, *lengths)
     asked = Counter(point.probe_set for index in range(stream.length) for point in stream.probe_points(index))
-    lines = {
-        name: [line for probe in probes for line in scored(probe)]
-        for name, probes in stream.probe_sets.items()
-    }
-    probe_tokens = sum(count * sum(lines[name]) for name, count in asked.items())
-    longest = max(longest, *(length for own in lines.values() for length in own))
+    sets = {name: stream.probe_sets[name] for name in asked}
+    probe_tokens = sum(asked[name] * sum(map(scored, probes)) for name, probes in sets.items())
+    longest = max(longest, *(reach(probe) for probes in sets.values() for probe in probes))
     assert outline.experiences == stream.length
     assert (outline.steps, outline.loops, outline.branches) == (steps, len(labels) - 1, branches)
     assert outline.probe_rows == sum(count * len(stream.probe_sets[name]) for name, count in asked.items())
@@ -182,12 +179,15 @@ def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
     assert max(made.heldout, default=-1) < outline.documents[1]
 
 
-def scored(probe: Probe) -> list[int]:
-    """Tokens of each row that scoring a probe takes; one-token choices are read off the answer's row."""
-    answer = len(probe.input_ids) - probe.answer_start
-    rivals = [c for c in probe.choices if c != probe.input_ids[probe.answer_start :]]
-    own = [c for c in rivals if answer > 1 or len(c) > 1]
-    return [len(probe.input_ids), *(probe.answer_start + len(choice) for choice in own)]
+def scored(probe: Probe) -> int:
+    """Tokens fed to score a probe: competing answers stand behind one prompt, each without its last token."""
+    answers = {probe.input_ids[probe.answer_start :], *probe.choices}
+    return probe.answer_start + sum(len(answer) - 1 for answer in answers)
+
+
+def reach(probe: Probe) -> int:
+    """Positions that the model must know for it."""
+    return probe.answer_start + max(map(len, (probe.input_ids[probe.answer_start :], *probe.choices)))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
