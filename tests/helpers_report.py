@@ -50,7 +50,7 @@ def remembers(share: float) -> Learner:
 
 
 def info(strategy: str = "naive", seed: int = 0, **other: Any) -> dict[str, Any]:
-    """What a run of the bench states of itself."""
+    """Return what a run of the bench states of itself."""
     chosen = {"name": strategy, "version": "1", "content": "", "options": {"lam": 0.5, "rates": [1, 2]}}
     return {
         "recipe": {

@@ -93,7 +93,7 @@ def test_what_the_last_bits_leave_of_a_sum_is_nothing() -> None:
 
 MEASURES = (
     Measure("retention", "fraction", "higher", "memory", margin=0.05),
-    Measure("edge", "fraction/rung", "higher", "on the edge of two texts"),
+    Measure("edge", "fraction/distance", "higher", "on the edge of two texts"),
     Measure("long", "steps", "lower", "around a thousand"),
     Measure("drawn", "nats", "none", "any number"),
     Measure("cancels", "nats", "none", "differences whose mean is 0"),

@@ -136,7 +136,7 @@ def seen(memory: Memory, label: int, rest: int) -> np.ndarray:
 
 
 def made(memory: Memory) -> Changes:
-    """What `changes_of` would read off such a record, without its files."""
+    """Return what `changes_of` would read off such a record, without its files."""
     index = pd.RangeIndex(POSITIONS)
     windows = [*WINDOWS, *CONTROLS]
     after = {label: pd.Series(seen(memory, label, 0), index) for label in range(len(windows))}

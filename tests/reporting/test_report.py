@@ -99,7 +99,7 @@ class Caught(Exception):
 
 
 def requested(command: str, monkeypatch: pytest.MonkeyPatch) -> Request:
-    """What the command line makes of a command, as it reaches the planner."""
+    """The request of a command, as it reaches the planner."""
     caught: list[Request] = []
 
     def catch(request: Request, *_: Any, **__: Any) -> None:
@@ -252,8 +252,8 @@ def test_answers_say_what_was_asked_and_what_came(tmp_path: Path) -> None:
     one = replace(one, runs={0: rewrite(one.runs[0], items=asked, said=" Bo")})
     given = embedded(page("x", [part([one])]))[0]["answers"]
     entry = given["runs"][0]["answers"][0]
-    place, twin, rung, prompt, answer, chance = given["questions"][entry[0]]
-    assert (given["facts"][place], twin, given["texts"][rung], chance) == ("f0.0", 0, "question", 0.01)
+    place, twin, form, prompt, answer, chance = given["questions"][entry[0]]
+    assert (given["facts"][place], twin, given["texts"][form], chance) == ("f0.0", 0, "question", 0.01)
     assert (given["texts"][prompt], given["texts"][answer]) == ("Q: who?", "Ada")
     steps, right, logprob, said = given["steps"][entry[1]], entry[2], entry[3], entry[4]
     assert len(steps) == len(right) == len(logprob) == len(said)
@@ -263,8 +263,8 @@ def test_answers_say_what_was_asked_and_what_came(tmp_path: Path) -> None:
     assert [
         given["texts"][said[steps.index(step)]] if said[steps.index(step)] >= 0 else "" for step in (0, 10)
     ] == ["Bo…", ""]
-    rungs = {given["texts"][given["questions"][e[0]][2]] for e in given["runs"][0]["answers"]}
-    assert "question, after text of its own loop" in rungs and "verbatim" in rungs
+    forms = {given["texts"][given["questions"][e[0]][2]] for e in given["runs"][0]["answers"]}
+    assert "question, after text of its own loop" in forms and "verbatim" in forms
 
 
 def test_choices_are_answers_too(tmp_path: Path) -> None:

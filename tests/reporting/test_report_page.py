@@ -199,7 +199,7 @@ def test_answers_follow_the_choice(browser: Browser, report: Path) -> None:
         assert NASTY in page.locator(".answers .prompt").inner_text()
         lines = page.locator(".answers .times tbody tr").all_inner_texts()
         assert "before training" in lines[0] and "wrong" in lines[0] and NASTY in lines[0]
-        page.select_option(".answers .rung", label="verbatim")
+        page.select_option(".answers .probe-form", label="verbatim")
         assert len(page.locator(".answers .times tbody tr").all()) == 2
         assert page.evaluate("window.hacked") is None and page.locator("img").count() == 0
 

@@ -274,7 +274,7 @@ def test_nothing_is_steered_averaged_or_measured_outside_loops(rest: Experience)
 @pytest.mark.parametrize("sine", [0.011, 0.1])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_norm_is_kept_close_to_the_reference_too(sine: float, target: float) -> None:
-    """Where g and r all but coincide the turn divides by little: the limit below which nothing is turned holds."""
+    """The limit below which nothing is turned holds: where g and r all but coincide the turn divides by little."""
     generator = torch.Generator().manual_seed(0)
     wide = torch.nn.Linear(300, 300, bias=False)
     learner = Learner(wide, OptimizerSettings(name="sgd"), torch.device("cpu"), seed=0)

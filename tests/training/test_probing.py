@@ -248,7 +248,7 @@ def test_an_answer_that_is_none_of_the_choices_has_no_closed_score(folders: dict
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.7), Decoding(1.3, 5), Decoding(1.0, 1)])
 def test_the_sampled_share_is_what_sampling_by_transformers_gives(decoding: Decoding) -> None:
-    """Of 600 answers drawn by `generate`, as many are right as the stated probability says, within 4 errors."""
+    """The share of right answers among 600 drawn by `generate` is the stated probability, within 4 errors."""
     model, encode = shipped()
     model.eval()
     model.generation_config.eos_token_id = None

@@ -59,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stop_after(steps: int) -> Any:
-    """A `should_stop` that says yes once it has been asked so many times."""
+    """A `should_stop` that says yes once it has been asked that often."""
     asked = itertools.count(1)
     return lambda: next(asked) >= steps
 

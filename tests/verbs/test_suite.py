@@ -46,7 +46,7 @@ TOY = SuiteSpec(
         SuitePart("First | part", "Is it *kept*?", "memory_loops", "smoke", ("general_ability", "retention")),
         SuitePart("Second part", "And probed less?", "memory_loops", "default", ("general_ability", "gone")),
     ),
-    models={"ladder": ("tiny", "small", "base")},
+    models={"embedded": ("tiny", "small", "base")},
 )
 
 SETTINGS = (
@@ -58,7 +58,7 @@ SETTINGS = (
     "scenario.rest_steps=6",
     "scenario.row_tokens=96",
 )
-"""What both parts share; they differ in how often they are probed."""
+"""The options of both parts, which differ in how often they are probed."""
 
 
 class Counting(RememberingWorkers):
@@ -236,7 +236,7 @@ FACTS = {"scenario": "memory_loops", "strategy": "naive", "model": "tiny"}
 
 
 def kept_for(steps: int) -> Any:
-    """A learner that knows a fact for so many steps after its loop's last visit."""
+    """A learner that knows a fact for a number of steps after its loop's last visit."""
 
     def learner(ask: Ask, random: object) -> Answer:
         return Answer(not ask.twin and ask.seen > 0 and ask.age < steps, 1.0)
@@ -314,8 +314,8 @@ def test_parameters_are_shown_as_models_are_named() -> None:
 
 
 def test_lists_of_models_stand_for_their_members_each_once() -> None:
-    assert expand_models(TOY, "ladder, ./x,tiny") == ("tiny", "small", "base", "./x")
-    with pytest.raises(UsageError, match="names no model; give names or one of: ladder"):
+    assert expand_models(TOY, "embedded, ./x,tiny") == ("tiny", "small", "base", "./x")
+    with pytest.raises(UsageError, match="names no model; give names or one of: embedded"):
         expand_models(TOY, " , ")
 
 
@@ -330,7 +330,7 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
     for part in spec.parts:
         assert part.preset in plugins.load("scenario", part.scenario).presets
         assert set(part.measures) <= measures
-    assert spec.models["ladder"] == ("tiny", "small", "base")
+    assert spec.models["embedded"] == ("tiny", "small", "base")
     assert spec.models["pythia"][0] == "EleutherAI/pythia-70m" and len(spec.models["pythia"]) == 8
     planned = plan_suite(
         "episodic", plugins, SuiteRequest(strategy=("naive", "replay"), seeds="0", device="cpu")
@@ -344,11 +344,11 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
     }
 
 
-def test_models_of_the_ladder_that_are_not_made_are_named_with_the_command_that_makes_them(
+def test_embedded_models_that_are_not_made_are_named_with_the_command_that_makes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path / "cache"))
-    assert command_line(arguments(tmp_path / "out", ["ladder"], "--plan")) == 3
+    assert command_line(arguments(tmp_path / "out", ["embedded"], "--plan")) == 3
     said = capsys.readouterr()
     assert "memory_loops naive tiny s0" in said.out and "smoke: " in said.out and "default: " in said.out
     assert [line.split("; ")[1] for line in said.err.splitlines()] == [
@@ -425,7 +425,7 @@ def test_a_suite_is_described(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert command_line(["describe", "toy", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["parts"][1]["measures"] == ["general_ability", "gone"]
-    assert told["models"] == {"ladder": ["tiny", "small", "base"]}
+    assert told["models"] == {"embedded": ["tiny", "small", "base"]}
 
 
 # -- the page ---------------------------------------------------------------------------------------------

@@ -118,9 +118,9 @@ class Store:
         """Compare the plan with what is there; with `models`, a run that left no model is not finished.
 
         Raises:
-            UsageError: a folder holds a run of another configuration; there are unfinished runs and neither
-                `resume` nor `force` says what to do with them; there is nothing to resume; or other versions of
-                torch, transformers or seqmem made what would be kept, without `accept_versions`.
+            UsageError: a folder holds a run of another configuration, or there is nothing to resume. Also where
+                neither `resume` nor `force` says what to do with unfinished runs, and where other versions of torch,
+                transformers or seqmem made what would be kept, without `accept_versions`.
         """
         installed = installed_versions()
         others: list[str] = []

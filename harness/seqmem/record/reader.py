@@ -162,10 +162,10 @@ class RunRecord:
         places = self._places_of(answers["probe"].combine_chunks())
         vars(self)["_places"] = places  # found here, where it costs least
         asked = self.items.drop(columns="probe").take(places)
-        told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
+        frame: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
         place = answers.schema.get_field_index("schedule")
-        told.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
-        return pd.concat([told, asked.set_axis(told.index)], axis="columns")
+        frame.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
+        return pd.concat([frame, asked.set_axis(frame.index)], axis="columns")
 
     def _places_of(self, probes: pa.Array) -> npt.NDArray[np.intp]:
         """Return for every name of a probe its row in `items`; merging on text would be ten times slower."""

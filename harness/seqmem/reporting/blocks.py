@@ -19,7 +19,7 @@ from seqmem.scoring.verdict import Verdict
 SEED_NOTE = (
     "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
     "checkpoint is one, so claims concern that checkpoint. "
-    "Brackets are 95 % t intervals over seeds; differences are paired by seed; p is a two-sided sign-flip "
+    "Brackets are 95 % t intervals over seeds; differences are paired by seed. p is a two-sided sign-flip "
     f"test, given from {MIN_SEEDS_FOR_P} common seeds up, on the primary measure, and controls the false discovery "
     "rate over the rows compared with the reference. ↑: higher is better, ↓: lower is better."
 )
@@ -35,7 +35,7 @@ PAIR_NOTE = (
 )
 
 _NOT_MEASURED = "not measured: seqmem bench --measure-cost"
-_WIDEST = 5
+_MAX_COLUMNS = 5
 """Rows of a comparison printed side by side in the table of all measures."""
 
 
@@ -245,7 +245,7 @@ def _summary(comparison: Comparison) -> list[Block]:
         "items",
     )
     chance = chance_text(comparison)
-    below = f"Chance on the primary rung: {chance}" if chance else ""
+    below = f"Chance on the primary probe form: {chance}" if chance else ""
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),
@@ -273,8 +273,8 @@ def _all_measures(comparison: Comparison) -> list[Block]:
     had, without = with_a_value(comparison)
     differ = [m for m in had if any(cells[row.label, m.name].difference for row in comparison.rows)]
     blocks = []
-    for first in range(0, len(comparison.rows), _WIDEST):
-        rows = comparison.rows[first : first + _WIDEST]
+    for first in range(0, len(comparison.rows), _MAX_COLUMNS):
+        rows = comparison.rows[first : first + _MAX_COLUMNS]
         blocks.append(
             _beside("All measures", rows, had, lambda row, m: value_field(cells[row.label, m.name], m, row))
         )

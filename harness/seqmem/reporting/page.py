@@ -63,7 +63,7 @@ def _environment() -> Environment:
         loader=PackageLoader("seqmem.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        # whatever the template prints that is no markup of ours, attributes included
+        # whatever the template prints that is not our markup, attributes included
         finalize=lambda value: clean(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -135,7 +135,7 @@ def _plain(value: Any) -> str:
 def _measured(comparison: Comparison) -> str:
     """Return what the verdict is about, in one line."""
     primary, what = comparison.primary, measure_in_words(comparison)
-    direction = {"higher": "higher is better", "lower": "lower is better", "none": "neither way is better"}
+    direction = {"higher": "higher is better", "lower": "lower is better", "none": "no direction is better"}
     return f"{what[:1].upper()}{what[1:]} ({primary.name}, {direction[primary.direction]})"
 
 
@@ -170,7 +170,7 @@ def _range(counts: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Which columns the main table has besides those of every table."""
+    """The columns of the main table besides those of every table."""
 
     models: bool
     questions: bool

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def draw_retention(rows: Sequence[Row], title: str, path_stem: Path) -> tuple[Path, Path] | None:
     """Draw recall against steps since a fact was last trained: how fast memories go, whenever they were made.
 
-    Of every trained fact the uncued question of the primary rung, asked at boundaries and log-spaced steps. Its
+    Of every trained fact the uncued question of the primary probe form, asked at boundaries and log-spaced steps. Its
     clock starts at the last step of the protocol that stated it; what a strategy rehearses during the rest does
     not set it back. Steps are pooled in bins of half an octave. Grey dashes are never-trained twins and facts
     that are asked but never trained, on the same clock.

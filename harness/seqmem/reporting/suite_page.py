@@ -29,7 +29,7 @@ _SIZE_NOTE = (
     "The slope is by ordinary least squares on log10(parameters): the change of the measure per tenfold "
     "parameters. The unit is the model, with its mean over seeds, and brackets are 95 % intervals over models. "
     f"Below {MIN_SIZES_FOR_INTERVAL} sizes there is no interval, below {MIN_SIZES_FOR_P} no p-value: a few models "
-    "on a line are no law, and models of different make differ in more than size."
+    "on a line do not make a law, and models of different make differ in more than size."
 )
 
 

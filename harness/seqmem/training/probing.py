@@ -69,8 +69,8 @@ class _Line:
 class _Rows:
     """A padded block of rows and the positions whose logits are read.
 
-    `ids` (R, T); for each read position its `row`, its `position` (the token before the target) and its
-    `target`; `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
+    `ids` is (R, T). Each read position has its `row`, its `position` (the token before the target) and its
+    `target`. `owner` says which of the probe set's rows it belongs to. `kept` are the positions read in any
     row, ascending, and `place` is where a read position stands in them. `rival_at`, `rival` and `rival_owner`
     are the same for one-token rivals: which read position, which token, which score. `prompt` (R,) counts
     the tokens of each row's prompt. `spans` maps an owner to its first read position and the one past its last.

@@ -81,7 +81,7 @@ class Probes:
                 "primary": tuple(p for m in self.rows.memories for p in self._bare(m, ("question",))),
                 "margin": tuple(self._margin(m) for m in self.rows.memories)
                 + tuple(self._probe(m, "question", twin=True) for m in self.rows.memories),
-                "ladder": tuple(p for m in self.rows.memories for p in self._ladder(m)),
+                "ladder": tuple(p for m in self.rows.memories for p in self._all_forms(m)),
                 "general": general,
             }
             if o.variant == "conflict":
@@ -96,7 +96,7 @@ class Probes:
     def _bare(self, memory: Memory, relations: Sequence[Relation]) -> list[Probe]:
         return [self._probe(memory, r, twin=twin) for r in relations for twin in (False, True)]
 
-    def _ladder(self, memory: Memory) -> list[Probe]:
+    def _all_forms(self, memory: Memory) -> list[Probe]:
         """Return every probe form bare, and the primary one after text of the own and of another loop."""
         other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
         cues: tuple[tuple[Cue, int], ...] = (("own", memory.loop), ("other", other))

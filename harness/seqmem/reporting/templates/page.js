@@ -320,7 +320,7 @@
   function answers(section, given, drawn) {
     if (!given) { section.hidden = true; return; }
     const at = (name) => section.querySelector(name);
-    const [row, seed, fact, rung] = [".row", ".seed", ".fact", ".rung"].map(at);
+    const [row, seed, fact, form] = [".row", ".seed", ".fact", ".probe-form"].map(at);
     const text = (number) => given.texts[number];
     const rows = [...new Set(given.runs.map((run) => run.row))];
     const asked = (entry) => {
@@ -345,13 +345,13 @@
       fill(fact, [...first].map(([place, q]) => `${given.facts[place]}: ${q.prompt || q.answer}`.slice(0, 80)), [...first.keys()]);
       const listed = own.filter(([, q]) => q.place === Number(fact.value));
       const kinds = [...new Set(listed.filter(([, q]) => !q.twin).map(([, q]) => q.kind))];
-      fill(rung, kinds, kinds);
+      fill(form, kinds, kinds);
       return { run, listed };
     }
     function show() {
       const { run, listed } = options();
       const phases = given.phases[run.phases];
-      const find = (twin) => listed.find(([, q]) => q.twin === twin && q.kind === rung.value);
+      const find = (twin) => listed.find(([, q]) => q.twin === twin && q.kind === form.value);
       const [own, twin] = [find(0), find(1)];
       if (!own) return null;
       const made = element("dl");
@@ -386,7 +386,7 @@
       const stretch = shades(phases, domain, place.clientWidth - 60);
       return draw(place, spec, { points: all, phases: stretch }, `Log-probability of the right answer over optimizer steps; the same values as in the table below.`);
     }
-    for (const one of [row, seed, fact, rung]) one.addEventListener("change", () => { waiting.delete(at(".chart")); show(); });
+    for (const one of [row, seed, fact, form]) one.addEventListener("change", () => { waiting.delete(at(".chart")); show(); });
     later(at(".chart"), show);
   }
 
