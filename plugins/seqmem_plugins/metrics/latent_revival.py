@@ -18,7 +18,8 @@ off. A fact that counts does so with what it rises beyond the mean rise of those
 Facts stated in a training row after the loops ended are left out (`replay`, `joint`).
 
 Mind: weaker and slower returns are read too small, and a value near zero does not prove absence. Returns of 10 SD of
-the noise are read whole; of returns of 5 SD, in noise of phi 0 and with 13 probes, four fifths are lost, of phi .5 a quarter.
+the noise are read whole. Of returns of 5 SD, with 13 probes, four fifths are lost in noise of phi 0, a quarter in
+noise of phi .5.
 At most half of the facts may return. Noise of real curves is not exactly AR(1): compare rows too, not only one row
 with zero.
 
