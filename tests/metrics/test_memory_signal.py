@@ -65,7 +65,7 @@ def write(
     level = np.random.default_rng([seed, 99]).normal(3, 0.5, POSITIONS)  # losses at the base differ
     writer = RecordWriter(folder)
     items: dict[str, list[Any]] = {name: [] for name in ITEMS.names}
-    for position in [*range(POSITIONS), None]:  # the last is held-out text, which is no position
+    for position in [*range(POSITIONS), None]:  # the last is held-out text, which has no position
         name = "general-0" if position is None else f"position-{position}"
         row = (name, name, None, "general", "none", None, "", "text", None, [], "", position, 0, False)
         for column, value in zip(ITEMS.names, row, strict=True):

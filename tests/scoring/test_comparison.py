@@ -565,7 +565,7 @@ def test_show_names_boards_without_rows(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -> None:
     (tmp_path / "cost.json").write_text(f'{{"rows": {{"replay": {{"ratio": {ratio}}}}}}}')
     with pytest.raises(
-        UsageError, match=r"cost\.json: no readable cost \(the ratio of replay is .*not a finite"
+        UsageError, match=r"cost\.json: not a readable cost file \(the ratio of replay is .*not a finite"
     ):
         read_cost(tmp_path)
 

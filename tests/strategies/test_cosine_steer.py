@@ -570,5 +570,5 @@ def test_the_figure_shows_loss_and_recall_against_the_target(model: Path, tmp_pa
     loss = float((-last["logprob"] / last["tokens"]).mean())
     shown = figure.axes[1].get_lines()[0].get_ydata()
     assert float(np.asarray(shown)[0]) == pytest.approx(loss)
-    assert spec.draw([rows[0], rows[1]]) is None  # one target is no line
+    assert spec.draw([rows[0], rows[1]]) is None  # one target does not make a line
     assert spec.draw([rows[0]]) is None

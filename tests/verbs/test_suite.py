@@ -265,7 +265,7 @@ def test_facts_that_are_never_trained_are_controls(tmp_path: Path) -> None:
     exposures = record.exposures
     record.__dict__["exposures"] = exposures[exposures["fact"] != "f0.1"]
     curve = _since_trained(Row("naive", FACTS, {0: record}))
-    assert curve[curve["control"]]["correct"].any(), "a fact without exposures is no trained fact"
+    assert curve[curve["control"]]["correct"].any(), "a fact without exposures is not a trained fact"
 
 
 def test_curves_of_several_models_and_of_documents(tmp_path: Path) -> None:

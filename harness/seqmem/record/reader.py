@@ -85,14 +85,14 @@ class RunRecord:
         try:
             info = json.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{folder}: no readable run record ({error})") from error
+            raise UsageError(f"{folder}: not a readable run record ({error})") from error
         if not isinstance(info, dict):
-            raise UsageError(f"{path}: no readable run record ({reprlib.repr(info)} is not an object)")
+            raise UsageError(f"{path}: not a readable run record ({reprlib.repr(info)} is not an object)")
         if info.get("format") not in READABLE:
             known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
             raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
         if wrong := _wrong_keys(info):
-            raise UsageError(f"{path}: no readable run record ({wrong})")
+            raise UsageError(f"{path}: not a readable run record ({wrong})")
         return cls(folder, info)
 
     @property
