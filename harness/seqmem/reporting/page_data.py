@@ -11,7 +11,7 @@ from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import curves
 from seqmem.reporting.answers import Pools, answers
-from seqmem.reporting.page_section import Part
+from seqmem.reporting.page_section import EmptyPart, Part
 from seqmem.scoring.scores import sound
 
 
@@ -46,12 +46,14 @@ class PartData:
     left_out: tuple[str, ...] = ()
 
 
-def page_data(parts: Sequence[Part], fits: Callable[[Sequence[PartData]], bool]) -> list[PartData]:
+def page_data(
+    parts: Sequence[Part | EmptyPart], fits: Callable[[Sequence[PartData]], bool]
+) -> list[PartData]:
     """Return the data of all parts in the finest detail that fits, or else in the coarsest."""
-    read = [_Reading(part) for part in parts]
+    read = [_Reading(part) if isinstance(part, Part) else None for part in parts]
     made = [PartData() for _ in parts]
     for detail in _DETAILS:
-        made = [reading.data(detail) for reading in read]
+        made = [PartData() if reading is None else reading.data(detail) for reading in read]
         if fits(made):
             break
     return made

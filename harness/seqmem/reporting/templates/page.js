@@ -137,6 +137,17 @@
     return draw(place, spec, { rows: found.rows, reference: found.reference }, found.description);
   }
 
+  // ---- measures over model size --------------------------------------------------------------------------
+  function sizes(place) {
+    const found = JSON.parse(place.querySelector("script").textContent);
+    const longest = Math.min(260, 6.5 * Math.max(...found.series.map((name) => name.length)));
+    const columns = Math.max(1, Math.floor(place.clientWidth / (longest + 50)));
+    const spec = prepare("sizes", style(found.series.map((name) => ({ name }))), null, { columns, symbolSize: 110 });
+    const values = [...new Set(found.points.map((point) => point.size))];
+    for (const layer of spec.layer) layer.encoding.x.axis.values = values;
+    return draw(place, spec, { points: found.points, lines: found.lines }, found.description);
+  }
+
   // ---- the sortable table --------------------------------------------------------------------------------
   function sortable(part) {
     const main = part.querySelector("table.main");
@@ -420,5 +431,6 @@
     curves(part.querySelector(".curves"), own.curves);
     answers(part.querySelector(".answers"), own.answers, own.curves);
   }
+  for (const place of document.querySelectorAll(".chart.sizes")) later(place, () => sizes(place));
   idle(drawWaiting);
 })();
