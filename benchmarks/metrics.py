@@ -1,4 +1,4 @@
-"""What the first table of a record of a million answers takes: every metric, then the table, in a fresh process."""
+"""Time of the first table of a record of a million answers: every metric, then the table, in a fresh process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GIGABYTES = 2.0
 LOOPS, CYCLES, FACTS = 20, 10, 50
 PROSE, BLOCK = 2, 6
 REST, EVEN, LOG = 960, 12, 16
-RUNGS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
+FORMS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
 
 
 def write(folder: Path) -> int:
@@ -43,15 +43,15 @@ def write(folder: Path) -> int:
     random = np.random.default_rng(0)
     names = [f"{loop}-{i}" for loop in range(LOOPS) for i in range(FACTS)]
     facts = [*names, *(f"{name}-twin" for name in names)]
-    asked = {(rung, "none"): [f"{fact}-{rung}-none" for fact in facts] for rung in RUNGS}
+    asked = {(form, "none"): [f"{fact}-{form}-none" for fact in facts] for form in FORMS}
     asked |= {("question", cue): [f"{fact}-question-{cue}" for fact in facts] for cue in ("own", "other")}
     loop_of = np.tile(np.repeat(np.arange(LOOPS), FACTS), 2)
     items: dict[str, list[Any]] = {name: [] for name in ITEMS.names}
-    for (rung, cue), probes in asked.items():
+    for (form, cue), probes in asked.items():
         items["probe"] += probes
         items["fact"] += facts
         items["twin_of"] += [None] * len(names) + names
-        items["relation"] += [rung] * len(facts)
+        items["relation"] += [form] * len(facts)
         items["cue"] += [cue] * len(facts)
         items["task_label"] += loop_of.tolist()
         items["prompt"] += [f"Q: Where does the person number {i} live now? A:" for i in range(len(facts))]
@@ -71,7 +71,7 @@ def write(folder: Path) -> int:
     trained_at = np.full(2 * len(names), -np.inf)
     rows = 0
 
-    def ask(step: int, experience: int, after: int, schedule: str, rung: str, cue: str, margin: bool) -> None:
+    def ask(step: int, experience: int, after: int, schedule: str, form: str, cue: str, margin: bool) -> None:
         nonlocal rows
         age = step - trained_at
         chance = np.where(np.isfinite(age), 0.5 ** (age / 400), 0.0) * (np.arange(len(facts)) < len(names))
@@ -84,7 +84,7 @@ def write(folder: Path) -> int:
             experience=[experience] * len(facts),
             after=[after] * len(facts),
             schedule=[schedule.split("+")] * len(facts),
-            probe=asked[rung, cue],
+            probe=asked[form, cue],
             logprob=logprob.tolist(),
             tokens=[4] * len(facts),
             correct=correct.tolist(),
@@ -96,9 +96,9 @@ def write(folder: Path) -> int:
         )
         rows += len(facts)
 
-    def ladder(step: int, experience: int, after: int) -> None:
-        for rung, cue in asked:
-            ask(step, experience, after, "ladder", rung, cue, False)
+    def in_all_forms(step: int, experience: int, after: int) -> None:
+        for form, cue in asked:
+            ask(step, experience, after, "ladder", form, cue, False)
 
     writer.add(
         "experiences",
@@ -116,7 +116,7 @@ def write(folder: Path) -> int:
         start = i * length
         ask(start, i, 0, "boundary", "question", "none", False)
         if i == 0:
-            ladder(0, 0, 0)
+            in_all_forms(0, 0, 0)
         if cycle:
             ask(start + PROSE, i, PROSE, "inside", "question", "none", False)
         stated = [fact for fact, own in zip(names, loop_of, strict=False) if own == loop]
@@ -138,7 +138,7 @@ def write(folder: Path) -> int:
         )
         ask(end + after, len(visits), after, "+".join(schedules), "question", "none", after in even)
         if after in (0, REST):
-            ladder(end + after, len(visits), after)
+            in_all_forms(end + after, len(visits), after)
     for at in range(-(-(ROWS - rows) // len(facts))):  # as many more as make up the million
         ask(end + at, len(visits), at, "more", "question", "none", False)
     steps = end + REST

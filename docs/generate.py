@@ -195,12 +195,12 @@ def plugins_page() -> str:
 def spec_section(spec: type) -> Iterator[str]:
     """A spec's fields, with what its docstring says of them."""
     summary, _, attributes = inspect.cleandoc(spec.__doc__ or "").partition("\n\nAttributes:\n")
-    said = dict(attribute_docs(attributes))
+    documented = dict(attribute_docs(attributes))
     yield from (f"### {spec.__name__}", "", summary, "", "| field | type | meaning |", "|---|---|---|")
     for field in dataclasses.fields(spec):
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         name = f"`{field.name}`" if needed else f"`{field.name}` (optional)"
-        yield f"| {name} | `{cell(str(field.type))}` | {said.get(field.name, '')} |"
+        yield f"| {name} | `{cell(str(field.type))}` | {documented.get(field.name, '')} |"
     yield ""
 
 
@@ -279,7 +279,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 METRICS = re.compile(r"<!-- metrics -->\n.*?<!-- /metrics -->", re.DOTALL)
 """The place of the table of all metrics on its page."""
 SECTIONS = re.compile(r"\n(Args|Returns|Raises|Attributes):\n")
-"""Where a docstring's part for callers begins."""
+"""The beginning of a docstring's part for callers."""
 
 
 def metric_pages(plugins: Registry) -> dict[Path, str]:
@@ -311,7 +311,7 @@ def metric_pages(plugins: Registry) -> dict[Path, str]:
 
 
 def question(module: ModuleType) -> str:
-    """What a metric answers: the first paragraph of its module's docstring, after its name."""
+    """Return the question of a metric: the first paragraph of its module's docstring, after its name."""
     first = inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     return first.partition(": ")[2] or first
 

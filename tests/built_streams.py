@@ -71,7 +71,7 @@ def maker(
     base: Mapping[str, Any],
     **usual: Any,
 ) -> Callable[..., BuiltT]:
-    """What makes the streams of a scenario: of `base` and `usual` where a test says nothing."""
+    """Makes the streams of a scenario: of `base` and `usual` where a test says nothing."""
 
     def made(
         seed: int = 0,

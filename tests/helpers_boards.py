@@ -41,7 +41,7 @@ def others() -> frozenset[str]:
 
 @cache
 def registry() -> Registry:
-    """What is installed, of the metrics three."""
+    """The installed plugins, with three of the metrics."""
     return Registry.from_environment(others())
 
 

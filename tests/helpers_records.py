@@ -21,7 +21,7 @@ PRIMARY = "question"
 
 @dataclass(frozen=True)
 class Ask:
-    """What the synthetic learner is asked, and everything it may know."""
+    """A question to the synthetic learner, and everything it may know."""
 
     fact: str
     twin: bool
@@ -41,7 +41,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it says."""
+    """An answer of the synthetic learner."""
 
     correct: bool = False
     loss: float = 1.0  # nats per token, two tokens
@@ -165,13 +165,13 @@ def write_record(
             items[name].append(value)
         return probe
 
-    ladder = [(primary, "none")]
+    every_form = [(primary, "none")]
     if not layout.documents:
-        ladder = [(relation, cue) for relation in RELATIONS for cue in ("none", "own", "other")]
+        every_form = [(relation, cue) for relation in RELATIONS for cue in ("none", "own", "other")]
     probe_of = {
         (fact, relation, cue): add_item(fact, twin_of, loop, relation, cue)
         for fact, twin_of, loop, _ in facts
-        for relation, cue in ladder
+        for relation, cue in every_form
     }
     held_out = (
         [] if layout.documents else [add_item(f"doc{i}", None, None, "general", "none") for i in range(3)]
@@ -181,7 +181,7 @@ def write_record(
     ends = np.array([(i + 1) * length for i in range(len(order))])
 
     def ask(
-        step: int, experience: int, after: int, schedule: str, *, rungs: list[tuple[str, str]], twins: bool
+        step: int, experience: int, after: int, schedule: str, *, forms: list[tuple[str, str]], twins: bool
     ) -> None:
         rows: dict[str, list[Any]] = {
             name: [] for name in ("probe", "logprob", "correct", "best_other", "choice")
@@ -192,7 +192,7 @@ def write_record(
             if twin_of is not None and not twins:
                 continue
             mine = [i for i in range(ended) if order[i] == loop]
-            for relation, cue in rungs:
+            for relation, cue in forms:
                 reply = learner(
                     Ask(
                         fact=fact,
@@ -248,17 +248,17 @@ def write_record(
     for i, (loop, phase, steps) in enumerate(names):
         start = int(starts[i])
         marks = start in (0, loops_end) and not layout.documents
-        ask(start, i, 0, "boundary", rungs=plain, twins=True)
+        ask(start, i, 0, "boundary", forms=plain, twins=True)
         if marks:
-            ask(start, i, 0, "ladder", rungs=ladder, twins=True)
+            ask(start, i, 0, "ladder", forms=every_form, twins=True)
             ask_general(start, i, 0)
         if phase == "loop" and start >= layout.loops * length and not layout.documents:
-            ask(start + layout.prose, i, layout.prose, "inside", rungs=plain, twins=False)
+            ask(start + layout.prose, i, layout.prose, "inside", forms=plain, twins=False)
         if phase == "rest" and not layout.documents:
             for after in np.unique(np.linspace(0, steps, layout.even + 1).astype(int))[1:]:
-                ask(start + int(after), i, int(after), "even", rungs=plain, twins=False)
+                ask(start + int(after), i, int(after), "even", forms=plain, twins=False)
             for after in np.unique(np.geomspace(1, steps, 12).astype(int)):
-                ask(start + int(after), i, int(after), "log", rungs=plain, twins=False)
+                ask(start + int(after), i, int(after), "log", forms=plain, twins=False)
         if not layout.documents:
             trained = [(fact, of, number) for fact, twin_of, of, number in facts if twin_of is None]
             first, mine = start + layout.prose + 1, [fact for fact, of, _ in trained if of == loop]
@@ -275,7 +275,7 @@ def write_record(
                 rehearsed=[int(loop is None)] * len(mine) * len(states),
             )
     last = len(names) - 1
-    ask(end, last, names[last][2], "boundary", rungs=plain, twins=True)
+    ask(end, last, names[last][2], "boundary", forms=plain, twins=True)
     if not layout.documents:
         ask_general(end, last, names[last][2])
     writer.add(

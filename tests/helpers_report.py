@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import numpy as np
 import pyarrow.parquet as pq
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
-from seqmem import Measure, MetricSpec, RunRecord, Value
+from seqmem import Measure, MetricSpec, RunRecord, SuitePart, Value
 from seqmem.record.row import Row
 from seqmem.record.schema import ITEMS, TABLES, write_table
 from seqmem.reporting import Part
+from seqmem.reporting.blocks import Block, Field
+from seqmem.reporting.page_section import Frame
+from seqmem.reporting.suite_section import Section
 from seqmem.scoring.comparison import tabulate
+from seqmem.scoring.size_trend import SizeCurve, SizePoint
+from seqmem.scoring.statistics import Interval, size_trend
 
 SMALL = Layout(loops=3, cycles=2, facts=2, rest=20, even=4)
 RETENTION = Measure("retention", "fraction", "higher", "memory of loop facts at the end of the rest")
@@ -50,7 +56,7 @@ def remembers(share: float) -> Learner:
 
 
 def info(strategy: str = "naive", seed: int = 0, **other: Any) -> dict[str, Any]:
-    """What a run of the bench states of itself."""
+    """Return what a run of the bench states of itself."""
     chosen = {"name": strategy, "version": "1", "content": "", "options": {"lam": 0.5, "rates": [1, 2]}}
     return {
         "recipe": {
@@ -121,3 +127,41 @@ def rewrite(run: RunRecord, *, items: Mapping[str, Any] | None = None, said: str
         probes["said"] = [None if right else said for right in probes["correct"]]
         write_table(path, probes, TABLES["probes"])
     return RunRecord.open(run.folder)
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def frame(name: str) -> Frame:
+    """What a suite's page says around its parts, everything that is named called so, with one size trend."""
+    measure = Measure(name, name, "higher", name)
+    points = [SizePoint(name, 10**power, Interval(power, None, None, 1)) for power in (5, 6)]
+    trend = size_trend([(point.parameters, point.interval.mean) for point in points])
+    nothing: Any = None
+    section = Section(1, SuitePart(name, name, name, name, (name,)), nothing, None)
+    section.curves = [SizeCurve(measure, name, tuple(points), trend)]
+    models = Block(name, (name,), ((Field(name, name, value=name),),))
+    return Frame(name, True, models, [("Source", name)], [name], [name], "a note", [section.trend()])

@@ -1,4 +1,4 @@
-"""What an outline must say of its stream, for tests of scenarios."""
+"""Checks of an outline against its stream, for tests of scenarios."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def questions(encode: Encode, count: int, seed: int = 0, choices: int = 0) -> li
 
 @torch.no_grad()
 def generated(model: Any, probes: Sequence[Probe], batch: int = 64) -> list[tuple[int, ...]]:
-    """What greedy decoding says to each prompt, as many tokens as the answer has; padded on the left."""
+    """Return the greedy answer to each prompt, of the length of the right answer; padded on the left."""
     model.eval()
     model.generation_config.eos_token_id = None
     said: dict[int, tuple[int, ...]] = {}

@@ -1,4 +1,4 @@
-"""What tests of streams read with: tokenizers, and background text that notes which documents were asked for."""
+"""Tools of the tests of streams: tokenizers, and background text that notes which documents were asked for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_context(
     max_positions: int = 512,
     text: Callable[[int], str] | None = None,
 ) -> BuildContext:
-    """What a scenario is built with; `trained` and `heldout` are told the index of every document asked for.
+    """The context a scenario is built with; `trained` and `heldout` are told the index of every document asked for.
 
     The documents are the world's, or `text` of their index.
     """

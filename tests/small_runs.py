@@ -169,7 +169,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 
 def results(record: RunRecord) -> dict[str, Any]:
-    """What two runs of one recipe must share, whatever befell them on the way."""
+    """Return what two runs of one recipe must share, interrupted or not."""
     return {
         name: record.info[name]
         for name in ("id", "content", "final", "final_weights", "status", "extra_state_bytes")

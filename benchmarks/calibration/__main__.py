@@ -36,7 +36,7 @@ _CHUNK = 40
 
 
 def load() -> dict[str, dict[str, object]]:
-    """What was measured so far, by case."""
+    """Return the stored results by case."""
     stored: dict[str, dict[str, object]] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     return {name: stored[name] for name in CASES if name in stored}
 
@@ -87,7 +87,7 @@ def printed(name: str, found: Sequence[Result]) -> Table:
         shares = [*(_share(each.covered) for each in seen), *(_share(each.fired) for each in seen)]
         if one.alone is not None:
             shares = ["", "", f"one run {_share(one.alone)}", ""]
-        said = ", ".join(f"{seeds}: {verdict}" for seeds, verdict in verdicts(one).items())
+        verdicts_text = ", ".join(f"{seeds}: {verdict}" for seeds, verdict in verdicts(one).items())
         table.add_row(
             one.measure,
             one.kind,
@@ -96,7 +96,7 @@ def printed(name: str, found: Sequence[Result]) -> Table:
             f"{one.sd:.3f}",
             f"{100 * one.missing:.0f} %",
             *shares,
-            said,
+            verdicts_text,
         )
     return table
 

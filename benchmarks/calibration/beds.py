@@ -44,7 +44,7 @@ def _encode(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a learner says, on every rung alike.
+    """Answers of a learner, the same in every probe form.
 
     Attributes:
         loss: (curves, sweeps) nats per answer token.
@@ -164,7 +164,7 @@ class Bed:
 
     @cached_property
     def _indices(self) -> Mapping[str, Any]:
-        """What a record works out about its probe table once, by its own code; the same for all runs on this bed."""
+        """Indices of the probe table as the record class makes them. All runs on this bed share them."""
         first = RunRecord(Path("in memory"), self.info)
         vars(first).update(items=self.items, probes=self.probes)
         return {"_places": first._places}
@@ -200,14 +200,14 @@ def _columns(frame: pd.DataFrame, names: list[str]) -> Mapping[str, list[Any]]:
 
 
 @lru_cache(maxsize=64)
-def bed(scenario: str, control: str = "", seed: int = 0, rungs: tuple[str, ...] = ()) -> Bed:
+def bed(scenario: str, control: str = "", seed: int = 0, forms: tuple[str, ...] = ()) -> Bed:
     """The bed of a scenario's preset `default`, or of one of its controls.
 
     Args:
         scenario: its name.
         control: the control's name; empty for the scenario itself.
         seed: of the stream.
-        rungs: what is asked on other rungs, or with a cue, is left out, which saves time; empty for all.
+        forms: what is asked in other probe forms, or with a cue, is left out, which saves time; empty for all.
     """
     spec: ScenarioSpec
     (spec,) = importlib.import_module(f"seqmem_scenarios.{scenario}").seqmem_scenario()
@@ -225,10 +225,10 @@ def bed(scenario: str, control: str = "", seed: int = 0, rungs: tuple[str, ...] 
         "design": stream.design.stated(),
         "primary_relation": outline.primary_relation,
     }
-    return _walk(stream, info, rungs)
+    return _walk(stream, info, forms)
 
 
-def _walk(stream: Stream, info: Mapping[str, Any], rungs: tuple[str, ...]) -> Bed:
+def _walk(stream: Stream, info: Mapping[str, Any], forms: tuple[str, ...]) -> Bed:
     """Run through a stream and write down what a record would."""
     asked: list[tuple[Any, ...]] = []
     exposures: list[tuple[int, str, int]] = []
@@ -254,7 +254,7 @@ def _walk(stream: Stream, info: Mapping[str, Any], rungs: tuple[str, ...]) -> Be
         for after in range(experience.steps + 1):
             for point in due[after]:
                 for probe in stream.probe_sets[point.probe_set]:
-                    if rungs and (probe.relation not in rungs or probe.cue != "none"):
+                    if forms and (probe.relation not in forms or probe.cue != "none"):
                         continue
                     tokens = len(probe.input_ids) - probe.answer_start
                     asked.append((step + after, index, after, point.schedule, probe.id, tokens))

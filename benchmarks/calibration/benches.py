@@ -13,14 +13,14 @@ from seqmem.scoring.statistics import t_interval
 
 SEEDS = (3, 8)
 BLOCKS = 10
-"""Runs are split into so many blocks, none of which shares a run with another: their spread is the error."""
+"""Number of blocks that runs are split into, none of which shares a run with another: their spread is the error."""
 PER_BLOCK = 400
 """Benches drawn from each block."""
 COVERAGE = (0.93, 0.97)
-MOST_ALARMS = 0.05
-LEAST_POWER = 0.95
+MAX_ALARMS = 0.05
+MIN_POWER = 0.95
 ALPHA = 0.05
-MOST_BIAS = 0.05
+MAX_BIAS = 0.05
 FROM_BEST = ("kept", "within error", "missed")
 
 
@@ -34,7 +34,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a measure said over all benches of so many seeds.
+    """Results of a measure over all benches of one number of seeds.
 
     Attributes:
         benches: benches made.
@@ -161,30 +161,30 @@ def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
 
 
 def verdicts(one: Result) -> Mapping[int, str]:
-    """By number of seeds (1 for what single runs are judged by): ``kept``, ``within error``, ``missed``, ``no value``.
+    """Return ``kept``, ``within error``, ``missed`` or ``no value`` by number of seeds, 1 for single runs.
 
-    A value must be covered 93 to 97 % of the time; a null may fire in 5 % and must be covered like a value, so that
-    values below zero count too; what is silent may fire in 5 %; an effect must fire in 95 %; a mean must lie within
-    .05 of the truth. Within error: by less than two standard errors of the simulation. ``no value``: of a null most
-    benches have no interval, and staying silent is no merit.
+    A value must be covered 93 to 97 % of the time. A null may fire in 5 % and must be covered like a value, so that
+    values below zero count too. A silent detector may fire in 5 %, an effect must fire in 95 %. A mean must lie within
+    .05 of the truth. Within error: missed by less than two standard errors of the simulation. ``no value``: most
+    benches of a null have no interval, so that its silence proves nothing.
     """
     found = {}
     if one.kind == "mean":
         bias = Rate(None if one.bias is None else abs(one.bias), one.error)
-        return {1: _inside(bias, 0.0, MOST_BIAS)}
+        return {1: _inside(bias, 0.0, MAX_BIAS)}
     if one.alone is not None:
-        low, high = (LEAST_POWER, 1.0) if one.kind == "effect" else (0.0, MOST_ALARMS)
+        low, high = (MIN_POWER, 1.0) if one.kind == "effect" else (0.0, MAX_ALARMS)
         return {1: _inside(one.alone, low, high)}
     for seeds, seen in one.by_seeds.items():
         if one.kind == "value":
             found[seeds] = _inside(seen.covered, *COVERAGE)
         elif one.kind in ("null", "silent"):
-            judged = [_inside(seen.fired, 0.0, MOST_ALARMS)]
+            judged = [_inside(seen.fired, 0.0, MAX_ALARMS)]
             if one.kind == "null":
                 judged.append(_inside(seen.covered, *COVERAGE))
             found[seeds] = "no value" if seen.without > 0.5 else max(judged, key=FROM_BEST.index)
         elif one.kind == "effect" and seeds in one.held_at:
-            found[seeds] = _inside(seen.fired, LEAST_POWER, 1.0)
+            found[seeds] = _inside(seen.fired, MIN_POWER, 1.0)
     return found
 
 

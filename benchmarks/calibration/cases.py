@@ -32,7 +32,7 @@ ORDERS = 24
 
 @dataclass(frozen=True)
 class Claim:
-    """What a measure should say.
+    """The value or verdict that a measure should give.
 
     Attributes:
         kind: ``value``: the interval covers `truth`. ``null``: nothing is there, the detector must stay silent, and
@@ -91,7 +91,7 @@ def score(
 @cache
 def loops() -> Bed:
     """`memory_loops`: 4 loops of 16 facts, 4 cycles of visits of 7 steps, 48 steps of rest."""
-    return bed("memory_loops", rungs=("question",))
+    return bed("memory_loops", forms=("question",))
 
 
 def shuffled(random: Generator) -> Bed:
@@ -145,7 +145,7 @@ _IN_ONE_RUN = Claim(
 
 
 def _with_bootstrap(found: dict[str, float], half_life: float) -> Mapping[str, float]:
-    """Whether the run's bootstrap interval holds its own half-life, which is cut at the rest as the metric's is."""
+    """Add whether the run's bootstrap interval holds its own half-life, cut at the rest as the metric's is."""
     own = np.log10(min(half_life, loops().rest_length))
     holds = found["retention.half_life_low"] <= own <= found["retention.half_life_high"]
     return {**found, BOOTSTRAP: float(holds)}
@@ -415,7 +415,7 @@ PEAK, AT_ONCE, DECAY = 2, 0.9, 0.2
 @cache
 def injections() -> Bed:
     """`fact_injection`: 3 groups of 12 facts and 12 never trained, 10 injections, 96 steps of rest."""
-    return bed("fact_injection", rungs=("verbatim",))
+    return bed("fact_injection", forms=("verbatim",))
 
 
 @cache
@@ -477,8 +477,7 @@ def windows() -> Bed:
 def _window_of_sweep() -> tuple[Array, Array]:
     """(sweeps,) first and last position of the window whose snapshot is asked; -1 at the base."""
     b = windows()
-    options = b.info["recipe"]["scenario"]["options"]
-    spans = [*options["windows"], *options["control_windows"]]
+    spans = b.info["design"]["windows"]
     table = b.experiences
     labels = table["task_label"].where(table["phase"] == "inject").ffill().fillna(-1).to_numpy(dtype=int)
     of_sweep = labels[b.experience]

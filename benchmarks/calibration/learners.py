@@ -1,4 +1,4 @@
-"""What synthetic learners know, and the noise in which they say it."""
+"""Synthetic learners: their memories, and the noise of their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.calibration.beds import Answers, Array, Bed, Rows
 SHARED = 0.1
 """Share of the variance of noise that moves all curves of a run alike, as a step of training does."""
 NOISE_STEPS = 4
-"""The noise's phi is its correlation over so many steps: between two probes of the schedule `even`."""
+"""The noise's phi is its correlation over this many steps: between two probes of the schedule `even`."""
 STRENGTH = 0.5
 """Share of the variance of what decides recall that stays with a fact, strong or weak, all run long."""
 _TRUTH_DRAWS = 200_000

@@ -45,7 +45,7 @@ calibrate`; do not edit.
   number.
 - **Verdict**, at 3 and at 8 seeds (1: over single runs): *kept*, *missed*, or *within error* where the bar is missed by
   less than two standard errors. Intervals that cover more than 97 % miss the bar too; they are wider than they need
-  to be. *No value* is no bar kept: most benches of that null have no interval at all.
+  to be. *No value* does not count as kept: most benches of that null have no interval at all.
 """
 
 SIZES = """## What can be seen with 3 or 8 seeds
@@ -118,7 +118,9 @@ def _row(one: Result) -> str:
     shares = [_percent(each.covered) for each in seen] + [_percent(each.fired) for each in seen]
     if one.alone is not None:
         shares = ["", "", f"one run: {_percent(one.alone)}", ""]
-    said = [f"{n}: **{word}**" if word == "missed" else f"{n}: {word}" for n, word in verdicts(one).items()]
+    verdicts_text = [
+        f"{n}: **{word}**" if word == "missed" else f"{n}: {word}" for n, word in verdicts(one).items()
+    ]
     cells = [
         f"`{one.measure}`",
         KINDS[one.kind],
@@ -127,7 +129,7 @@ def _row(one: Result) -> str:
         f"{one.sd:.3f}",
         f"{100 * one.missing:.0f} %",
         *shares,
-        ", ".join(said),
+        ", ".join(verdicts_text),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -137,20 +139,20 @@ def _percent(rate: Rate) -> str:
 
 
 def _summary(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, Sequence[Result]]) -> str:
-    """How many bars are kept, and which are not."""
-    said = [
+    """Return the number of bars that are kept, and those that are not."""
+    judged = [
         (name, one, seeds, verdict)
         for name, found in results.items()
         for one in found
         for seeds, verdict in verdicts(one).items()
     ]
-    count = Counter(verdict for *_, verdict in said)
+    count = Counter(verdict for *_, verdict in judged)
     lines = [
         "## Bars\n",
-        f"{len(said)} bars: {count['kept']} kept, {count['within error']} missed by less than two standard errors, "
+        f"{len(judged)} bars: {count['kept']} kept, {count['within error']} missed by less than two standard errors, "
         f"{count['missed']} missed, {count['no value']} not judged for want of values.\n",
     ]
-    for name, one, seeds, verdict in said:
+    for name, one, seeds, verdict in judged:
         if verdict == "no value":
             lines.append(
                 f"- not judged: `{one.measure}` in *{name}*, {seeds} seeds: {100 * one.missing:.0f} % of runs have none"

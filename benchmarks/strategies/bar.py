@@ -1,4 +1,4 @@
-"""What a bar is, and the parts every measurement needs."""
+"""Bars, and the parts that every measurement needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bar:
 
     @property
     def reached(self) -> bool:
-        """Whether the figure keeps to the limit."""
+        """Return whether the figure keeps to the limit."""
         return self.figure <= self.limit if self.kind == "at most" else self.figure >= self.limit
 
 

@@ -1,4 +1,4 @@
-"""What a step costs when only the last quarter of a model's blocks is trained."""
+"""Cost of a step when only the last quarter of a model's blocks is trained."""
 
 from __future__ import annotations
 

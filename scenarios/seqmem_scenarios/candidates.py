@@ -13,7 +13,7 @@ from dataclasses import replace
 from seqmem import BuildContext, Probe, Relation, UsageError
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, Draw, Fact
 
-MAX_CANDIDATES = 16
+MAX_CANDIDATES = 8
 """Candidates of a fact at most, its own answer included."""
 MIN_CANDIDATES = 4
 """Candidates at least: where the stream trains fewer values of an attribute, untrained ones are added."""
@@ -81,8 +81,8 @@ class Candidates:
         if len({ids[name] for name in names}) < len(names):
             same = next(a for a in names for b in names if a < b and ids[a] == ids[b])
             raise UsageError(
-                f"the tokenizer gives {same!r} and another {asked.attribute} the same ids: answers cannot be told apart; "
-                "use a model whose tokenizer keeps letters as they are"
+                f"the tokenizer gives {same!r} and another {asked.attribute} the same ids: answers cannot be told "
+                "apart; use a model whose tokenizer keeps letters as they are"
             )
         return replace(
             probe,

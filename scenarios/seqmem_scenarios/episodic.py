@@ -1,7 +1,7 @@
 """The suite `episodic`: three experiments on facts a model meets once, over model sizes.
 
-They are the three settings of `fact_injection`: a fact is met once and then nothing but other text; a fact is
-met among other text; ever new facts are met in a stream whose domain shifts.
+They are the three settings of `fact_injection`. A fact is met once and then nothing but other text. A fact is
+met among other text. Ever new facts are met in a stream whose domain shifts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def seqmem_suite() -> list[SuiteSpec]:
                 ),
             ),
             models={
-                "ladder": ("tiny", "small", "base"),
+                "embedded": ("tiny", "small", "base"),
                 "pythia": tuple(f"EleutherAI/pythia-{size}" for size in _PYTHIA),
                 "opt": tuple(f"facebook/opt-{size}" for size in _OPT),
             },

@@ -1,8 +1,8 @@
 """`freeze_loops`: task by task, one component learns the task and then all but that component learn on.
 
-The learner first trains on general text. Then, for each task c: the protocol freezes everything but the
-component of c and trains the task's facts; it freezes that component, unfreezes the others and trains on
-general text again; then comes the next task. At the end the learner rests, everything trained. Each experience
+The learner first trains on general text. Then, for each task c, the protocol freezes everything but the
+component of c and trains the task's facts. It freezes that component, unfreezes the others and trains on
+general text again. Then comes the next task. At the end the learner rests, everything trained. Each experience
 states what the protocol wants trained (`Experience.trains`); what makes up a component is the strategy's
 business, and a strategy that has none always trains everything: the baseline.
 

@@ -28,14 +28,14 @@ def cache_folder() -> Path:
 
 def locate(size: str) -> Path | None:
     """Return the folder of an embedded model, shipped or made earlier; None where there is none."""
-    for folder in (Path(__file__).parent / "ladder" / size, cache_folder() / size):
+    for folder in (Path(__file__).parent / "model_sizes" / size, cache_folder() / size):
         if (folder / "model.safetensors").exists():
             return folder
     return None
 
 
 def _pretrain(size: str, out: Path | None, **arguments: Any) -> Mapping[str, Any]:
-    from seqmem_scenarios.ladder import pretrain  # torch: only where a model is made
+    from seqmem_scenarios.model_sizes import pretrain  # torch: only where a model is made
 
     folder = out or cache_folder() / size
     return {"folder": str(folder), **pretrain(size, folder, **arguments)}

@@ -121,7 +121,7 @@ class _Saturation:
 
     # -- who and what ---------------------------------------------------------------------------------
 
-    def told(self, role: Role, number: int) -> list[Fact]:
+    def facts_of(self, role: Role, number: int) -> list[Fact]:
         """Return the facts of a person's row, in its order."""
         person = World(self.context.seed).person(role, number)
         suffix = "-twin" if role == "twin" else ""
@@ -132,7 +132,7 @@ class _Saturation:
 
     def twins(self, facts: Sequence[Fact], number: int) -> list[Fact]:
         """Return facts of a person who is never trained, each with another value than its counterpart."""
-        pairs = zip(self.told("twin", number), facts, strict=True)
+        pairs = zip(self.facts_of("twin", number), facts, strict=True)
         return [apart(twin, [fact.value], self.context.seed) for twin, fact in pairs]
 
     # -- training rows --------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class _Saturation:
     @cached_property
     def rows(self) -> list[Example]:
         """The row of every person: encoded once, trained in every epoch."""
-        return [self._row(self.told("injected", number)) for number in range(self.options.people)]
+        return [self._row(self.facts_of("injected", number)) for number in range(self.options.people)]
 
     def _row(self, facts: Sequence[Fact]) -> Example:
         values = "".join(f" {fact.value}" for fact in facts)
@@ -165,7 +165,7 @@ class _Saturation:
         """Return probes of every value of the people asked about, and of as many twins."""
         probes: list[Probe] = []
         for number in range(self.options.asked):
-            facts = self.told("injected", number)
+            facts = self.facts_of("injected", number)
             twins = self.twins(facts, number)
             probes += [self._asked(facts, place) for place in range(len(TOLD))]
             probes += [self._asked(twins, place, twin_of=facts[place].id) for place in range(len(TOLD))]
@@ -195,7 +195,7 @@ class _Saturation:
     @cached_property
     def _choices(self) -> list[tuple[tuple[int, ...], ...]]:
         """Ids of every value of each attribute: encoded once, not once for each of thousands of probes."""
-        facts = self.told("injected", 0)
+        facts = self.facts_of("injected", 0)
         name = facts[0].person.name
         probes = [
             [self._probe(name, f" {value}", facts[place]) for value in attribute.values]

@@ -108,7 +108,7 @@ def test_submitting_again_adds_nothing_and_another_record_is_refused(original: P
 
 
 def faults(home: Path, planned: Plan, change: Any = None, **rules: Any) -> list[str]:
-    """What submitting to a fresh board refuses; nothing may be copied then."""
+    """Return the faults that submitting to a fresh board finds. Nothing may be copied then."""
     run = next(iter(planned.runs.values())).recipe
     folder = home / "boards here" / f"memory_loops-v{run.scenario.version}"
     write_rules(folder, planned, **rules)

@@ -135,13 +135,13 @@ def test_a_record_that_lacks_what_readers_need_is_one_line(
     edit_run(record, change)
     assert command(["score", str(record), "--metric", "retention"]) == 2
     error = capsys.readouterr().err
-    assert error == f"seqmem: error: {record / 'run.json'}: no readable run record {said}\n"
+    assert error == f"seqmem: error: {record / 'run.json'}: not a readable run record {said}\n"
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '{"a":', "[" * 100_000])
 def test_a_run_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UsageError, match=f"{tmp_path}.*: no readable run record"):
+    with pytest.raises(UsageError, match=f"{tmp_path}.*: not a readable run record"):
         RunRecord.open(tmp_path)
 
 
@@ -182,13 +182,13 @@ def test_a_damaged_bench_names_the_file_and_the_key(
     path.write_text(json.dumps(bench))
     with pytest.raises(UsageError) as raised:
         read_bench(tmp_path)
-    assert str(raised.value) == f"{path}: no readable board ({said})"
+    assert str(raised.value) == f"{path}: not a readable board ({said})"
 
 
 @pytest.mark.parametrize("text", ["[]", '{"a":', "[" * 100_000])
 def test_a_bench_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "bench.json").write_text(text)
-    with pytest.raises(UsageError, match=r"bench\.json: no readable board \(the file: "):
+    with pytest.raises(UsageError, match=r"bench\.json: not a readable board \(the file: "):
         read_bench(tmp_path)
 
 

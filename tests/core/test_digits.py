@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from seqmem.reporting import Part, page
 from seqmem.reporting.exports import to_csv, to_json
 from seqmem.reporting.latex import to_latex
 from seqmem.reporting.markdown import comparison_markdown, to_markdown
-from seqmem.reporting.suite_page import _noted
+from seqmem.reporting.page_section import Frame
 from seqmem.reporting.suite_section import Section
 from seqmem.reporting.terminal import comparison_rich, to_rich
 from seqmem.reporting.words import verdict_lines
@@ -93,7 +92,7 @@ def test_what_the_last_bits_leave_of_a_sum_is_nothing() -> None:
 
 MEASURES = (
     Measure("retention", "fraction", "higher", "memory", margin=0.05),
-    Measure("edge", "fraction/rung", "higher", "on the edge of two texts"),
+    Measure("edge", "fraction/distance", "higher", "on the edge of two texts"),
     Measure("long", "steps", "lower", "around a thousand"),
     Measure("drawn", "nats", "none", "any number"),
     Measure("cancels", "nats", "none", "differences whose mean is 0"),
@@ -135,8 +134,7 @@ def written(rows: list[Row], scores: pd.DataFrame) -> dict[str, str]:
     part = SuitePart("A part", "Why?", "memory_loops", "default", tuple(m.name for m in MEASURES))
     nothing: Any = None
     section = Section(1, part, nothing, None)
-    files: Any = SimpleNamespace(leaderboard=table)
-    section.board, section.curves = files, _curves(table)
+    section.curves = _curves(table)
     return {
         "markdown": to_markdown(table),
         "latex": to_latex(table),
@@ -144,7 +142,9 @@ def written(rows: list[Row], scores: pd.DataFrame) -> dict[str, str]:
         "comparison": comparison_markdown(compared, "replay", "naive"),
         "words": "\n".join(verdict_lines(table)),
         "page": page("A page", [Part("memory_loops", table, rows, "seqmem bench")]),
-        "suite": "\n".join(_noted([*section.blocks(), section.trend_block()])),
+        "suite": page(
+            "A suite", [], Frame("", False, section.trend_block(), (), (), (), "", [section.trend()])
+        ),
         "csv": to_csv(table),
         "json": to_json(table),
     }

@@ -1,4 +1,4 @@
-"""`distance_decay` against records of a learner with a known recall on every rung."""
+"""`distance_decay` against records of a learner with a known recall in every probe form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
-from seqmem_plugins.metrics.distance_decay import RUNGS, on_ladder, recall, seqmem_metric, with_age
+from seqmem_plugins.metrics.distance_decay import FORMS, in_all_forms, recall, seqmem_metric, with_age
 from seqmem_plugins.metrics.figures.distance_decay import curve
 
 (SPEC,) = seqmem_metric()
@@ -19,7 +19,7 @@ LAYOUT = Layout(loops=2, cycles=2, facts=10, prose=2, block=3, rest=40, even=4)
 
 
 def knows(shares: Mapping[str, float], twins: Mapping[str, float] | None = None) -> Learner:
-    """On each rung the first so many facts of a loop are right, once they were trained; twins always."""
+    """In each probe form the first facts of a loop are right, up to a share, once they were trained; twins always."""
 
     def learner(ask: Ask, random: np.random.Generator) -> Answer:
         share = (twins or {}).get(ask.relation, 0.0) if ask.twin else shares.get(ask.relation, 0.0)
@@ -38,11 +38,11 @@ def score(run: RunRecord) -> Mapping[str, Value]:
     return found
 
 
-def test_recall_along_the_ladder_is_what_the_learner_knows_when_training_is_done(tmp_path: Path) -> None:
+def test_recall_by_probe_form_is_what_the_learner_knows_when_training_is_done(tmp_path: Path) -> None:
     found = score(write_record(tmp_path / "r", knows(FALLING), LAYOUT))
-    for rung, share in FALLING.items():
-        assert found[f"distance_decay.{rung}"].value == pytest.approx(share)
-        assert found[f"distance_decay.{rung}"].n_items == 20
+    for form, share in FALLING.items():
+        assert found[f"distance_decay.{form}"].value == pytest.approx(share)
+        assert found[f"distance_decay.{form}"].n_items == 20
     assert found["distance_decay"].value == pytest.approx(-0.2)
     assert found["distance_decay.token_minus_word"].value == pytest.approx(0.2)
 
@@ -55,13 +55,13 @@ def test_what_the_twins_get_right_is_no_memory(tmp_path: Path) -> None:
     assert found["distance_decay.over_twins"].value == pytest.approx(0.2 - 0.6)
 
 
-def test_the_ladder_read_is_the_last_before_the_rest(tmp_path: Path) -> None:
-    """At the start nothing is known: a metric that read that ladder, or all of them, would find less."""
-    run = write_record(tmp_path / "r", knows(dict.fromkeys(RUNGS, 1.0)), LAYOUT)
+def test_the_answers_read_are_the_last_before_the_rest(tmp_path: Path) -> None:
+    """At the start nothing is known: a metric that read those answers, or all of them, would find less."""
+    run = write_record(tmp_path / "r", knows(dict.fromkeys(FORMS, 1.0)), LAYOUT)
     asked = sorted(run.asked(schedule="ladder")["step"].unique())
     assert asked == [0, 20]
-    assert set(on_ladder(run)["step"]) == {20}
-    assert recall(run).tolist() == [1.0] * 5 and list(recall(run).index) == list(RUNGS)
+    assert set(in_all_forms(run)["step"]) == {20}
+    assert recall(run).tolist() == [1.0] * 5 and list(recall(run).index) == list(FORMS)
     assert score(run)["distance_decay"].value == pytest.approx(0.0)
 
 
@@ -69,7 +69,9 @@ def test_facts_never_trained_are_left_out(tmp_path: Path) -> None:
     run = write_record(tmp_path / "r", knows(FALLING), LAYOUT)
     kept = run.exposures[run.exposures["fact"] != "f0.9"]
     run.__dict__["exposures"] = kept
-    assert "f0.9" not in set(on_ladder(run)["fact"]) and "t0.9" not in set(on_ladder(run, twins=True)["fact"])
+    assert "f0.9" not in set(in_all_forms(run)["fact"]) and "t0.9" not in set(
+        in_all_forms(run, twins=True)["fact"]
+    )
     assert score(run)["distance_decay.verbatim"].value == pytest.approx(10 / 19)
 
 
@@ -97,17 +99,19 @@ def test_what_was_not_asked_gives_no_number_with_the_reason(tmp_path: Path) -> N
         return score(run)
 
     alone = without(everything[everything["twin_of"].isna()])
-    assert "no twin was asked on the ladder" in alone["distance_decay"].reason
+    assert "no twin was asked in every probe form" in alone["distance_decay"].reason
     assert alone["distance_decay.token_minus_word"].value == pytest.approx(0.2)
     far = without(everything[everything["relation"].isin(["paraphrase", "question"])])
-    assert far["distance_decay"].reason == "2 rungs were asked, 3 are needed"
-    assert far["distance_decay.last_word"].reason == "the rung last_word was not asked"
+    assert far["distance_decay"].reason == "2 probe forms were asked, 3 are needed"
+    assert far["distance_decay.last_word"].reason == "the probe form last_word was not asked"
     assert far["distance_decay.over_twins"].reason == "the last token and the last word were not both asked"
     early = without(everything[everything["step"] == 0])
-    assert early["distance_decay.question"].reason == "the ladder was not asked after a fact was trained"
+    assert (
+        early["distance_decay.question"].reason == "the probe forms were not asked after a fact was trained"
+    )
 
 
-def test_it_is_not_applicable_without_a_ladder(tmp_path: Path) -> None:
+def test_it_is_not_applicable_where_the_probe_forms_are_not_asked(tmp_path: Path) -> None:
     documents = write_record(
         tmp_path / "r", knows({}), Layout(loops=2, cycles=2, facts=2, documents=True, rest=0)
     )
@@ -116,7 +120,7 @@ def test_it_is_not_applicable_without_a_ladder(tmp_path: Path) -> None:
     assert SPEC.draw is not None and SPEC.draw([Row("r", {}, {0: documents})]) is None
 
 
-def test_the_figure_shows_the_ladder_and_token_and_word_over_steps_and_age(tmp_path: Path) -> None:
+def test_the_figure_shows_the_probe_forms_and_token_and_word_over_steps_and_age(tmp_path: Path) -> None:
     assert SPEC.draw is not None
     runs = {
         seed: write_record(tmp_path / str(seed), knows(FALLING, TWINS), LAYOUT, seed=seed) for seed in (0, 1)
@@ -124,10 +128,10 @@ def test_the_figure_shows_the_ladder_and_token_and_word_over_steps_and_age(tmp_p
     rows = [Row(f"row {n}", {"scenario": "s", "model": "m"}, runs) for n in range(5)]
     figure = SPEC.draw(rows)
     assert figure is not None and len(figure.axes) == 3 * 3
-    ladder, steps, _ = figure.axes[:3]
-    assert ladder.get_title() == "row 0"
-    lines = {line.get_label(): line for line in (*ladder.lines, *steps.lines)}
-    assert lines["all rungs"].get_ydata().tolist() == pytest.approx(list(FALLING.values()))
+    forms, steps, _ = figure.axes[:3]
+    assert forms.get_title() == "row 0"
+    lines = {line.get_label(): line for line in (*forms.lines, *steps.lines)}
+    assert lines["all probe forms"].get_ydata().tolist() == pytest.approx(list(FALLING.values()))
     assert lines["last token, twins"].get_ydata().tolist()[-1] == pytest.approx(0.6)
     assert lines["last word"].get_xdata().tolist() == [20.0]  # asked at the start too, when none was trained
     assert "first 3 of 5 rows" in figure.get_suptitle()

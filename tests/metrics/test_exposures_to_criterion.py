@@ -29,7 +29,7 @@ LIMIT, BASE, AFTER = 10, 3, 4
 
 @dataclass(frozen=True)
 class Fact:
-    """What is planted: right answers by exposures done (0 to 10), and what the twin says."""
+    """A planted fact: right answers by exposures done (0 to 10), and what the twin says."""
 
     right: Sequence[int]
     survives: bool = False
@@ -40,7 +40,7 @@ class Fact:
 
 
 def always_from(exposures: int | None, **more: Any) -> Fact:
-    """Right from so many exposures on; None for never."""
+    """Right from this number of exposures on; None for never."""
     return Fact(range(exposures, LIMIT + 1) if exposures is not None else (), **more)
 
 
@@ -401,6 +401,17 @@ def test_one_swept_option_is_enough_and_none_is_too_few(tmp_path: Path) -> None:
     figure = draw(rates)
     assert figure is not None and len(texts(figure.axes[0])) == 2
     assert draw([row_of(tmp_path / "none", [[always_from(2)]], swept=[])]) is None
+
+
+def test_the_batch_mix_is_read_from_the_design_whatever_the_option_is_called(tmp_path: Path) -> None:
+    rows = [
+        row_of(tmp_path, [[always_from(2)]], others=mix, swept=["scenario.mix"], **{"scenario.mix": mix})
+        for mix in (0, 15)
+    ]
+    figure = draw(rows)
+    assert figure is not None
+    assert figure.axes[0].get_title() == "naive"
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "15"]
 
 
 def test_rows_of_another_scenario_are_not_drawn(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from seqmem_scenarios.world import background
 Array = npt.NDArray[np.float64]
 
 TRAINED = ("duplicate", "paraphrase", "once")
-RUNGS = ("verbatim", "paraphrase", "question")
+FORMS = ("verbatim", "paraphrase", "question")
 NAMES = ("initial_recall", "decay", "effectivity", "interference")
 
 
@@ -63,7 +63,7 @@ class Schedule:
     probes: int = 1
     rehearsed: bool = False  # a strategy states every fact at every step from the second on
     joint: bool = False  # no experience injects
-    rungs: tuple[str, ...] = RUNGS
+    forms: tuple[str, ...] = FORMS
 
     @property
     def starts(self) -> list[int]:
@@ -82,7 +82,7 @@ class Schedule:
 
 
 Learner = Callable[[str, str, Array, np.random.Generator], Array]
-"""(group, rung, (n, k) steps) to l of n probes, nats per token."""
+"""(group, probe form, (n, k) steps) to l of n probes, nats per token."""
 
 
 def changed(run: RunRecord, **tables: pd.DataFrame) -> RunRecord:
@@ -99,18 +99,18 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
     counts = dict.fromkeys(TRAINED, s.facts) | {"never": s.never}
     items, probes, steps = [], [], np.array(s.asked)
     for group, count in {**counts, **({"twin": s.facts} if s.twins else {})}.items():
-        for rung in s.rungs:
+        for form in s.forms:
             at = np.broadcast_to(steps, (count * s.probes, len(steps))).astype(float)
-            values = learner(group, rung, at, random)
+            values = learner(group, form, at, random)
             for place, row in enumerate(values):
                 fact = f"{group}-{place // s.probes}"
-                probe = f"{fact}-{rung}-{place % s.probes}"
+                probe = f"{fact}-{form}-{place % s.probes}"
                 items.append(
                     {
                         "probe": probe,
                         "fact": fact,
                         "twin_of": f"once-{place // s.probes}" if group == "twin" else None,
-                        "relation": rung,
+                        "relation": form,
                         "group": "once" if group == "twin" else group,
                         "task_label": None,
                     }
@@ -168,10 +168,10 @@ def planted(
 ) -> Learner:
     """l rises by `rise` within `peak` steps of an injection and falls back by half; after the last by a log10 t."""
 
-    def learner(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
+    def learner(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
         won = np.zeros(at.shape)
         for number, start in enumerate(starts := schedule.injected(group)):
-            size = rise[group] * {"verbatim": 1.0, "paraphrase": 0.5, "question": 0.25}[rung]
+            size = rise[group] * {"verbatim": 1.0, "paraphrase": 0.5, "question": 0.25}[form]
             since, before = at - start, number * size / 2
             after = before + size * np.where(since == peak, 1.0, 0.5)
             if start == starts[-1]:
@@ -188,16 +188,16 @@ RISE = {"duplicate": 1.0, "paraphrase": 0.6, "once": 0.8}
 def noisy(learner: Learner, sd: float, phi: float = 0.0) -> Learner:
     """The same with AR(1) noise of this standard deviation in every curve."""
 
-    def noised(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
+    def noised(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
         noise = random.normal(0, sd, at.shape)
         for t in range(1, at.shape[1]):
             noise[:, t] = phi * noise[:, t - 1] + np.sqrt(1 - phi**2) * noise[:, t]
-        return np.asarray(learner(group, rung, at, random) + noise)
+        return np.asarray(learner(group, form, at, random) + noise)
 
     return noised
 
 
-def flat(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
+def flat(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
     return np.full(at.shape, -4.0)
 
 
@@ -235,8 +235,8 @@ def test_planted_decay_comes_back_exactly() -> None:
 
 
 def test_what_moves_trained_and_never_trained_items_alike_is_no_memory() -> None:
-    def drifting(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
-        return np.asarray(planted(RISE)(group, rung, at, random) - 0.02 * at)
+    def drifting(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
+        return np.asarray(planted(RISE)(group, form, at, random) - 0.02 * at)
 
     still, moved = record(planted(RISE)), record(drifting)
     for name in ("decay", "decay.r2", "decay.once"):
@@ -246,7 +246,7 @@ def test_what_moves_trained_and_never_trained_items_alike_is_no_memory() -> None
     assert number(score("effectivity", moved)["effectivity.drift"]) == pytest.approx(-0.02 * 158)
 
 
-NOISE = Schedule(rest=0, rungs=("verbatim",))
+NOISE = Schedule(rest=0, forms=("verbatim",))
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.8])
@@ -263,7 +263,7 @@ def test_noise_alone_has_no_effectivity(phi: float) -> None:
 
 def test_a_planted_rise_and_decay_are_found_in_noise() -> None:
     """With noise of half the smallest rise; each probe's own maximum, minus that of noise, reads too low."""
-    schedule = Schedule(facts=8, never=8, rungs=("verbatim",))
+    schedule = Schedule(facts=8, never=8, forms=("verbatim",))
     runs = [record(noisy(planted(RISE), 0.3), schedule, seed) for seed in range(24)]
     found = [{**score("effectivity", run), **score("decay", run)} for run in runs]
     true = {"effectivity": 5.6 / 7, "effectivity.duplicate": 1.0, "effectivity.once": 0.8, "decay": 0.2}
@@ -281,7 +281,7 @@ def test_a_planted_rise_and_decay_are_found_in_noise() -> None:
 
 
 def test_noise_has_no_retainability_and_no_decay() -> None:
-    runs = [record(noisy(flat, 0.5), Schedule(rungs=("verbatim",)), seed) for seed in range(20)]
+    runs = [record(noisy(flat, 0.5), Schedule(forms=("verbatim",)), seed) for seed in range(20)]
     found = [score("decay", run)["decay.once"] for run in runs]
     undefined = [one for one in found if one.value is None and "two standard errors" in one.reason]
     assert len(undefined) >= 12  # the maximum is picked in noise: some of twenty pass two standard errors
@@ -290,8 +290,8 @@ def test_noise_has_no_retainability_and_no_decay() -> None:
 def test_what_is_lost_is_lost_once() -> None:
     """The slope is read before the improvement is gone; the flat rest after it says nothing about the speed."""
 
-    def soon_lost(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
-        return np.maximum(planted(RISE, a=0.9)(group, rung, at, random), -5.0)
+    def soon_lost(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
+        return np.maximum(planted(RISE, a=0.9)(group, form, at, random), -5.0)
 
     assert number(score("decay", record(soon_lost))["decay.duplicate"]) == pytest.approx(0.9, abs=0.01)
     at_once = score("decay", record(planted(RISE, a=3.0)))["decay"]
@@ -312,12 +312,12 @@ def test_rehearsed_facts_are_not_injected_ones() -> None:
 def test_twins_are_controls_where_they_were_asked_beside_the_facts() -> None:
     """Twins are flat, the group `never` rises by .3 at step 12, when a maximum is due: half of the controls each."""
 
-    def learner(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
-        value = planted(RISE)(group if group in TRAINED else "never", rung, at, random)
+    def learner(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
+        value = planted(RISE)(group if group in TRAINED else "never", form, at, random)
         return np.asarray(value + 0.3 * (at == 12) * (group == "never"))
 
-    def sparse(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
-        value = learner(group, rung, at, random)
+    def sparse(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
+        value = learner(group, form, at, random)
         return np.where((at % 10 == 0) | (at > 30) | (group != "twin"), value, np.nan)
 
     both = score("effectivity", record(learner, Schedule(twins=True)))
@@ -340,8 +340,8 @@ def test_several_probes_of_a_fact_count_alike() -> None:
         (Schedule(never=0), "effectivity.drift", "no never-trained item"),
         (Schedule(joint=True), "effectivity", "no fact is injected at a step of its own"),
         (Schedule(joint=True), "decay.once", "no fact is injected at a step of its own"),
-        (Schedule(rungs=("question",)), "effectivity.once", "nothing was asked on the rung verbatim"),
-        (Schedule(rungs=("verbatim",)), "decay.on_question", "nothing was asked on the rung question"),
+        (Schedule(forms=("question",)), "effectivity.once", "nothing was asked in the probe form verbatim"),
+        (Schedule(forms=("verbatim",)), "decay.on_question", "nothing was asked in the probe form question"),
         (Schedule(rest=0, spacing=6), "decay.duplicate", "doublings"),
     ],
 )
@@ -509,7 +509,7 @@ def test_initial_recall_reads_the_first_probe_after_the_first_exposure(tmp_path:
 
 
 def test_an_answer_given_after_going_back_to_a_snapshot_is_none_of_this_fact() -> None:
-    def right_later(group: str, rung: str, at: Array, random: np.random.Generator) -> Array:
+    def right_later(group: str, form: str, at: Array, random: np.random.Generator) -> Array:
         return np.where((at > 0) & (at % 10 == 0), -1.0, np.where(at == 1, np.nan, -4.0))
 
     run = record(right_later)

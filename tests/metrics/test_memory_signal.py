@@ -65,7 +65,7 @@ def write(
     level = np.random.default_rng([seed, 99]).normal(3, 0.5, POSITIONS)  # losses at the base differ
     writer = RecordWriter(folder)
     items: dict[str, list[Any]] = {name: [] for name in ITEMS.names}
-    for position in [*range(POSITIONS), None]:  # the last is held-out text, which is no position
+    for position in [*range(POSITIONS), None]:  # the last is held-out text, which has no position
         name = "general-0" if position is None else f"position-{position}"
         row = (name, name, None, "general", "none", None, "", "text", None, [], "", position, 0, False)
         for column, value in zip(ITEMS.names, row, strict=True):
@@ -136,7 +136,7 @@ def seen(memory: Memory, label: int, rest: int) -> np.ndarray:
 
 
 def made(memory: Memory) -> Changes:
-    """What `changes_of` would read off such a record, without its files."""
+    """Return what `changes_of` would read off such a record, without its files."""
     index = pd.RangeIndex(POSITIONS)
     windows = [*WINDOWS, *CONTROLS]
     after = {label: pd.Series(seen(memory, label, 0), index) for label in range(len(windows))}

@@ -389,7 +389,7 @@ def test_new_loop_is_told_by_its_name_in_a_single_cycle(tmp_path: Path) -> None:
 
 
 def test_new_loop_counts_no_answer_from_before_training_and_no_single_one(tmp_path: Path) -> None:
-    """Of every four facts one is recalled for good; the others are right before training, once after it, or both."""
+    """One of every four facts is recalled for good; the others are right before training, once after it, or both."""
 
     def learner(ask: Ask, random: np.random.Generator) -> Answer:
         before = ask.seen == 0

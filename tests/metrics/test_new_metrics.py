@@ -57,7 +57,7 @@ class Made:
     def ask(
         self, index: int, after: int, schedule: str, recall: Mapping[int, float], facts: int = FACTS
     ) -> None:
-        """Of each loop the first facts are answered rightly, as many as its share says."""
+        """The first facts of each loop are answered rightly, up to its share."""
         for loop, share in recall.items():
             for i in range(facts):
                 row = (f"f{loop}.{i}", loop, False, i < share * FACTS, 0.0)
@@ -343,7 +343,7 @@ def test_a_swing_of_the_stated_size_is_found_and_read(
 
 
 Course = Callable[[int, int], float]
-"""Of a fact's number and the probe's number to the log-probability per token."""
+"""A fact's number and the probe's number to the log-probability per token."""
 
 
 def rested(

@@ -19,7 +19,7 @@ from seqmem_plugins.metrics.turn_recall import seqmem_metric
 (SPEC,) = seqmem_metric()
 
 BLOCKS, TURNS, FACTS, STEPS, REST = 3, 4, 5, 10, 6
-"""Per block and turn so many facts; a block lasts STEPS."""
+"""Facts per block and turn; a block lasts STEPS."""
 
 Answer = Callable[[int, int, int, bool, int], tuple[bool, float]]
 """(block, turns back, number, twin, step) to right or wrong, and log p of the answer's two tokens."""

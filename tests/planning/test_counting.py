@@ -1,4 +1,4 @@
-"""What planning says of a run's tokens is what the run reads, where text and tokenizer are at hand."""
+"""Planned token counts equal what the run reads, where text and tokenizer are at hand."""
 
 from __future__ import annotations
 

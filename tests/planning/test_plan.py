@@ -1,4 +1,4 @@
-"""What a request comes to: proposals of the scenario, sweeps of several options, files that scenarios read."""
+"""Plans of requests: proposals of the scenario, sweeps of several options, files that scenarios read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom. The layers are held by import-linter (`make lint`, pyproject.toml); here is the rest."""
+"""Rules of imports. The layers are held by import-linter (`make lint`, pyproject.toml); here is the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCH = (
     "seqmem.training",
     "seqmem_plugins.avalanche",
     "seqmem_plugins.strategies",
-    "seqmem_scenarios.ladder",
+    "seqmem_scenarios.model_sizes",
 )
 """Packages that compute; all others must be usable where there is no torch."""
 TYPED_WITH_TORCH = {"seqmem.plugin.strategy", "seqmem.plugin.learner", "seqmem.plugin.composition"}

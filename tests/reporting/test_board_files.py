@@ -1,4 +1,4 @@
-"""What a finished table leaves in its folder."""
+"""The files of a finished table."""
 
 from __future__ import annotations
 

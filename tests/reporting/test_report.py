@@ -6,14 +6,13 @@ import json
 import re
 import shlex
 from dataclasses import fields, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers_boards import others, registry, write_bench, write_rules
 from helpers_records import Answer, Ask, Layout, write_record
-from helpers_report import SMALL, info, metric, part, remembers, rewrite, row
+from helpers_report import SMALL, Elements, frame, info, metric, part, remembers, rewrite, row
 
 from seqmem.board.submit import submit
 from seqmem.cli.app import run
@@ -23,6 +22,7 @@ from seqmem.record import contamination
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import Part, command_line, page, verdict_lines
+from seqmem.reporting.page_section import EmptyPart
 from seqmem.reporting.words import recall_when_last_asked
 
 NASTY = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"'&\u202e\u2028"
@@ -41,32 +41,6 @@ def embedded(text: str, name: str = "data") -> Any:
     found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.S)
     assert found
     return json.loads(found[1])
-
-
-class Elements(HTMLParser):
-    """Tags with their attributes, and the text outside scripts and styles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self._inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("script", "style"):
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -99,7 +73,7 @@ class Caught(Exception):
 
 
 def requested(command: str, monkeypatch: pytest.MonkeyPatch) -> Request:
-    """What the command line makes of a command, as it reaches the planner."""
+    """The request of a command, as it reaches the planner."""
     caught: list[Request] = []
 
     def catch(request: Request, *_: Any, **__: Any) -> None:
@@ -252,8 +226,8 @@ def test_answers_say_what_was_asked_and_what_came(tmp_path: Path) -> None:
     one = replace(one, runs={0: rewrite(one.runs[0], items=asked, said=" Bo")})
     given = embedded(page("x", [part([one])]))[0]["answers"]
     entry = given["runs"][0]["answers"][0]
-    place, twin, rung, prompt, answer, chance = given["questions"][entry[0]]
-    assert (given["facts"][place], twin, given["texts"][rung], chance) == ("f0.0", 0, "question", 0.01)
+    place, twin, form, prompt, answer, chance = given["questions"][entry[0]]
+    assert (given["facts"][place], twin, given["texts"][form], chance) == ("f0.0", 0, "question", 0.01)
     assert (given["texts"][prompt], given["texts"][answer]) == ("Q: who?", "Ada")
     steps, right, logprob, said = given["steps"][entry[1]], entry[2], entry[3], entry[4]
     assert len(steps) == len(right) == len(logprob) == len(said)
@@ -263,8 +237,8 @@ def test_answers_say_what_was_asked_and_what_came(tmp_path: Path) -> None:
     assert [
         given["texts"][said[steps.index(step)]] if said[steps.index(step)] >= 0 else "" for step in (0, 10)
     ] == ["Bo…", ""]
-    rungs = {given["texts"][given["questions"][e[0]][2]] for e in given["runs"][0]["answers"]}
-    assert "question, after text of its own loop" in rungs and "verbatim" in rungs
+    forms = {given["texts"][given["questions"][e[0]][2]] for e in given["runs"][0]["answers"]}
+    assert "question, after text of its own loop" in forms and "verbatim" in forms
 
 
 def test_choices_are_answers_too(tmp_path: Path) -> None:
@@ -360,7 +334,7 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     whole = part(
         [one], name=NASTY, reproduce=NASTY, question=NASTY, rules={NASTY: NASTY}, spec=metric(reason=NASTY)
     )
-    text = page(NASTY, [whole])
+    text = page(NASTY, [whole, EmptyPart(NASTY, NASTY, NASTY)], frame(NASTY))
     elements = Elements(text)
     # the page's own two scripts and its blocks of data, and nothing that a name brought along
     scripts = [tag for name, tag in elements.tags if name == "script"]
@@ -389,14 +363,17 @@ def test_contaminated_and_failed_runs_are_named(tmp_path: Path, monkeypatch: pyt
 def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
     shared: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = page("x", [part(shared)])
+    def made() -> str:
+        return page("x", [part(shared), EmptyPart("later", "Not run yet.")], frame("a name"))
+
+    whole = made()
     assert "of the first 3 of up to 6 seeds" in whole
     import importlib
 
     module = importlib.import_module("seqmem.reporting.page")
     limit = len(whole.encode()) - 3_000
     monkeypatch.setattr(module, "MAX_BYTES", limit)
-    smaller = page("x", [part(shared)])
+    smaller = made()
     assert len(smaller.encode()) <= limit
     said = Elements(smaller).text
     assert "Left out of this page to keep it small:" in said and "of the first 2 of up to 6 seeds" in said

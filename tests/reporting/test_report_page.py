@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers_records import Answer, Ask, Layout, write_record
-from helpers_report import info, part, remembers, rewrite, row
+from helpers_report import frame, info, part, remembers, rewrite, row
 
 from seqmem.record.row import Row
 from seqmem.reporting import page
 from seqmem.reporting.page import charts_bundle
+from seqmem.reporting.page_section import EmptyPart
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -199,7 +200,7 @@ def test_answers_follow_the_choice(browser: Browser, report: Path) -> None:
         assert NASTY in page.locator(".answers .prompt").inner_text()
         lines = page.locator(".answers .times tbody tr").all_inner_texts()
         assert "before training" in lines[0] and "wrong" in lines[0] and NASTY in lines[0]
-        page.select_option(".answers .rung", label="verbatim")
+        page.select_option(".answers .probe-form", label="verbatim")
         assert len(page.locator(".answers .times tbody tr").all()) == 2
         assert page.evaluate("window.hacked") is None and page.locator("img").count() == 0
 
@@ -271,6 +272,16 @@ def test_names_of_an_enemy_do_nothing(browser: Browser, report: Path) -> None:
         assert page.evaluate("window.hacked") is None
         assert page.locator("img, iframe, body script:not([type]):not(:is(script))").count() == 0
         assert page.locator("script:not([type])").count() == 2
+
+
+def test_the_page_of_a_suite_draws_its_size_trend(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page("A suite", [EmptyPart("later", "Not run yet.")], frame(NASTY)), encoding="utf-8")
+    with Watched(browser, path) as opened:
+        drawn = opened.drawn()
+        assert drawn.locator("#sizes .chart svg path[aria-label]").count() == 2
+        assert "100k" in (drawn.locator("#sizes .chart svg").text_content() or "")
+        assert drawn.evaluate("window.hacked") is None and drawn.locator("img").count() == 0
 
 
 def test_nothing_could_be_loaded_or_run(browser: Browser, report: Path) -> None:

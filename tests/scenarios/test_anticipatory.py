@@ -145,7 +145,7 @@ def test_it_agrees_on_the_shipped_model(tmp_path: Path) -> None:
 
 
 def test_another_order_of_the_documents_is_told_apart(tmp_path: Path) -> None:
-    """The comparison above is no accident: the shuffled control gives another array."""
+    """The comparison above is not an accident: the shuffled control gives another array."""
     model = small_model(tmp_path / "model")
     options = {"scenario.loops": 4, "scenario.cycles": 2, "scenario.repeats": 3, "scenario.order": "shuffled"}
     record = finish(anticipatory(model, options, lr=0.3), tmp_path / "run")

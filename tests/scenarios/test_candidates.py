@@ -18,7 +18,10 @@ from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import make_facts
 
 MADE: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
-    "memory_loops": (maker(BuiltStream, "memory_loops", MemoryLoopsOptions, memory_loops.build, {}), "primary"),
+    "memory_loops": (
+        maker(BuiltStream, "memory_loops", MemoryLoopsOptions, memory_loops.build, {}),
+        "primary",
+    ),
     "freeze_loops": (
         maker(BuiltStream, "freeze_loops", freeze_loops.FreezeLoopsOptions, freeze_loops.build, {}),
         "inferred",
@@ -26,7 +29,9 @@ MADE: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
 }
 
 
-def hot(probe: Probe, trained: set[str], own_taste: np.random.Generator, prompts: np.random.Generator) -> bool:
+def hot(
+    probe: Probe, trained: set[str], own_taste: np.random.Generator, prompts: np.random.Generator
+) -> bool:
     """What a model chooses that prefers trained answers by 5 nats, whatever the question."""
     taste = {name: own_taste.normal() for name in sorted(probe.choice_names)}
     score = {
@@ -68,7 +73,7 @@ def test_facts_and_twins_have_the_same_candidates_and_equally_trained_answers(sc
     assert Counter(probe.answer for probe in twins).most_common(1)[0][1] <= 4
 
 
-def test_candidates_are_at_most_sixteen_and_at_least_four() -> None:
+def test_candidates_are_at_most_eight_and_at_least_four() -> None:
     pairs = make_facts(0, 60, ["emblem"])
     many = Candidates((fact for fact, _ in pairs), 0)
     fact, twin = pairs[0][0], many.twin(*pairs[0])

@@ -1,4 +1,4 @@
-"""What `conversation_recall` trains and asks, document by document, against its protocol."""
+"""Tests of what `conversation_recall` trains and asks, document by document, against its protocol."""
 
 from __future__ import annotations
 
@@ -325,7 +325,9 @@ def test_a_twin_mirrors_its_fact_in_all_but_person_and_value(options: dict[str, 
 
 
 @pytest.mark.parametrize("options", EVERYTHING)
-def test_the_near_rungs_are_text_that_is_trained_and_the_far_ones_are_not(options: dict[str, Any]) -> None:
+def test_the_near_probe_forms_are_text_that_is_trained_and_the_far_ones_are_not(
+    options: dict[str, Any],
+) -> None:
     built = made(**options)
     told = "\n".join(built.text(row) for row in built.rows)
     for probe in (p for p in built.probes.values() if p.twin_of is None and not p.context):
@@ -346,11 +348,11 @@ def test_turns_are_counted_back_from_the_end_of_their_conversation() -> None:
         assert probe.task_label == int(probe.fact.split("-")[1]) // 2
 
 
-def test_every_fact_and_twin_is_asked_on_every_rung_and_with_the_dialogue_in_front() -> None:
+def test_every_fact_and_twin_is_asked_in_every_probe_form_and_with_the_dialogue_in_front() -> None:
     built = made()
     asked = Counter((p.relation, p.context, p.twin_of is not None) for p in built.stream.probe_sets["ladder"])
-    rungs = [(relation, 0) for relation in ("last_token", "last_word", "verbatim", "paraphrase", "question")]
-    assert asked == {(*rung, twin): 30 for rung in [*rungs, ("verbatim", 5)] for twin in (False, True)}
+    forms = [(relation, 0) for relation in ("last_token", "last_word", "verbatim", "paraphrase", "question")]
+    assert asked == {(*form, twin): 30 for form in [*forms, ("verbatim", 5)] for twin in (False, True)}
     primary = {(p.relation, p.context) for p in built.stream.probe_sets["primary"]}
     assert primary == {("verbatim", 0)}
     assert len(built.stream.probe_sets["primary"]) == 60
@@ -378,7 +380,7 @@ def test_the_dialogue_in_front_is_the_last_turns_of_the_own_conversation(kept: i
             *lines, asked = probe.prompt.split("\n")
             assert asked == bare[probe.fact].prompt
             assert lines == everything[probe.fact].prompt.split("\n")[5 - shown : 5]
-            # the fact's own turn is in view where it is no more than so many turns back
+            # the fact's own turn is in view where it is no more than that number of turns back
             own = [line for line in lines if line.startswith(probe.subject) and f"{probe.answer}." in line]
             assert len(own) == (1 if (probe.position or 0) <= shown else 0)
     assert not any(p.context for p in made(context_turns=0).probes.values())

@@ -1,4 +1,4 @@
-"""What `fact_injection` trains and asks, row by row, against its schedules."""
+"""Tests of what `fact_injection` trains and asks, row by row, against its schedules."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_duplicate_repeats_its_words_and_paraphrase_comes_round_after_seven_word
         assert words[fact][0] == f"{asked[fact].prompt}{asked[fact].answer}."
 
 
-def test_the_wordings_of_the_paraphrase_rung_and_the_question_are_never_trained() -> None:
+def test_the_wordings_of_the_paraphrase_form_and_the_question_are_never_trained() -> None:
     for options in SCHEDULES.values():
         built = made(injections=8, **{**options, "exposures": 8})
         told = "\n".join(text for _, _, text in built.stated)
@@ -419,7 +419,7 @@ def test_inject_is_asked_right_before_every_injection_and_after_each_step_of_its
 
 
 @pytest.mark.parametrize("options", ALL)
-def test_boundaries_ladder_and_log_spaced_rest_are_asked(options: dict[str, Any]) -> None:
+def test_boundaries_every_probe_form_and_log_spaced_rest_are_asked(options: dict[str, Any]) -> None:
     check_schedules(made(**options), rests=1, log=(0, 1, 2, 4, 8, 9))
 
 
@@ -451,7 +451,7 @@ def check_schedules(built: Built, *, rests: int, log: tuple[int, ...]) -> None:
     assert steps("log") == {begin + after for after in log}
 
 
-def test_sets_ask_every_fact_and_twin_on_their_rungs() -> None:
+def test_sets_ask_every_fact_and_twin_in_their_probe_forms() -> None:
     for options in SCHEDULES.values():
         built = made(**options)
         facts = len(built.of("question"))

@@ -29,10 +29,10 @@ def test_the_world_offers_wordings_to_train_and_keeps_the_paraphrase_s_and_the_q
     assert len({fact.id for fact in facts}) == 30
     for fact in facts:
         assert len(fact.texts) == len(set(fact.texts)) == 7
-        rungs = asked(fact)
-        assert list(rungs) == ["last_token", "last_word", "verbatim", "paraphrase", "question"]
+        forms = asked(fact)
+        assert list(forms) == ["last_token", "last_word", "verbatim", "paraphrase", "question"]
         (verbatim,), (paraphrase,), (question,) = (
-            rungs[name] for name in ("verbatim", "paraphrase", "question")
+            forms[name] for name in ("verbatim", "paraphrase", "question")
         )
         assert fact.texts[0] == f"{verbatim[0]}{verbatim[1]}."
         assert not any(text.startswith(paraphrase[0]) for text in fact.texts)
@@ -105,19 +105,19 @@ def test_an_answer_after_an_opening_quote_follows_without_a_blank(tmp_path: Path
 # -- the published form -----------------------------------------------------------------------------------
 
 
-def test_the_published_depths_become_rungs_with_every_probe(tmp_path: Path) -> None:
+def test_the_published_depths_become_probe_forms_with_every_probe(tmp_path: Path) -> None:
     facts = take(list_file(tmp_path, [published(n, paraphrases=2) for n in range(3)]), 3, seed=0)
     assert [fact.id for fact in facts] == ["0", "1", "2"]
     assert facts[1].texts[0].startswith("Guild 1 was founded")
     assert facts[1].texts[1:] == ("Ada 1 began guild 1, wording 0.", "Ada 1 began guild 1, wording 1.")
-    rungs = asked(facts[1])
-    assert rungs["verbatim"] == [
+    forms = asked(facts[1])
+    assert forms["verbatim"] == [
         ("Guild 1 was founded by Ada", " 1"),
         ("Guild 1 met in hall 1 of '", "The Oak'"),
     ]
-    assert rungs["paraphrase"][0] == ("Guild 1 owes its start to Ada", " 1")
-    assert rungs["question"][0] == ("Guild 1 had one founder, Ada", " 1")
-    assert {name: len(probes) for name, probes in rungs.items()} == {
+    assert forms["paraphrase"][0] == ("Guild 1 owes its start to Ada", " 1")
+    assert forms["question"][0] == ("Guild 1 had one founder, Ada", " 1")
+    assert {name: len(probes) for name, probes in forms.items()} == {
         "last_token": 2,
         "last_word": 2,
         "verbatim": 2,

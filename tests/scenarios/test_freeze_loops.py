@@ -1,4 +1,4 @@
-"""What `freeze_loops` trains, asks and tells, row by row, against its protocol."""
+"""Tests of what `freeze_loops` trains, asks and tells, row by row, against its protocol."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_both_are_asked_before_every_experience_and_after_the_last(options: dict
         assert asked == [*((e.index, 0) for e in built.experiences), (last.index, last.steps)]
 
 
-def test_the_rest_is_asked_at_powers_of_two_and_the_ladder_three_times() -> None:
+def test_the_rest_is_asked_at_powers_of_two_and_every_probe_form_three_times() -> None:
     built = made(rest_steps=13)
     rest = built.experiences[-1].index
     points = built.stream.probe_points(rest)
@@ -161,9 +161,9 @@ def test_the_rest_is_asked_at_powers_of_two_and_the_ladder_three_times() -> None
     for name in ("ladder", "general"):
         asked = [(index, point.after) for index, point in built.points if point.schedule == (name,)]
         assert asked == [(0, 0), (rest, 0), (rest, 13)]
-    rungs = Counter((probe.relation, probe.twin_of is None) for probe in built.stream.probe_sets["ladder"])
+    forms = Counter((probe.relation, probe.twin_of is None) for probe in built.stream.probe_sets["ladder"])
     names = ("last_token", "last_word", "verbatim", "paraphrase", "question")
-    assert rungs == {(name, trained): 12 for name in names for trained in (True, False)}
+    assert forms == {(name, trained): 12 for name in names for trained in (True, False)}
 
 
 # -- outline, purity, content -----------------------------------------------------------------------------

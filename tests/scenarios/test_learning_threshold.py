@@ -1,4 +1,4 @@
-"""What `learning_threshold` trains and asks, step by step, against its protocol."""
+"""Tests of what `learning_threshold` trains and asks, step by step, against its protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `memory_loops` trains and asks, row by row, against its protocol."""
+"""Tests of what `memory_loops` trains and asks, row by row, against its protocol."""
 
 from __future__ import annotations
 
@@ -459,17 +459,17 @@ def test_rest_is_asked_evenly_and_at_powers_of_two() -> None:
         assert {point.probe_set for point in points if {"even", "log"} & {*point.schedule}} == {"primary"}
 
 
-def test_the_ladder_and_general_text_are_asked_three_times() -> None:
+def test_every_probe_form_and_general_text_are_asked_three_times() -> None:
     built = made(rest="both")
     for name in ("ladder", "general"):
         asked = [(index, p.after) for index, p in built.points if p.probe_set == name]
         assert asked == [(0, 0), (built.rests[0].index, 0), (built.rests[1].index, built.options.rest_steps)]
 
 
-def test_every_fact_and_twin_is_asked_on_every_rung_and_with_every_cue() -> None:
+def test_every_fact_and_twin_is_asked_in_every_probe_form_and_with_every_cue() -> None:
     built = made(loops=3, facts_per_loop=2, new_loop=1)
     asked = Counter((p.relation, p.cue, p.twin_of is not None) for p in built.stream.probe_sets["ladder"])
-    rungs = [
+    forms = [
         ("last_token", "none"),
         ("last_word", "none"),
         ("verbatim", "none"),
@@ -478,7 +478,7 @@ def test_every_fact_and_twin_is_asked_on_every_rung_and_with_every_cue() -> None
         ("question", "own"),
         ("question", "other"),
     ]
-    assert asked == {(*rung, twin): 8 for rung in rungs for twin in (False, True)}
+    assert asked == {(*form, twin): 8 for form in forms for twin in (False, True)}
     for probe in built.stream.probe_sets["ladder"]:
         whole, prefix = probe.input_ids, probe.input_ids[: probe.answer_start]
         assert built.tokenizer.decode(list(whole)) == probe.prompt + probe.answer

@@ -15,7 +15,7 @@ from seqmem.cli.app import run
 from seqmem.planning.models import ModelChoice, resolve
 from seqmem.planning.tokenizer import encoder
 from seqmem.training.model import load_model
-from seqmem_scenarios.ladder.untrained import make_nano, nano_tokenizer
+from seqmem_scenarios.model_sizes.untrained import make_nano, nano_tokenizer
 from seqmem_scenarios.rungs import locate
 from seqmem_scenarios.saturation import TOLD
 from seqmem_scenarios.world import World, background, population
@@ -36,7 +36,7 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def test_it_is_shipped_complete_small_and_without_pickle(folder: Path) -> None:
     assert folder == locate("nano")
-    assert folder.parent.name == "ladder"  # not in a cache
+    assert folder.parent.name == "model_sizes"  # not in a cache
     assert {path.name for path in folder.iterdir()} == FILES
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 300_000
 

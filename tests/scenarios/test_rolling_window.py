@@ -1,4 +1,4 @@
-"""What `rolling_window` trains and asks, row by row, against its protocol."""
+"""Tests of what `rolling_window` trains and asks, row by row, against its protocol."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def numbers(e: Experience) -> list[int]:
 
 
 FIRST = 22
-"""Where the stream of seed 0 starts among 40 rows of the source."""
+"""The start of the stream of seed 0 among 40 rows of the source."""
 
 
 def test_the_base_pass_trains_every_position_once_in_order() -> None:

@@ -1,4 +1,4 @@
-"""What `saturation` trains and asks, row by row, against its protocol; and what a run of it stores."""
+"""Tests of what `saturation` trains and asks, row by row, against its protocol; and what a run of it stores."""
 
 from __future__ import annotations
 

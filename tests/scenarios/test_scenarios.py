@@ -1,4 +1,4 @@
-"""What holds for every scenario, the built-in ones and those to come, at its `smoke` preset."""
+"""Checks of every scenario, the built-in ones and those to come, at its `smoke` preset."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ PINNED = {
     "saturation": ("3a0d70d04582a7cd", "07c0373ab6f1ead1"),
     "sequential_sentences": ("ed789d50e5915d75", "d2e1746acdf4424b"),
 }
-"""What is trained and what is asked, and when, at `smoke` with seed 0, the world's text and the tokenizer of `tiny`."""
+"""Trained rows and probes of `smoke` with seed 0, the world's text and the tokenizer of `tiny`."""
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,4 +1,4 @@
-"""What `sequential_sentences` trains and asks, row by row, against its protocol."""
+"""Tests of what `sequential_sentences` trains and asks, row by row, against its protocol."""
 
 from __future__ import annotations
 
@@ -203,12 +203,12 @@ def test_sentences_are_asked_evenly_over_the_stream_the_last_included() -> None:
     assert {p.fact for p in built.of("verbatim")} == {f"sentence {n}" for n in built.options.asked}
 
 
-def test_every_asked_sentence_and_its_twin_is_asked_on_every_rung() -> None:
+def test_every_asked_sentence_and_its_twin_is_asked_in_every_probe_form() -> None:
     built = made(arrivals=30, probed=30)
     asked = Counter((p.relation, p.twin_of is not None) for p in built.stream.probe_sets["ladder"])
     assert asked == {
-        (rung, twin): 30
-        for rung in ("last_token", "last_word", "verbatim", "paraphrase", "question")
+        (form, twin): 30
+        for form in ("last_token", "last_word", "verbatim", "paraphrase", "question")
         for twin in (False, True)
     }
     told = "\n".join(built.text(row) for row in built.rows)
@@ -239,9 +239,9 @@ def test_every_asked_sentence_and_its_twin_is_asked_on_every_rung() -> None:
 
 @pytest.mark.parametrize("own", ["oldest", "newest"])
 @pytest.mark.parametrize("divider", [" ", "\n"])
-@pytest.mark.parametrize("rung", ["question", "verbatim"])
-def test_contexts_are_the_window_cut_from_its_oldest_sentence_on(own: str, divider: str, rung: str) -> None:
-    built = made(own_sentence=own, divider=divider, context_rung=rung, context_sentences=3)
+@pytest.mark.parametrize("form", ["question", "verbatim"])
+def test_contexts_are_the_window_cut_from_its_oldest_sentence_on(own: str, divider: str, form: str) -> None:
+    built = made(own_sentence=own, divider=divider, context_rung=form, context_sentences=3)
     contexts = built.stream.probe_sets["context"]
     assert Counter(p.context for p in contexts) == dict.fromkeys(range(4), 2 * 6)
     bare = {p.fact: p for p in contexts if p.context == 0}
@@ -255,7 +255,7 @@ def test_contexts_are_the_window_cut_from_its_oldest_sentence_on(own: str, divid
         assert (probe.group == OWN_KEPT) == (kept and probe.context > 0)
         # one sentence names the person, and the prompt does
         assert probe.prompt.count(probe.subject) == 1 + (kept and probe.context > 0)
-        assert probe.relation == rung and probe.chance is not None
+        assert probe.relation == form and probe.chance is not None
     assert {p.id for p in contexts if p.context == 0} <= {p.id for p in built.stream.probe_sets["ladder"]}
     whole = made(window=6).stream.probe_sets["context"]
     assert max(p.context for p in whole) == 6
@@ -300,7 +300,7 @@ def test_what_is_asked_when() -> None:
 def test_a_boundary_asks_token_word_and_verbatim_of_all() -> None:
     sets = made().stream.probe_sets
     assert Counter((p.relation, p.twin_of is not None) for p in sets["near"]) == {
-        (rung, twin): 6 for rung in ("last_token", "last_word", "verbatim") for twin in (False, True)
+        (form, twin): 6 for form in ("last_token", "last_word", "verbatim") for twin in (False, True)
     }
     assert {p.id for p in sets["near"]} <= {p.id for p in sets["ladder"]}
 

@@ -512,12 +512,14 @@ def test_chance_stands_below_the_primary_measure(tmp_path: Path) -> None:
     table = tabulate([row(tmp_path, "naive", 1)], [metric({"naive": 0.3})], PRIMARY)
     text = to_markdown(table)
     assert (
-        text.index("### Primary") < text.index("\nChance on the primary rung: .01\n") < text.index("### All")
+        text.index("### Primary")
+        < text.index("\nChance on the primary probe form: .01\n")
+        < text.index("### All")
     )
     assert json.loads(to_json(table))["chance"][0]["chance"] == 0.01
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(to_rich(table, all_measures=False))
-    assert "Chance on the primary rung: .01" in console.export_text()
+    assert "Chance on the primary probe form: .01" in console.export_text()
     documents = write_record(tmp_path / "d", quiet, Layout(loops=2, facts=1, rest=0, documents=True))
     record = RunRecord(documents.folder, {**documents.info, "label": "naive"})
     plain = Row("naive", {"scenario": "memory_loops"}, {0: record})
@@ -563,7 +565,7 @@ def test_show_names_boards_without_rows(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -> None:
     (tmp_path / "cost.json").write_text(f'{{"rows": {{"replay": {{"ratio": {ratio}}}}}}}')
     with pytest.raises(
-        UsageError, match=r"cost\.json: no readable cost \(the ratio of replay is .*not a finite"
+        UsageError, match=r"cost\.json: not a readable cost file \(the ratio of replay is .*not a finite"
     ):
         read_cost(tmp_path)
 

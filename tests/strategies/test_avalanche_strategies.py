@@ -575,7 +575,7 @@ def test_replay_keeps_rows_of_all_experiences_alike_and_shows_them() -> None:
 
 
 def test_with_more_experiences_than_room_the_storage_policy_keeps_the_oldest() -> None:
-    """Avalanche's policy, as it is; what cannot be filled any more is not carried along."""
+    """Avalanche's policy, as it is; what can no longer be filled is not carried along."""
     learner, strategy = learner_of(), build("Replay", mem_size=2, batch_size_mem=2)
     strategy.setup(learner)
     for index in range(5):

@@ -274,7 +274,7 @@ def test_nothing_is_steered_averaged_or_measured_outside_loops(rest: Experience)
 @pytest.mark.parametrize("sine", [0.011, 0.1])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_norm_is_kept_close_to_the_reference_too(sine: float, target: float) -> None:
-    """Where g and r all but coincide the turn divides by little: the limit below which nothing is turned holds."""
+    """The limit below which nothing is turned holds: where g and r all but coincide the turn divides by little."""
     generator = torch.Generator().manual_seed(0)
     wide = torch.nn.Linear(300, 300, bias=False)
     learner = Learner(wide, OptimizerSettings(name="sgd"), torch.device("cpu"), seed=0)
@@ -570,5 +570,5 @@ def test_the_figure_shows_loss_and_recall_against_the_target(model: Path, tmp_pa
     loss = float((-last["logprob"] / last["tokens"]).mean())
     shown = figure.axes[1].get_lines()[0].get_ydata()
     assert float(np.asarray(shown)[0]) == pytest.approx(loss)
-    assert spec.draw([rows[0], rows[1]]) is None  # one target is no line
+    assert spec.draw([rows[0], rows[1]]) is None  # one target does not make a line
     assert spec.draw([rows[0]]) is None

@@ -101,7 +101,7 @@ def copied(tensors: Tensors) -> Tensors:
 
 
 def test_importance_is_of_the_forward_that_is_trained() -> None:
-    """Where another part of a composition routes, by the task, the weights on that way are what matters."""
+    """The weights on the route of the task matter where another part of a composition routes."""
     learner = learner_of()
     labels = []
 

@@ -30,7 +30,7 @@ from seqmem_plugins.strategies.freeze_component import FreezeComponent
 from seqmem_scenarios.freeze_loops import FreezeLoopsOptions, outline
 
 BLOCKS = {"gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers", "gpt2": "transformer.h"}
-"""Where each architecture keeps its blocks; Llama keeps them in `model.layers`."""
+"""The place of the blocks in each architecture; Llama keeps them in `model.layers`."""
 ADAM = OptimizerSettings(lr=1e-2)
 PARTS = ("blocks", "mlps", "heads", "added_blocks", "lora", "pattern")
 SWITCHED = ("added_blocks", "lora")

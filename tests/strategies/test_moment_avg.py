@@ -139,7 +139,7 @@ def test_entering_and_leaving_a_loop_moves_no_data_once_it_is_known(settings: Op
 
 
 def addresses(learner: Learner) -> set[int]:
-    """Where the optimizer's state lies in memory."""
+    """Return the addresses of the optimizer's state in memory."""
     return {
         tensor.data_ptr()
         for state in learner.optimizer.state.values()

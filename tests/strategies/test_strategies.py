@@ -1,4 +1,4 @@
-"""What every strategy must keep to, whatever its idea: one list, one set of checks."""
+"""Checks that every strategy must pass: one list, one set of checks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
 }
-"""Where a strategy does something, unless it does so in small loops: scenario and options."""
+"""Scenario and options in which a strategy acts, where small loops are not enough."""
 
 LOOPS = ("memory_loops", {"scenario.facts_per_loop": 1})
 
@@ -122,7 +122,7 @@ def test_it_acts_and_the_plan_knows_what_it_keeps(strategy: str, model: Path) ->
 def test_what_is_not_trained_stays_as_it_is(
     strategy: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a component alone is trained, all else and its moments are the same bits after every step."""
+    """All else is left alone where one component is trained: it and its moments are the same bits after every step."""
     original, compared = loop.step, 0
 
     def step(run: loop.Run, *arguments: Any) -> float:

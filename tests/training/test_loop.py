@@ -1,4 +1,4 @@
-"""What happens to a strategy and a learner in the course of a run, and what happens when a run goes wrong."""
+"""Strategy and learner in the course of a run, and runs that go wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the harness costs on top of the model's own work; run alone on a quiet machine: `make perf`."""
+"""Cost of the harness on top of the model's own work; run alone on a quiet machine: `make perf`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def cut(batch: Batch, length: int, vocabulary: int | None = None) -> Batch:
 
 
 def raw_loop(model: torch.nn.Module, batches: list[Batch], optimizer: torch.optim.Optimizer) -> None:
-    """What anybody would write: pad, forward, loss, backward, step, and keep the loss."""
+    """Train a step as anybody would write it: pad, forward, loss, backward, step, and keep the loss."""
     losses = []
     for batch in batches:
         width = max(len(row.input_ids) for row in batch)
@@ -160,7 +160,7 @@ def test_interleaved_with_a_raw_loop_the_harness_is_not_slower_beyond_the_noise(
 
 @torch.no_grad()
 def one_by_one(model: Any, probes: list[Probe]) -> list[bool]:
-    """What a newcomer would write: generate every answer on its own and compare."""
+    """Probe as a newcomer would write it: generate every answer on its own and compare."""
     model.eval()
     model.generation_config.eos_token_id = None
     right = []

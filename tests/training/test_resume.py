@@ -59,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stop_after(steps: int) -> Any:
-    """A `should_stop` that says yes once it has been asked so many times."""
+    """A `should_stop` that says yes once it has been asked that often."""
     asked = itertools.count(1)
     return lambda: next(asked) >= steps
 
@@ -225,7 +225,7 @@ def test_with_every_checkpoint_damaged_the_run_is_refused_and_left_as_it_is(
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     events = carry_out(run, tmp_path / "run", resume=True)
     assert [event["event"] for event in events] == ["warning", "warning", "refused"]
-    assert events[-1]["reason"].endswith("no readable checkpoint; start over with --force")
+    assert events[-1]["reason"].endswith("not a readable checkpoint; start over with --force")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 

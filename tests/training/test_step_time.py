@@ -261,7 +261,7 @@ def test_ctrl_c_while_measuring_leaves_the_table(
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     assert read_cost(tmp_path) == {}
     (tmp_path / "cost.json").write_text('{"rows": [1]}')
-    with pytest.raises(UsageError, match="no readable cost"):
+    with pytest.raises(UsageError, match="not a readable cost file"):
         read_cost(tmp_path)
 
 

@@ -347,7 +347,7 @@ def test_checkpoints_damaged_beyond_use_are_refused_with_the_way_out(
     carry_out(run, folder, should_stop=lambda: asked.append(None) or len(asked) == 5)
     for state in folder.glob("checkpoints/*/state.json"):
         state.write_text("{")
-    with pytest.raises(UsageError, match=r"no readable checkpoint; start over with --force$"):
+    with pytest.raises(UsageError, match=r"not a readable checkpoint; start over with --force$"):
         bench("naive", controls=False, resume=True)
     assert bench("naive", controls=False, force=True).failed == {}
 

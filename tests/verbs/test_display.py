@@ -1,4 +1,4 @@
-"""What a person sees while runs go on, on a terminal and elsewhere."""
+"""The display while runs go on, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_per_run_that_ends(
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What would be on a terminal."""
+    """Return what would be on a terminal."""
     written = io.StringIO()
 
     def console(**options: Any) -> Console:

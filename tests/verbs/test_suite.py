@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_report import Elements
 from scipy import stats
 from small_runs import RememberingWorkers, installed, small_model
 
@@ -24,19 +24,12 @@ from seqmem.core.measures import Measure
 from seqmem.planning.request import SuiteRequest
 from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
-from seqmem.record.row import Row
-from seqmem.reporting.suite_figures import (
-    _last_exposures,
-    _since_trained,
-    draw_retention,
-    draw_size_trend,
-)
 from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
 from seqmem.scoring.statistics import Interval, Trend, size_trend
 
 ODD = "odd|*model*"
-"""A name that Markdown would take for a table's cell and for emphasis."""
+"""A name with signs that no file name, link or markup may take for its own."""
 
 TOY = SuiteSpec(
     name="toy",
@@ -46,7 +39,7 @@ TOY = SuiteSpec(
         SuitePart("First | part", "Is it *kept*?", "memory_loops", "smoke", ("general_ability", "retention")),
         SuitePart("Second part", "And probed less?", "memory_loops", "default", ("general_ability", "gone")),
     ),
-    models={"ladder": ("tiny", "small", "base")},
+    models={"embedded": ("tiny", "small", "base")},
 )
 
 SETTINGS = (
@@ -58,7 +51,7 @@ SETTINGS = (
     "scenario.rest_steps=6",
     "scenario.row_tokens=96",
 )
-"""What both parts share; they differ in how often they are probed."""
+"""The options of both parts, which differ in how often they are probed."""
 
 
 class Counting(RememberingWorkers):
@@ -230,81 +223,6 @@ def test_the_slopes_of_a_page_are_one_family_of_tests() -> None:
     assert adjust([[], []]) == [[], []]
 
 
-# -- recall over time since training ----------------------------------------------------------------------
-
-FACTS = {"scenario": "memory_loops", "strategy": "naive", "model": "tiny"}
-
-
-def kept_for(steps: int) -> Any:
-    """A learner that knows a fact for so many steps after its loop's last visit."""
-
-    def learner(ask: Ask, random: object) -> Answer:
-        return Answer(not ask.twin and ask.seen > 0 and ask.age < steps, 1.0)
-
-    return learner
-
-
-@pytest.mark.parametrize("rehearsed", [0, 2])
-def test_recall_is_read_against_steps_since_the_facts_own_training(rehearsed: int, tmp_path: Path) -> None:
-    layout = Layout(loops=2, cycles=2, facts=3, prose=2, block=4, rest=64, rehearsed=rehearsed)
-    record = write_record(tmp_path / "run", kept_for(16), layout)
-    last = _last_exposures(record)
-    # visits of 6 steps in the order 0, 1, 0, 1; what is rehearsed in the rest does not count
-    assert {fact[1]: int(step) for fact, step in last.items()} == {"0": 18, "1": 24}
-    curve = _since_trained(Row("naive", FACTS, {0: record}))
-    trained, twins = curve[~curve["control"]], curve[curve["control"]]
-    assert not twins.empty and twins["correct"].sum() == 0
-    assert (trained["correct"] == (trained["lag"] < 16)).all()
-    assert set(trained["lag"]) >= {0, 6, 64, 70}
-    assert trained.groupby("bin")["lag"].agg(lambda lags: lags.max() / max(lags.min(), 1)).max() < 2**0.5
-
-
-def test_facts_that_are_never_trained_are_controls(tmp_path: Path) -> None:
-    layout = Layout(loops=2, cycles=2, facts=2, rest=16)
-    record = write_record(tmp_path / "run", kept_for(100), layout)
-    exposures = record.exposures
-    record.__dict__["exposures"] = exposures[exposures["fact"] != "f0.1"]
-    curve = _since_trained(Row("naive", FACTS, {0: record}))
-    assert curve[curve["control"]]["correct"].any(), "a fact without exposures is no trained fact"
-
-
-def test_curves_of_several_models_and_of_documents(tmp_path: Path) -> None:
-    layout = Layout(loops=2, cycles=2, facts=2, rest=32)
-    records = [write_record(tmp_path / str(s), kept_for(9 + s), layout, seed=s) for s in range(2)]
-    rows = [
-        Row(f"{arm} @ {model}", {**FACTS, "model": model}, dict(enumerate(records)))
-        for arm in ("naive", "replay k=2")
-        for model in ("tiny", "small")
-    ]
-    drawn = draw_retention(rows, "title", tmp_path / "a" / "x")
-    assert drawn is not None and drawn[0].read_bytes().startswith(b"\x89PNG")
-    documents = write_record(
-        tmp_path / "documents", kept_for(9), Layout(loops=3, cycles=2, facts=1, rest=0, documents=True)
-    )
-    assert draw_retention([Row("naive", FACTS, {0: documents})], "title", tmp_path / "c") is None
-    assert draw_retention([Row("naive", FACTS, {})], "title", tmp_path / "c") is None
-
-
-def test_the_figure_of_sizes_leaves_out_what_has_one(tmp_path: Path) -> None:
-    def curve(name: str, arm: str, sizes: list[int]) -> SizeCurve:
-        points = [SizePoint(f"m{s}", s, Interval(0.1 * i, None, None, 1)) for i, s in enumerate(sizes)]
-        trend = size_trend([(point.parameters, point.interval.mean) for point in points])
-        return SizeCurve(Measure(name, "fraction", "higher", ""), arm, tuple(points), trend)
-
-    drawn = draw_size_trend(
-        [
-            curve("a", "naive", [10**6, 10**7, 10**8]),
-            curve("b", "replay", [10**6, 10**8]),
-            curve("c", "x", [1]),
-        ],
-        "title $x$",
-        tmp_path / "sizes",
-    )
-    assert drawn is not None and drawn[0].read_bytes().startswith(b"\x89PNG")
-    assert draw_size_trend([curve("c", "x", [10**6])], "title", tmp_path / "none") is None
-    assert not list(tmp_path.glob("none*"))
-
-
 def test_parameters_are_shown_as_models_are_named() -> None:
     shown = [short_count(count) for count in (999, 50_000, 1_055_488, 410_000_000, 11_846_072_320)]
     assert shown == ["999", "50k", "1.06M", "410M", "11.8B"]
@@ -314,8 +232,8 @@ def test_parameters_are_shown_as_models_are_named() -> None:
 
 
 def test_lists_of_models_stand_for_their_members_each_once() -> None:
-    assert expand_models(TOY, "ladder, ./x,tiny") == ("tiny", "small", "base", "./x")
-    with pytest.raises(UsageError, match="names no model; give names or one of: ladder"):
+    assert expand_models(TOY, "embedded, ./x,tiny") == ("tiny", "small", "base", "./x")
+    with pytest.raises(UsageError, match="names no model; give names or one of: embedded"):
         expand_models(TOY, " , ")
 
 
@@ -330,7 +248,7 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
     for part in spec.parts:
         assert part.preset in plugins.load("scenario", part.scenario).presets
         assert set(part.measures) <= measures
-    assert spec.models["ladder"] == ("tiny", "small", "base")
+    assert spec.models["embedded"] == ("tiny", "small", "base")
     assert spec.models["pythia"][0] == "EleutherAI/pythia-70m" and len(spec.models["pythia"]) == 8
     planned = plan_suite(
         "episodic", plugins, SuiteRequest(strategy=("naive", "replay"), seeds="0", device="cpu")
@@ -344,11 +262,11 @@ def test_the_suite_that_comes_with_the_package_is_whole() -> None:
     }
 
 
-def test_models_of_the_ladder_that_are_not_made_are_named_with_the_command_that_makes_them(
+def test_embedded_models_that_are_not_made_are_named_with_the_command_that_makes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path / "cache"))
-    assert command_line(arguments(tmp_path / "out", ["ladder"], "--plan")) == 3
+    assert command_line(arguments(tmp_path / "out", ["embedded"], "--plan")) == 3
     said = capsys.readouterr()
     assert "memory_loops naive tiny s0" in said.out and "smoke: " in said.out and "default: " in said.out
     assert [line.split("; ")[1] for line in said.err.splitlines()] == [
@@ -425,39 +343,49 @@ def test_a_suite_is_described(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert command_line(["describe", "toy", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["parts"][1]["measures"] == ["general_ability", "gone"]
-    assert told["models"] == {"ladder": ["tiny", "small", "base"]}
+    assert told["models"] == {"embedded": ["tiny", "small", "base"]}
 
 
 # -- the page ---------------------------------------------------------------------------------------------
 
-LINK = re.compile(r"(?<!\\)\]\(([^)]*)\)")
+
+def shown(page: Path) -> Elements:
+    return Elements((page / "page.html").read_text("utf-8"))
 
 
 def test_the_page_says_what_was_run_and_every_link_leads_somewhere(page: Path) -> None:
-    text = (page / "page.md").read_text("utf-8")
+    elements = shown(page)
+    text = elements.text
+    links = [str(tag["href"]) for name, tag in elements.tags if name == "a" and "#" not in str(tag["href"])]
     data = json.loads((page / "page.json").read_text("utf-8"))
-    links = LINK.findall(text)
-    assert len(links) >= 2 * 3  # per part: the table, recall over time, sizes
+    assert len(links) == 2  # the tables of the parts; no figure was drawn
     for link in [*links, *(link for part in data["parts"] for link in part["figures"])]:
         assert (page / unquote(link)).is_file(), link
     for model in data["models"]:
         assert f"{model['parameters']:,}" in text
-    assert "- Strategies: naive (reference), replay" in text and "- Seeds: 0" in text
-    assert "<b>" not in text and "*kept*" not in text.replace("\\*kept\\*", "")
-    assert "First \\| part" in text and "odd\\|\\*model\\*" in text
-    assert "- gone: no value: no metric gives it" in text
+    wanted = (
+        *("Suite toy", "Two experiments <b>in small</b>.", "Left out.", "measure gone: no metric gives it"),
+        *("What was run", ODD, "Strategies naive (reference), replay", "Seeds 0", "Suite toy 1, seqmem"),
+        *("1. First | part", "Is it *kept*?", f"Verdict on {ODD}", "Do it again"),
+        *("2. Second part", "And probed less?", "Size trend", "1. First | part", "2. Second part"),
+    )
+    at = 0
+    for words in wanted:
+        assert words in text[at:], words
+        at += text[at:].index(words)
     assert "Stopped" not in text and "not run yet" not in text
 
 
-def test_tables_of_the_page_are_whole(page: Path) -> None:
-    tables = re.findall(r"(?:^\|.*\n)+", (page / "page.md").read_text("utf-8"), re.MULTILINE)
-    assert len(tables) == 1 + 2 * 2 + 2  # models; values and differences per part; sizes per part
-    for table in tables:
-        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
-        assert len(widths) == 1, table
-    values = tables[1].splitlines()
-    assert len(values) == 2 + 3 * 2  # head and rule, models by strategies
-    assert values[0].startswith("| row | general\\_ability (nats/token) ↓ | retention (fraction) ↑ |")
+def test_the_page_draws_every_measure_over_the_sizes(page: Path) -> None:
+    text = (page / "page.html").read_text("utf-8")
+    charts = re.findall(r'<div class="chart sizes".*?<script type="application/json">(.*?)</script>', text)
+    found = [json.loads(chart) for chart in charts]
+    titles = ["general_ability (nats/token ↓)", "retention (fraction ↑)", "general_ability (nats/token ↓)"]
+    assert [one["title"] for one in found] == titles
+    for one in found:
+        assert one["series"] == ["naive", "replay"]
+        assert len(one["points"]) == 2 * 3 and len(one["lines"]) == 2 * 2
+        assert {point["model"] for point in one["points"]} == {"first", "second", ODD}
 
 
 def test_the_slope_on_the_page_is_that_of_the_seeds_means(page: Path) -> None:
@@ -497,10 +425,9 @@ def test_running_again_trains_nothing_and_a_missing_model_is_left_out_and_named(
     assert told["folder"] == str(page) and told["interrupted"] is False and len(told["models"]) == 3
     assert told["left_out"][0].startswith("model folder './gone' does not exist")
     after = {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
-    text = after.pop(page / "page.md").decode()
-    (line,) = [line for line in text.splitlines(keepends=True) if line.startswith("- Left out: ")]
-    assert "model folder './gone' does not exist" in line
-    assert text.replace(line, "") == before.pop(page / "page.md").decode()
+    text = after.pop(page / "page.html").decode()
+    (line,) = re.findall(r"<li><bdi>model folder &#39;./gone&#39; does not exist.*?</bdi></li>", text)
+    assert text.replace(line, "") == before.pop(page / "page.html").decode()
     assert (
         json.loads(after.pop(page / "page.json"))["parts"]
         == json.loads(before.pop(page / "page.json"))["parts"]
@@ -511,7 +438,6 @@ def test_running_again_trains_nothing_and_a_missing_model_is_left_out_and_named(
 def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     models: list[str],
     tmp_path: Path,
-    no_figures: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -529,30 +455,25 @@ def test_p_values_of_slopes_on_the_page_are_adjusted_over_all_of_it(
     assert [trend["p"] for trend in trends] == pytest.approx(
         [0.004 * len(trends), *[0.9] * (len(trends) - 1)]
     )
-    text = (page / "page.md").read_text("utf-8")
+    text = (page / "page.html").read_text("utf-8")
     assert (
         f"P-values control the false discovery rate over all {len(trends)} size trends of this page" in text
     )
-    assert text.count(f"| {format_p(0.004 * len(trends))} |") == 1
+    assert text.count(f"<td>{format_p(0.004 * len(trends))}</td>") == 1
 
 
-def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
+def test_contaminated_runs_are_named_and_not_in_the_slope(
     models: list[str], unrendered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Row] = []
-
     def spoilt(run: RunRecord) -> str:
         odd = Path(run.recipe["model"]["name"]).name == "first" and run.seed == 1
         return "contaminated: planted" if odd else ""
 
-    def draw(rows: list[Row], title: str, stem: Path) -> None:
-        drawn.extend(rows)
-
     monkeypatch.setattr("seqmem.record.contamination._contamination_of", spoilt)
-    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", draw)
     assert command_line(arguments(tmp_path, models[:2], "--smoke", "--seeds", "0-1")) == 0
-    assert [(row.facts["model"], list(row.runs)) for row in drawn] == [("first", [0]), ("second", [0, 1])]
-    (data,) = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("suites/*/page.json")]
+    (page,) = tmp_path.glob("suites/*")
+    assert "first, seed 1: contaminated: planted" in shown(page).text
+    data = json.loads((page / "page.json").read_text("utf-8"))
     seeds = {
         (point["model"], point["seeds"])
         for trend in data["parts"][0]["size_trend"]
@@ -561,25 +482,18 @@ def test_contaminated_runs_are_neither_drawn_nor_in_the_slope(
     assert seeds == {("first", 1), ("second", 2)}
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmem.reporting.suite_section.draw_retention", lambda *arguments: None)
-
-
-def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(
-    models: list[str], tmp_path: Path, no_figures: None
-) -> None:
+def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(models: list[str], tmp_path: Path) -> None:
     assert command_line(arguments(tmp_path, models[:1], "--smoke")) == 0
     assert len(Counting.started) == 1
-    (text,) = [path.read_text("utf-8") for path in tmp_path.glob("suites/*/page.md")]
-    assert "preset smoke: the same runs as part 1, see there." in text
+    (page,) = tmp_path.glob("suites/*")
+    text = shown(page).text
+    assert text.count("preset smoke: the same runs as part 1, see there.") == 2  # contents and part
     assert "One model size was run" in text and "one seed: no interval" in text
 
 
 def test_ctrl_c_leaves_a_page_of_what_has_finished_and_resume_goes_on(
     models: list[str],
     tmp_path: Path,
-    no_figures: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -591,15 +505,16 @@ def test_ctrl_c_leaves_a_page_of_what_has_finished_and_resume_goes_on(
     said = capsys.readouterr()
     assert said.err.splitlines()[-1].startswith("Stopped. Continue with: seqmem suite toy --models ")
     assert said.err.splitlines()[-1].endswith(" --resume")
-    (page,) = tmp_path.glob("suites/*/page.md")
-    text = page.read_text("utf-8")
-    assert "**Stopped before its end" in text
-    assert "preset smoke; 1 of 2 runs finished," in text and "preset default: not run yet" in text
+    (page,) = tmp_path.glob("suites/*")
+    text = shown(page).text
+    assert "Stopped before its end" in text
+    assert "naive, seed 1: not finished" in text and "preset default: not run yet" in text
 
     monkeypatch.setattr(Counting, "interrupt_after", None)
     assert command_line([*words, "--resume"]) == 0
     assert [name.rpartition(" ")[2] for name in Counting.started] == ["0", "1", "0", "1"]
-    assert "Stopped" not in page.read_text("utf-8") and "not run yet" not in page.read_text("utf-8")
+    text = shown(page).text
+    assert "Stopped" not in text and "not run yet" not in text and "not finished" not in text
 
 
 def test_unfinished_runs_of_a_later_part_are_refused_before_anything_is_trained(

@@ -212,8 +212,8 @@ class Judge:
         if rules.hyperparameters == "defaults":
             yield "hyper-parameters", "the defaults: this board allows no search", "a search"
         if search.direction != self.directions.get(search.measure):
-            said = f"{search.measure}, {search.direction} is better"
-            yield "measure of the search", "one that is installed, with its direction", said
+            measure = f"{search.measure}, {search.direction} is better"
+            yield "measure of the search", "one that is installed, with its direction", measure
         strange = sorted(set(search.seeds) - set(rules.tuning))
         if strange:
             yield "seeds of the search", f"tuning seeds {rules.tuning_seeds or 'none'}", str(strange)

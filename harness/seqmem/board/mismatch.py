@@ -1,4 +1,4 @@
-"""What is wrong with a board, or with a run that is to stand on one."""
+"""Faults of a board, or of a run that is to stand on one."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class Answered:
 
 def unreadable(error: Exception) -> Fault:
     """Return the fault of a record on which reading failed: whatever a foreign file does is its own fault."""
-    said = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
-    return "record", "one that can be read", said
+    reason = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
+    return "record", "one that can be read", reason
 
 
 def recipe_of(record: RunRecord) -> Recipe:
@@ -74,12 +74,12 @@ def recipe_of(record: RunRecord) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = [str(part) for part in first["loc"]]
-        said = first["msg"]
+        reason = first["msg"]
         if first["type"] == "extra_forbidden":
-            said = f"not a field that this version knows, allowed: {', '.join(_fields(path[:-1]))}"
+            reason = f"not a field that this version knows, allowed: {', '.join(_fields(path[:-1]))}"
         written = record.info.get("versions", {}).get("seqmem", "an unknown version")
         raise UsageError(
-            f"{record.folder}: recipe.{'.'.join(path)}: {said}; the run was made by seqmem {written}: "
+            f"{record.folder}: recipe.{'.'.join(path)}: {reason}; the run was made by seqmem {written}: "
             "install that version, or make the run again with this one"
         ) from error
 

@@ -40,7 +40,7 @@ class PublishedBoard:
 
     @cached_property
     def searches(self) -> Mapping[str, Search]:
-        """How rows were tuned, by label."""
+        """The searches that tuned rows, by label."""
         return {one.label: one.search for one in self.placed if one.search is not None}
 
 

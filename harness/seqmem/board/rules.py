@@ -120,5 +120,5 @@ def read_rules(folder: Path) -> Rules:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{path}: {f'{where}: ' if where else ''}{said}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{path}: {f'{where}: ' if where else ''}{reason}") from error

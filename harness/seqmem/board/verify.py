@@ -77,19 +77,19 @@ def verify(
     answers: dict[Path, Answered] = {}
     asked: set[str] = set()
     inspected = map(_inspect, paths) if pool is None else pool.map(_inspect, paths, chunksize=_CHUNK)
-    for path, (said, faults) in zip(paths, inspected, strict=True):
+    for path, (inspection, faults) in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
         found += [Mismatch(_under(folder, file), *fault) for file, fault in faults]
-        if said is None:
+        if inspection is None:
             continue
         record = RunRecord.open(path)
         asked.add(items_file(record).name)
-        known, wrong = examine(judge, record, list(searches.values()), said.contamination)
+        known, wrong = examine(judge, record, list(searches.values()), inspection.contamination)
         for fault in wrong:
             found.append(Mismatch(_under(folder, path), *fault, known.label if known else "", record.seed))
         if known:
             placed.append(known)
-            answers[path] = said
+            answers[path] = inspection
     found += check_runs(placed, answers, judge, lambda record: _under(folder, record.folder))
     metrics, versions, missing = _metrics(folder, judge)
     found += missing

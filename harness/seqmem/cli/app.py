@@ -15,7 +15,7 @@ from seqmem.core.version import __version__
 from seqmem.plugin.registry import Registry
 
 OK, FAILED, USAGE, PARTIAL = 0, 1, 2, 3
-"""Exit codes: all well; a run failed; the request cannot be carried out; some of it was done."""
+"""Exit codes: all is well, a run failed, the request cannot be carried out, only a part of it was done."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -109,9 +109,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _usage_text(error: Exception) -> str:
     """Return the text of a usage error of the command-line parser, with where to look things up."""
-    said = getattr(error, "format_message", error.__str__)()
+    message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
-    return f"{said.rstrip('.')}. See {context.command_path} --help." if context is not None else said
+    return f"{message.rstrip('.')}. See {context.command_path} --help." if context is not None else message
 
 
 def _fail(text: str, code: int) -> int:

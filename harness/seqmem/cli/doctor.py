@@ -38,7 +38,7 @@ class Finding:
     """One line of the diagnosis.
 
     Attributes:
-        state: ``ok``; ``note`` where something is missing that not everybody needs; ``bad``.
+        state: ``ok``, ``bad``, or ``note`` where something is missing that not everybody needs.
     """
 
     subject: str

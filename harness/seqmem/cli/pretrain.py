@@ -1,4 +1,4 @@
-"""`seqmem pretrain`: make a model of the ladder."""
+"""`seqmem pretrain`: make an embedded model."""
 
 from __future__ import annotations
 

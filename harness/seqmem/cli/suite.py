@@ -9,7 +9,7 @@ import typer
 from seqmem.cli.app import app, disabled_plugins, exit_code, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.plan import show_plan
-from seqmem.cli.terminal import is_terminal, print_json, resume_command, say, say_lines, warn
+from seqmem.cli.terminal import print_json, resume_command, say, warn
 from seqmem.planning.request import Execution, SuiteRequest, read
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def suite(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Run the experiments of a suite over a list of models and write one page of tables and figures.
+    """Run the experiments of a suite over a list of models and write one page about all of them.
 
-    The page is OUT/suites/NAME-HASH/page.md, and page.json beside it for programs. Runs that have finished before are
+    The page is OUT/suites/NAME-HASH/page.html, and page.json beside it for programs. Runs that have finished before are
     reused.
     """
     from seqmem.planning.counting import count_tokens
@@ -67,12 +67,11 @@ def suite(
 
 
 def _show(result: SuiteResult) -> None:
-    """Print the page and where it is."""
-    if is_terminal():
-        from rich.console import Console
-        from rich.markdown import Markdown
+    """Print where the page is, and every verdict on it."""
+    from seqmem.reporting.suite_page import PAGE
 
-        Console().print(Markdown(result.page.text))
-    else:
-        say_lines(result.page.text)
-    say(f"Page: {result.page.folder / 'page.md'}")
+    say(str(result.page.folder / PAGE))
+    for part in result.page.data["parts"]:
+        say(f"{part['number']}. {part['title']}")
+        for verdict in part["verdicts"].values():
+            say(f"  {verdict}")

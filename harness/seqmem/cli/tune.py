@@ -75,13 +75,13 @@ def _show_tuning(tuning: Tuning) -> None:
     for index in order:
         trial = tuning.trials[index]
         values = [trial.values[seed] for seed in seeds]
-        said = "chosen" if index == tuning.chosen else "; ".join(dict.fromkeys(trial.reasons.values()))
+        outcome = "chosen" if index == tuning.chosen else "; ".join(dict.fromkeys(trial.reasons.values()))
         rows.append(
             [
                 *(_typed(trial.options[option]) for option in tuning.space),
                 *map(_number, values),
                 _number(trial.mean),
-                said,
+                outcome,
             ]
         )
     runs = sum(len(trial.runs) for trial in tuning.trials)

@@ -149,7 +149,7 @@ class Probe:
             loop's answer; empty when only the answer is scored.
         choice_names: a label per choice.
         closed_set: ids of every continuation that has the form of an answer; empty for open text. A greedy answer
-            that begins with one of them comes in the right form, whether right or wrong.
+            that begins as one of them does comes in the right form, whether right or wrong.
         chance: probability of the answer under uniform guessing, among its choices where recall is by forced
             choice (see `Design`), else in its closed set; None for open text.
         fact: id of the fact asked for, or of the document.

@@ -274,13 +274,13 @@ def _fault(
 ) -> str:
     """Return one fault in words: the option, the value, what is allowed."""
     if name not in options_class.model_fields:
-        return _said(details)
+        return _reason(details)
     allowed = type_text(options_class.model_fields[name])
     if details["type"] == "missing":
         return f"option {name!r} is required: {allowed}"
     value = values.get(name)
     if details["type"] in ("value_error", "assertion_error"):
-        return f"option {name!r} = {_typed(value)} {_said(details)}"
+        return f"option {name!r} = {_typed(value)} {_reason(details)}"
     hint = ""
     if isinstance(value, str) and " | " in allowed:
         near = re.search(r"Did you mean '[^']*'\?", unknown("", value, allowed.split(" | ")))
@@ -288,7 +288,7 @@ def _fault(
     return f"option {name!r} = {_typed(value)} is not allowed; it must be: {allowed}{hint}"
 
 
-def _said(details: ErrorDetails) -> str:
+def _reason(details: ErrorDetails) -> str:
     """Return what a plugin's own check says, on one line."""
     return " ".join(re.sub(r"^(Value|Assertion) error, ", "", details["msg"]).split())
 
@@ -352,24 +352,24 @@ def _container(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def _range(constraints: Iterable[Any]) -> str:
-    """Return constraints as they would be said: `` >= 1 and <= 8``."""
-    said: list[str] = []
+    """Return constraints in words: `` >= 1 and <= 8``."""
+    parts: list[str] = []
     for constraint in constraints:
         match constraint:
             case FieldInfo(metadata=inner):
-                said.append(_range(inner).strip())
+                parts.append(_range(inner).strip())
             case annotated_types.Ge(ge=bound):
-                said.append(f">= {bound}")
+                parts.append(f">= {bound}")
             case annotated_types.Gt(gt=bound):
-                said.append(f"> {bound}")
+                parts.append(f"> {bound}")
             case annotated_types.Le(le=bound):
-                said.append(f"<= {bound}")
+                parts.append(f"<= {bound}")
             case annotated_types.Lt(lt=bound):
-                said.append(f"< {bound}")
+                parts.append(f"< {bound}")
             case annotated_types.MultipleOf(multiple_of=step):
-                said.append(f"a multiple of {step}")
+                parts.append(f"a multiple of {step}")
             case annotated_types.MinLen(min_length=length):
-                said.append(f"at least {length} long")
+                parts.append(f"at least {length} long")
             case annotated_types.MaxLen(max_length=length):
-                said.append(f"at most {length} long")
-    return " " + " and ".join(filter(None, said)) if any(said) else ""
+                parts.append(f"at most {length} long")
+    return " " + " and ".join(filter(None, parts)) if any(parts) else ""

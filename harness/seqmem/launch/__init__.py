@@ -1,1 +1,1 @@
-"""Who carries out the jobs: worker processes of this machine."""
+"""Carrying out jobs: worker processes of this machine."""

@@ -191,6 +191,6 @@ class Workers:
         with worker.log as log:
             log.seek(0)
             last = [line.strip() for line in log.read().splitlines() if line.strip()][-1:]
-        said = f": {last[0]}" if last else ""
+        detail = f": {last[0]}" if last else ""
         killed = " (killed; out of memory? lower --workers or --model)" if code in (-9, 137) else ""
-        return {"event": "failed", "reason": f"the worker process ended with code {code}{killed}{said}"}
+        return {"event": "failed", "reason": f"the worker process ended with code {code}{killed}{detail}"}

@@ -18,9 +18,9 @@ def primary_of(scenario: str, primaries: Mapping[str, str]) -> str:
     for label, primary in primaries.items():
         first.setdefault(primary, label)
     if len(first) > 1:
-        said = " and ".join(f"{label!r} by {primary}" for primary, label in first.items())
+        wanted = " and ".join(f"{label!r} by {primary}" for primary, label in first.items())
         raise UsageError(
-            f"one table of {scenario} cannot rank {said}: give each its own bench, with --set in place of --sweep"
+            f"one table of {scenario} cannot rank {wanted}: give each its own bench, with --set in place of --sweep"
         )
     return next(iter(first))
 

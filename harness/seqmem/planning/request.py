@@ -108,7 +108,7 @@ class SuiteRequest(Request):
     models: Annotated[
         str,
         "Models separated by commas: names that are listed, folders, Hugging Face ids, or a list the suite "
-        "knows, such as ladder, pythia or opt. Those that cannot be used are left out and named.",
+        "knows, such as embedded, pythia or opt. Those that cannot be used are left out and named.",
     ] = "tiny"
     smoke: Annotated[bool, "Run every part at preset smoke: seconds, to see that all works."] = False
 

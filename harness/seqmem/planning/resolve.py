@@ -133,9 +133,11 @@ def refuse_without_models(reasons: Mapping[str, str]) -> NoReturn:
     Raises:
         UsageError: always.
     """
-    said = list(dict.fromkeys(reasons.values()))
+    distinct = list(dict.fromkeys(reasons.values()))
     raise UsageError(
-        said[0] if len(said) == 1 else f"none of the {len(reasons)} models can be used; first: {said[0]}"
+        distinct[0]
+        if len(distinct) == 1
+        else f"none of the {len(reasons)} models can be used; first: {distinct[0]}"
     )
 
 

@@ -118,9 +118,9 @@ class Store:
         """Compare the plan with what is there; with `models`, a run that left no model is not finished.
 
         Raises:
-            UsageError: a folder holds a run of another configuration; there are unfinished runs and neither
-                `resume` nor `force` says what to do with them; there is nothing to resume; or other versions of
-                torch, transformers or seqmem made what would be kept, without `accept_versions`.
+            UsageError: a folder holds a run of another configuration, or there is nothing to resume. Also where
+                neither `resume` nor `force` says what to do with unfinished runs, and where other versions of torch,
+                transformers or seqmem made what would be kept, without `accept_versions`.
         """
         installed = installed_versions()
         others: list[str] = []
@@ -256,7 +256,7 @@ def read_cost(folder: Path) -> dict[str, float]:
             if not math.isfinite(ratio):
                 raise ValueError(f"the ratio of {label} is {ratio}, not a finite number")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path}: no readable cost ({error}); measure it again") from error
+        raise UsageError(f"{path}: not a readable cost file ({error}); measure it again") from error
     return ratios
 
 
@@ -264,7 +264,7 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     """Return a board's description and its rows, from its folder (``<out>/boards/<bench>``).
 
     Raises:
-        UsageError: no readable board there, or records are missing.
+        UsageError: no board can be read there, or records are missing.
     """
     path = folder / BENCH
     try:
@@ -272,9 +272,9 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path}: no readable board ({where}: {first['msg']})") from error
+        raise UsageError(f"{path}: not a readable board ({where}: {first['msg']})") from error
     except OSError as error:
-        raise UsageError(f"{folder}: no readable board ({error})") from error
+        raise UsageError(f"{folder}: not a readable board ({error})") from error
     cost = read_cost(folder)
     records = folder.parent.parent / "records"
 

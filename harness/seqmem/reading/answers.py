@@ -1,4 +1,4 @@
-"""Answers on the primary rung, and recall by loop."""
+"""Answers in the primary probe form, and recall by loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stream_answers(
 def answers(
     run: RunRecord, schedule: str | None = "boundary", *, cue: str = "none", twins: bool = False
 ) -> pd.DataFrame:
-    """Return the answers on the primary rung for one schedule, with `loss` in nats per answer token."""
+    """Return the answers in the primary probe form for one schedule, with `loss` in nats per answer token."""
     rows = stream_answers(run, schedule, cue=cue, twins=twins)
     if rows.empty:
         what = "twins" if twins else "facts"

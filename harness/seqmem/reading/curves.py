@@ -25,7 +25,7 @@ _ANSWER = ("step", "probe", "fact", "right", "logprob", "tokens")
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Answers on one rung.
+    """Answers in one probe form.
 
     Attributes:
         steps: steps done at each probe, ascending.
@@ -93,13 +93,14 @@ class Watched:
 def answer_curves(
     run: RunRecord, relation: Relation | None = None, quantity: Literal["logprob", "right"] = "logprob"
 ) -> Curves:
-    """Return every answer on one rung (None: the primary one), asked without cue or context, on whatever schedule.
+    """Return every answer in one probe form, None being the primary one.
 
-    The log-probability is per token of the answer (nats), right answers are 1.
+    Answers of every schedule count, asked without cue or context. The log-probability is per token of the answer
+    (nats), right answers are 1.
     """
     rows = some(
         pd.concat([run.asked(relation=relation, twins=twins, columns=_ANSWER) for twins in (False, True)]),
-        f"nothing was asked on the rung {relation or run.info['primary_relation']}",
+        f"nothing was asked in the probe form {relation or run.info['primary_relation']}",
     )
     value = rows["logprob"] / rows["tokens"] if quantity == "logprob" else rows["right"].astype(float)
     rows = rows.assign(value=value).drop_duplicates(["probe", "step"])

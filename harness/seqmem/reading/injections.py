@@ -1,7 +1,7 @@
 """Injections: the steps that state a fact, and the windows after them.
 
-Notation of Chang et al. 2024 (arXiv 2406.11813): l is the log-probability of the answer, mean over its tokens;
-t_i are the steps done right before injection i; LAM, the local acquisition maximum, is the step in
+Notation of Chang et al. 2024 (arXiv 2406.11813): l is the log-probability of the answer, mean over its tokens.
+t_i are the steps done right before injection i. LAM, the local acquisition maximum, is the step in
 (t_i, t_i + window] at which l is highest. Items that are never trained, the group `never` and the twins, are
 the control: what they do over the same steps is taken off.
 """
@@ -90,7 +90,7 @@ def injection_windows(run: RunRecord, relation: Relation, group: str) -> list[Wa
         if one.fact in curves.fact:
             together[one.start, one.until].add(one.fact)
     if not together:
-        raise Missing(f"no injected fact of the group {group!r} was asked on the rung {relation}")
+        raise Missing(f"no injected fact of the group {group!r} was asked in the probe form {relation}")
     return [watch(curves, facts, start, start, until) for (start, until), facts in sorted(together.items())]
 
 

@@ -45,7 +45,7 @@ ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
 """Columns that are rounded: to multiples of the first number, or to a number of binary digits, whichever is coarser.
 
 The log-probability of an answer is at most .008 nats away from what was scored, or 1 part in 1024 where that is more
-(beyond 8 nats); a probability .0005, or 1 part in 128; a loss 1 part in 1024.
+(beyond 8 nats). A probability is at most .0005 away, or 1 part in 128. A loss is at most 1 part in 1024 away.
 """
 
 _OF_THE_MAKING = (

@@ -85,14 +85,14 @@ class RunRecord:
         try:
             info = json.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{folder}: no readable run record ({error})") from error
+            raise UsageError(f"{folder}: not a readable run record ({error})") from error
         if not isinstance(info, dict):
-            raise UsageError(f"{path}: no readable run record ({reprlib.repr(info)} is not an object)")
+            raise UsageError(f"{path}: not a readable run record ({reprlib.repr(info)} is not an object)")
         if info.get("format") not in READABLE:
             known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
             raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
         if wrong := _wrong_keys(info):
-            raise UsageError(f"{path}: no readable run record ({wrong})")
+            raise UsageError(f"{path}: not a readable run record ({wrong})")
         return cls(folder, info)
 
     @property
@@ -163,11 +163,11 @@ class RunRecord:
         places = self._places_of(answers["probe"].combine_chunks())
         vars(self)["_places"] = places  # found here, where it costs least
         asked = self.items.drop(columns="probe").take(places)
-        told: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
+        frame: pd.DataFrame = answers.drop_columns("schedule").to_pandas()
         place = answers.schema.get_field_index("schedule")
-        told.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
-        told.insert(place, "right", self._right(told))
-        return pd.concat([told, asked.set_axis(told.index)], axis="columns")
+        frame.insert(place, "schedule", pd.Series(schedule_column(answers["schedule"])))
+        frame.insert(place, "right", self._right(frame))
+        return pd.concat([frame, asked.set_axis(frame.index)], axis="columns")
 
     def _right(self, answers: pd.DataFrame) -> pd.Series:
         if self.design.recall == "exact_match":

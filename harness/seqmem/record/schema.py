@@ -38,7 +38,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("rank", pa.int32()),  # of the answer among its choices, 1 for the most probable, or null
             ("choice", pa.int32()),  # index in the probe's choices of the most probable one, or null
             ("closed", pa.float64()),  # log-probability renormalised over the choices, nats, or null
-            ("in_form", pa.bool_()),  # greedy decoding begins with a member of the closed set, or null
+            ("in_form", pa.bool_()),  # greedy decoding begins as a member of the closed set does, or null
             ("sampled", pa.float64()),  # probability that one sampled answer is exactly the answer, or null
             ("said", pa.string()),  # a wrong greedy answer up to its first wrong token; see training.probing
         ]

@@ -1,4 +1,4 @@
-"""Everything people read: tables, figures, the report page and the page of a suite.
+"""Everything people read: tables, figures and the report page, of a suite too.
 
 `blocks` states every cell once; `markdown`, `latex`, `terminal`, `exports` and `page` write them.
 """

@@ -13,7 +13,7 @@ from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
 from seqmem.reporting.curves import Pool
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 """Characters of a prompt or document that are shown."""
 
 
@@ -28,13 +28,13 @@ class Pools:
         return {name: pool.values for name, pool in vars(self).items()}
 
 
-def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools) -> list[list[Any]]:
+def answers(run: RunRecord, facts: Sequence[str], *, all_forms: bool, pools: Pools) -> list[list[Any]]:
     """Return the answers about `facts` and their twins in one run.
 
     Args:
         run: a finished run.
         facts: ids of trained facts.
-        ladder: every rung and cue, not only the primary question.
+        all_forms: every probe form and cue, not only the primary question.
         pools: what numbers in the answers point into.
 
     Returns:
@@ -45,7 +45,7 @@ def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools)
     rows = run.probes[own_facts | run.probes["twin_of"].isin(facts)]
     primary = (rows["relation"] == run.info["primary_relation"]) & (rows["cue"] == "none")
     primary &= (rows["context"] == 0) & ~rows["task_known"].astype(bool)
-    rows = rows[primary if not ladder else primary | rows["twin_of"].isna()]
+    rows = rows[primary if not all_forms else primary | rows["twin_of"].isna()]
     rows = rows.drop_duplicates(["step", "probe"]).sort_values("step", kind="stable")
     by_probe: dict[str, list[Any]] = {}
     for row in rows.itertuples(index=False):
@@ -54,11 +54,11 @@ def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools)
     found = []
     for own in by_probe.values():
         asked, twin = own[0], not pd.isna(own[0].twin_of)
-        fact, rung = asked.twin_of if twin else asked.fact, pools.texts.number(_rung(asked))
+        fact, form = asked.twin_of if twin else asked.fact, pools.texts.number(_form(asked))
         question = [
             pools.facts.number(clean(fact)),
             int(twin),
-            rung,
+            form,
             pools.texts.number(_short(asked.prompt)),
             pools.texts.number(_short(asked.answer)),
             None if pd.isna(asked.chance) else rounded(asked.chance, 3),
@@ -69,25 +69,25 @@ def answers(run: RunRecord, facts: Sequence[str], *, ladder: bool, pools: Pools)
             "".join("1" if row.right else "0" for row in own),
             [round(row.logprob * 100) if np.isfinite(row.logprob) else None for row in own],
         ]
-        said = [_said(row) for row in own]
-        if any(said):
-            entry.append([pools.texts.number(text) if text else -1 for text in said])
-        found.append(((place[fact], twin, rung), entry))
+        texts = [_wrong_text(row) for row in own]
+        if any(texts):
+            entry.append([pools.texts.number(text) if text else -1 for text in texts])
+        found.append(((place[fact], twin, form), entry))
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
 
 
-def _rung(asked: Any) -> str:
+def _form(asked: Any) -> str:
     parts = [str(asked.relation).replace("_", " ")]
     if asked.cue != "none":
         parts.append(f"after text of {'its own loop' if asked.cue == 'own' else 'another loop'}")
     if asked.context:
         parts.append(f"{int(asked.context)} in context")
     if asked.task_known:
-        parts.append("task told")
+        parts.append("task label given")
     return ", ".join(parts)
 
 
-def _said(row: Any) -> str:
+def _wrong_text(row: Any) -> str:
     """Return what the model chose or said instead of the answer, as far as the record knows."""
     if not row.right and row.choice == row.choice and row.choice is not None:
         if 0 <= int(row.choice) < len(row.choices):
@@ -99,4 +99,4 @@ def _said(row: Any) -> str:
 
 def _short(text: Any) -> str:
     line = clean(str(text)).strip()
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"

@@ -16,18 +16,18 @@ from seqmem.scoring.pairs import PairComparison
 from seqmem.scoring.statistics import MIN_SEEDS_FOR_P, Difference, Interval
 from seqmem.scoring.verdict import Verdict
 
-SEED_NOTE = (
-    "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
-    "checkpoint is one, so claims concern that checkpoint. "
-    "Brackets are 95 % t intervals over seeds; differences are paired by seed; p is a two-sided sign-flip "
-    f"test, given from {MIN_SEEDS_FOR_P} common seeds up, on the primary measure, and controls the false discovery "
-    "rate over the rows compared with the reference. ↑: higher is better, ↓: lower is better."
-)
 _TESTS_NOTE = (
     "Smallest detectable: the true difference that the interval would tell from zero in 80 % of repeats; the "
     "adjusted test sees less. No effect: the difference was shown to lie inside the measure's margin."
 )
-TABLE_NOTE = f"{SEED_NOTE} {_TESTS_NOTE}"
+TABLE_NOTE = (
+    "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
+    "checkpoint is one, so claims concern that checkpoint. "
+    "Brackets are 95 % t intervals over seeds; differences are paired by seed. p is a two-sided sign-flip "
+    f"test, given from {MIN_SEEDS_FOR_P} common seeds up, on the primary measure, and controls the false discovery "
+    "rate over the rows compared with the reference. ↑: higher is better, ↓: lower is better. "
+    f"{_TESTS_NOTE}"
+)
 PAIR_NOTE = (
     "The first row minus the second, paired by seed; brackets are 95 % t intervals over seeds. p is a two-sided "
     f"sign-flip test, given from {MIN_SEEDS_FOR_P} common seeds up, and controls the false discovery rate over the "
@@ -35,7 +35,7 @@ PAIR_NOTE = (
 )
 
 _NOT_MEASURED = "not measured: seqmem bench --measure-cost"
-_WIDEST = 5
+_MAX_COLUMNS = 5
 """Rows of a comparison printed side by side in the table of all measures."""
 
 
@@ -72,6 +72,11 @@ class Block:
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     below: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The footnotes of this table alone."""
+        return notes_of(chain.from_iterable(self.lines))
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,7 @@ def _summary(comparison: Comparison) -> list[Block]:
         "items",
     )
     chance = chance_text(comparison)
-    below = f"Chance on the primary rung: {chance}" if chance else ""
+    below = f"Chance on the primary probe form: {chance}" if chance else ""
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),
@@ -273,8 +278,8 @@ def _all_measures(comparison: Comparison) -> list[Block]:
     had, without = with_a_value(comparison)
     differ = [m for m in had if any(cells[row.label, m.name].difference for row in comparison.rows)]
     blocks = []
-    for first in range(0, len(comparison.rows), _WIDEST):
-        rows = comparison.rows[first : first + _WIDEST]
+    for first in range(0, len(comparison.rows), _MAX_COLUMNS):
+        rows = comparison.rows[first : first + _MAX_COLUMNS]
         blocks.append(
             _beside("All measures", rows, had, lambda row, m: value_field(cells[row.label, m.name], m, row))
         )

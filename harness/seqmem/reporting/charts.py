@@ -197,6 +197,31 @@ def results(title: str) -> dict[str, Any]:
     }
 
 
+def sizes() -> dict[str, Any]:
+    """Return a measure over model size: means with their intervals over seeds, and the fitted lines.
+
+    Data sets: ``points`` (series, model, size, mean, low, high, shown), ``lines`` (series, size, mean).
+    """
+    axis = {"grid": False, "labelExpr": "replace(format(datum.value, '.3~s'), 'G', 'B')"}
+    x = _number(
+        "size", "parameters (log scale)", scale={"type": "log", "nice": False, "padding": 16}, axis=axis
+    )
+    at = {"x": x, "y": {**_quantity("", share=False), "title": None}}
+    bar = {**at, "y": {**at["y"], "field": "low"}, "y2": {"field": "high"}, "stroke": _BY_SERIES}
+    line = {**at, "stroke": _BY_SERIES, "strokeDash": _BY_SERIES}
+    tooltip = [_nominal("series", "strategy"), _nominal("model", "model"), _nominal("shown", "value")]
+    marker = {**at, "stroke": _BY_SERIES, "fill": _BY_SERIES, "shape": _BY_SERIES, "tooltip": tooltip}
+    return {
+        **_CHART,
+        "height": 170,
+        "layer": [
+            _layer("points", "rule", bar, strokeWidth=1.5, aria=False),
+            _layer("lines", "line", line, strokeWidth=1.5, aria=False),
+            _layer("points", "point", marker, filled=True, size=60, opacity=1),
+        ],
+    }
+
+
 def answer() -> dict[str, Any]:
     """Return the log-probability of one right answer over steps; filled where the model answered rightly.
 

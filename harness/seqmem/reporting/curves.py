@@ -44,7 +44,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Asked:
-    """The uncued answers on the primary rung of some runs, one line per seed, fact and step.
+    """The uncued answers in the primary probe form of some runs, one line per seed, fact and step.
 
     Attributes:
         frame: columns seed, step, fact, control, series (name), right (0 or 1), loss (nats per token).

@@ -34,7 +34,6 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#0
 TWINS = "#666666"
 RESTED = "rest"
 TRAINED = "training, in its curve's colour"
-NEVER = "never trained"
 
 _STYLE = {
     "svg.hashsalt": "seqmem",
@@ -62,12 +61,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return in_style
 
 
-def new_figure(width: float, height: float, panels: int = 1, *, sharey: bool = False) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, panels: int = 1) -> tuple[Figure, Any]:
     """Return an empty figure of panels above each other, and their axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0]
+    return figure, figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
 
 
 def mean_band(values: npt.ArrayLike) -> tuple[Array, Array, Array]:
@@ -90,15 +89,13 @@ def mean_band(values: npt.ArrayLike) -> tuple[Array, Array, Array]:
     return mean, mean - half, mean + half
 
 
-def draw_band(
-    axis: Axes, x: Array, table: pd.DataFrame, colour: Any, *, share: bool, zorder: int = 2
-) -> None:
+def draw_band(axis: Axes, x: Array, table: pd.DataFrame, colour: Any, *, share: bool) -> None:
     """Fill the interval over seeds (columns of the table) around a line; nothing with one seed."""
     if table.shape[1] > 1:
         _, low, high = mean_band(table.to_numpy().T)
         if share:
             low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=zorder)
+        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
 
 
 def grid(axis: Axes) -> None:
@@ -112,12 +109,12 @@ def cycle(count: int) -> list[str]:
 
 
 def draw_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Draw one legend beside the panels; a label of several is listed once, controls and shades come last."""
+    """Draw one legend beside the panels; a label of several is listed once, shades come last."""
     handles: dict[str, Artist] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    order = sorted(handles, key=lambda label: label in (NEVER, RESTED, TRAINED))
+    order = sorted(handles, key=lambda label: label in (RESTED, TRAINED))
     figure.legend([handles[label] for label in order], order, loc="outside right upper", frameon=False)
 
 

@@ -120,7 +120,7 @@ def _map_figure(row: Row, curves: pd.DataFrame, seeds: int) -> Figure:
 
 
 def _curves(runs: Sequence[RunRecord], *, twins: bool) -> pd.DataFrame:
-    """Return mean recall and loss of the primary rung per seed, series and step, whichever schedule asked.
+    """Return mean recall and loss of the primary probe form per seed, series and step, whichever schedule asked.
 
     A series is a task label where facts have one, else an arm of the design; documents need a label.
     """

@@ -37,7 +37,7 @@ def to_markdown(table: Table) -> str:
         parts += [f"## {escape_markdown(one.title)}", ""]
         parts += [*(f"- {escape_markdown(verdict.text)}" for verdict in one.verdicts), ""]
         for block in one.blocks:
-            parts += [f"### {escape_markdown(block.title)}", "", *block_lines(block, notes)]
+            parts += [f"### {escape_markdown(block.title)}", "", *_table(block, notes)]
     return "\n".join([*parts, *_notes(notes)])
 
 
@@ -46,35 +46,22 @@ def comparison_markdown(pairs: Sequence[PairComparison], a: str, b: str) -> str:
     one = pair_section(pairs, a, b)
     parts = [f"# {escape_markdown(one.title)}", "", PAIR_NOTE, ""]
     for block in one.blocks:
-        parts += [f"## {escape_markdown(block.title)}", "", *block_lines(block, one.notes)]
+        parts += [f"## {escape_markdown(block.title)}", "", *_table(block, one.notes)]
     return "\n".join([*parts, *_notes(one.notes)])
 
 
-def block_lines(block: Block, notes: Sequence[str]) -> list[str]:
+def _table(block: Block, notes: Sequence[str]) -> list[str]:
     """Return the lines of one table, with an empty one at the end."""
     cells = [[printed(field, notes) for field in line] for line in block.lines]
     below = [escape_markdown(block.below), ""] if block.below else []
-    return [*table_lines(block.columns, cells), "", *below]
+    head = [_line(map(escape_markdown, block.columns)), _line("---" for _ in block.columns)]
+    return [*head, *(_line(map(escape_markdown, line)) for line in cells), "", *below]
 
 
-def table_lines(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """Return columns and cells of plain text as a Markdown table."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    return [
-        line(map(escape_markdown, columns)),
-        line("---" for _ in columns),
-        *(line(map(escape_markdown, cells)) for cells in lines),
-    ]
-
-
-def note_lines(notes: Sequence[str]) -> list[str]:
-    """Return footnotes with their numbers, and an empty line after them."""
-    listed = [f"({i}) {escape_markdown(text)}  " for i, text in enumerate(notes, 1)]
-    return [*listed, ""] if listed else []
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _notes(notes: Sequence[str]) -> list[str]:
-    return ["## Notes", "", *note_lines(notes)] if notes else []
+    listed = [f"({i}) {escape_markdown(text)}  " for i, text in enumerate(notes, 1)]
+    return ["## Notes", "", *listed, ""] if listed else []

@@ -17,45 +17,42 @@ from seqmem.core.sanitize import clean
 from seqmem.reporting import charts, provenance
 from seqmem.reporting.blocks import Field, chance_text, unit_of
 from seqmem.reporting.page_data import PartData, page_data
-from seqmem.reporting.page_section import Chip, Part, page_section, results_chart
+from seqmem.reporting.page_section import Chip, EmptyPart, Frame, Part, page_section, results_chart
 from seqmem.reporting.words import answer, headline, measure_in_words
 
 MAX_BYTES = 3_000_000
 """No page is larger, unless its tables alone are."""
 
 
-def page(title: str, parts: Sequence[Part]) -> str:
+def page(title: str, parts: Sequence[Part | EmptyPart], frame: Frame | None = None) -> str:
     """Return one HTML file with everything in it: verdicts, tables, curves, answers, provenance.
 
     Args:
         title: of the document; text from outside like every name on the page.
         parts: one or several scenarios; several get a contents list.
+        frame: of a suite.
     """
     environment = _environment()
     source = environment.loader
     assert source is not None
     script = source.get_source(environment, "page.js")[0]
     style = source.get_source(environment, "page.css")[0]
-    sections = [page_section(part) for part in parts]
+    sections = [page_section(part) if isinstance(part, Part) else part for part in parts]
 
     def render(data: Sequence[PartData]) -> str:
         return environment.get_template("page.html.jinja").render(
             title=title,
+            frame=frame,
             sections=list(zip(sections, data, strict=True)),
             policy=_policy(charts_bundle(), script),
             style=Markup(style),
             bundle=Markup(charts_bundle()),
             script=Markup(script),
             specs=_specs(),
-            data=_blocks(data),
+            data=[{"curves": one.curves, "answers": one.answers} for one in data],
         )
 
-    room = MAX_BYTES - len(render([PartData() for _ in parts]).encode())
-    return render(page_data(parts, lambda made: len(str(_json_block(_blocks(made))).encode()) <= room))
-
-
-def _blocks(data: Sequence[PartData]) -> list[dict[str, Any]]:
-    return [{"curves": one.curves, "answers": one.answers} for one in data]
+    return render(page_data(parts, lambda data: len(render(data).encode()) <= MAX_BYTES))
 
 
 def _environment() -> Environment:
@@ -63,12 +60,12 @@ def _environment() -> Environment:
         loader=PackageLoader("seqmem.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        # whatever the template prints that is no markup of ours, attributes included
+        # whatever the template prints that is not our markup, attributes included
         finalize=lambda value: clean(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"t": _isolated, "cell": _cell, "block": _json_block}
+    environment.filters |= {"t": _isolated, "cell": _cell, "block": _json_block, "headline": headline}
     said = (answer, chance_text, headline, measure_in_words, results_chart, unit_of)
     environment.globals |= {"provenance": provenance, **{one.__name__: one for one in said}}
     return environment
@@ -135,6 +132,7 @@ def _specs() -> dict[str, Any]:
         "loss": charts.curve("loss", "answer loss (nats per token)", share=False),
         "answer": charts.answer(),
         "results": charts.results(""),
+        "sizes": charts.sizes(),
         "look": {
             "colours": charts.COLOURS,
             "dashes": charts.DASHES,

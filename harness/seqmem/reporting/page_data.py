@@ -11,7 +11,7 @@ from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import curves
 from seqmem.reporting.answers import Pools, answers
-from seqmem.reporting.page_section import Part
+from seqmem.reporting.page_section import EmptyPart, Part
 from seqmem.scoring.scores import sound
 
 
@@ -22,18 +22,18 @@ class _Detail:
     steps: int
     facts: int
     seeds: int
-    ladder: bool
+    all_forms: bool
     rows: int = 60
 
 
 _DETAILS = (
-    _Detail(steps=160, facts=16, seeds=3, ladder=True),
-    _Detail(steps=120, facts=12, seeds=2, ladder=True),
-    _Detail(steps=120, facts=8, seeds=2, ladder=False),
-    _Detail(steps=100, facts=8, seeds=1, ladder=False),
-    _Detail(steps=80, facts=4, seeds=1, ladder=False),
-    _Detail(steps=50, facts=4, seeds=1, ladder=False, rows=20),
-    _Detail(steps=40, facts=0, seeds=0, ladder=False, rows=20),
+    _Detail(steps=160, facts=16, seeds=3, all_forms=True),
+    _Detail(steps=120, facts=12, seeds=2, all_forms=True),
+    _Detail(steps=120, facts=8, seeds=2, all_forms=False),
+    _Detail(steps=100, facts=8, seeds=1, all_forms=False),
+    _Detail(steps=80, facts=4, seeds=1, all_forms=False),
+    _Detail(steps=50, facts=4, seeds=1, all_forms=False, rows=20),
+    _Detail(steps=40, facts=0, seeds=0, all_forms=False, rows=20),
 )
 
 
@@ -46,12 +46,14 @@ class PartData:
     left_out: tuple[str, ...] = ()
 
 
-def page_data(parts: Sequence[Part], fits: Callable[[Sequence[PartData]], bool]) -> list[PartData]:
+def page_data(
+    parts: Sequence[Part | EmptyPart], fits: Callable[[Sequence[PartData]], bool]
+) -> list[PartData]:
     """Return the data of all parts in the finest detail that fits, or else in the coarsest."""
-    read = [_Reading(part) for part in parts]
+    read = [_Reading(part) if isinstance(part, Part) else None for part in parts]
     made = [PartData() for _ in parts]
     for detail in _DETAILS:
-        made = [reading.data(detail) for reading in read]
+        made = [PartData() if reading is None else reading.data(detail) for reading in read]
         if fits(made):
             break
     return made
@@ -114,7 +116,7 @@ class _Reading:
             chosen = self._own(row)
             for seed in sorted(row.runs)[: detail.seeds]:
                 facts = chosen.few(seed, detail.facts)
-                found = answers(row.runs[seed], facts, ladder=detail.ladder, pools=pools)
+                found = answers(row.runs[seed], facts, all_forms=detail.all_forms, pools=pools)
                 when = phases.number(tuple(map(tuple, curves.phases([row.runs[seed]]))))
                 runs.append({"row": number, "seed": seed, "phases": when, "answers": found})
         return {**pools.values(), "phases": phases.values, "runs": runs}
@@ -138,8 +140,8 @@ class _Reading:
         most = max(len(row.runs) for row in self.rows)
         if answered and most > detail.seeds:
             said.append(f"Answers are of the first {detail.seeds} of up to {most} seeds.")
-        if answered and not detail.ladder:
-            said.append("Answers are of the primary question; the records hold the other rungs too.")
+        if answered and not detail.all_forms:
+            said.append("Answers are of the primary question; the records hold the other probe forms too.")
         if not answered:
             said.append("Answers are in the records only.")
         return tuple(said)

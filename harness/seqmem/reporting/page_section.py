@@ -14,6 +14,7 @@ from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import charts, provenance
 from seqmem.reporting.blocks import (
+    Block,
     Field,
     cost_field,
     difference_field,
@@ -41,6 +42,7 @@ class Part:
         reproduce: the command that makes the runs again.
         rules: what a published board holds fixed.
         question: what the scenario asks, in a sentence; the primary measure speaks for itself without one.
+        links: (name, relative link) of the table's other files.
     """
 
     name: str
@@ -49,6 +51,50 @@ class Part:
     reproduce: str
     rules: Mapping[str, Any] | None = None
     question: str = ""
+    links: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class EmptyPart:
+    """A part without results of its own on the page, and why."""
+
+    name: str
+    why: str
+    question: str = ""
+
+
+@dataclass(frozen=True)
+class SizeTrend:
+    """The measures of one part over model size.
+
+    Attributes:
+        block: the slopes.
+        charts: data of `charts.sizes`, one for each measure.
+    """
+
+    block: Block
+    charts: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the page of a suite says around its parts.
+
+    Attributes:
+        interrupted: it stopped before its end.
+        facts: (name, text) of what was run.
+        left_out: what could not be used, each with its reason.
+        failed: runs that did not finish, each with its reason.
+    """
+
+    summary: str
+    interrupted: bool
+    models: Block
+    facts: Sequence[tuple[str, str]]
+    left_out: Sequence[str]
+    failed: Sequence[str]
+    size_note: str
+    trends: Sequence[SizeTrend]
 
 
 @dataclass(frozen=True)
@@ -135,7 +181,7 @@ def _plain(value: Any) -> str:
 def _measured(comparison: Comparison) -> str:
     """Return what the verdict is about, in one line."""
     primary, what = comparison.primary, measure_in_words(comparison)
-    direction = {"higher": "higher is better", "lower": "lower is better", "none": "neither way is better"}
+    direction = {"higher": "higher is better", "lower": "lower is better", "none": "no direction is better"}
     return f"{what[:1].upper()}{what[1:]} ({primary.name}, {direction[primary.direction]})"
 
 
@@ -170,7 +216,7 @@ def _range(counts: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Which columns the main table has besides those of every table."""
+    """The columns of the main table besides those of every table."""
 
     models: bool
     questions: bool

@@ -57,12 +57,12 @@ def _part(section: Section) -> dict[str, Any]:
         "failed": section.failed,
     }
     cells = to_records(section.board.leaderboard) if section.board is not None else []
-    figures = [section.retention, *section.shown, section.trend, *section.further]
+    comparisons = section.board.leaderboard.boards if section.board is not None else ()
     return {
         **data,
         "cells": [cell for cell in cells if cell["measure"] in section.part.measures],
-        "verdicts": {row.label: c.verdicts[row.label].text for c, row in section.compared()},
-        "figures": [link for link in figures if link],
+        "verdicts": {row.label: one.verdicts[row.label].text for one in comparisons for row in one.rows},
+        "figures": [link for _, link in section.links[1:]],
         "size_trend": [ten_digits_each(_curve(curve)) for curve in section.curves],
     }
 

@@ -70,7 +70,7 @@ def answer(verdict: Verdict) -> str:
 def headline(comparison: Comparison) -> str:
     """Return the comparison in one sentence: who is better, who is worse, of whom nothing is shown."""
     reference = comparison.reference
-    said: dict[str, tuple[Finding, ...]] = {
+    by_words: dict[str, tuple[Finding, ...]] = {
         f"better than {reference}": ("better",),
         f"worse than {reference}": ("worse",),
         f"different from {reference}": ("differs",),
@@ -81,7 +81,7 @@ def headline(comparison: Comparison) -> str:
     verdicts = [comparison.verdicts[row.label] for row in comparison.best_first()]
     small = f" (by less than {format_margin(comparison.primary)})"
     parts = []
-    for words, findings in said.items():
+    for words, findings in by_words.items():
         labels = [f"{one.label}{small * one.small}" for one in verdicts if one.finding in findings]
         if labels:
             parts.append(f"{words}: {', '.join(labels)}")

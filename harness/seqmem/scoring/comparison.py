@@ -33,7 +33,7 @@ class Comparison:
         ranks: row label to rank, or None.
         no_rank: row label to the reason it has none.
         verdicts: row label to what its primary measure shows.
-        chance: recall that guessing gives on the primary rung; None where it is not known.
+        chance: recall that guessing gives in the primary probe form; None where it is not known.
 
     Where no metric gives the primary measure, `primary` is a stand-in without unit and direction: every cell
     of it is missing and says why.

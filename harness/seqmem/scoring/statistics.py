@@ -1,4 +1,4 @@
-"""Intervals and tests over seeds. The seed is the unit: items inside a run are no independent repeats."""
+"""Intervals and tests over seeds. The seed is the unit: items inside a run are not independent repeats."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def equivalent(values: Sequence[float], margin: float) -> bool | None:
 
     Two one-sided paired t tests, of mean <= -margin and of mean >= margin, both at 5 % (Schuirmann 1987): the
     same as the 90 % t interval lying inside the margin, |mean| + t(.95, n - 1) s / sqrt(n) < margin. A large
-    p-value is no evidence of no effect; this is. Six values as for `sign_flip_p`: with fewer, a table could
+    p-value is not evidence that there is no effect; this is. Six values as for `sign_flip_p`: with fewer, a table could
     say "the same" but never "different".
 
     Args:

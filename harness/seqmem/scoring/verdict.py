@@ -133,30 +133,30 @@ def judge(
         too_few: why the test could not have come out significant; empty where it could.
     """
 
-    def said(finding: Finding, reason: str = cell.reason) -> Verdict:
+    def verdict(finding: Finding, reason: str = cell.reason) -> Verdict:
         return Verdict(row.label, name, primary, finding, cell.interval, cell.difference, reason)
 
     found = cell.difference
     if name == row.label:
-        return said("reference")
+        return verdict("reference")
     if reference is not None and _same_weights(row, reference):
-        return said("identical")
+        return verdict("identical")
     if name is None:
-        return said("no_reference")
+        return verdict("no_reference")
     if cell.interval is None:
-        return said("no_value")
+        return verdict("no_value")
     if found is None:
-        return said("no_pair")
+        return verdict("no_pair")
     if found.p is None:
-        return said("no_test", found.reason)
+        return verdict("no_test", found.reason)
     if found.p < ALPHA and primary.direction == "none":
-        return said("differs")
+        return verdict("differs")
     if found.p < ALPHA:
         higher = found.interval.mean > 0
-        return said("better" if higher == (primary.direction == "higher") else "worse")
+        return verdict("better" if higher == (primary.direction == "higher") else "worse")
     if found.equivalent:
-        return said("alike")
-    return said("too_few_seeds", too_few) if too_few else said("not_shown")
+        return verdict("alike")
+    return verdict("too_few_seeds", too_few) if too_few else verdict("not_shown")
 
 
 def _same_weights(row: Row, reference: Row) -> bool:

@@ -84,7 +84,7 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         except (OSError, ValueError, KeyError) as error:
             warn(f"checkpoint {path.name} is damaged ({error}); trying the one before")
     if found:
-        raise CheckpointError(f"{folder}: no readable checkpoint; start over with --force")
+        raise CheckpointError(f"{folder}: not a readable checkpoint; start over with --force")
     return None
 
 

@@ -37,7 +37,7 @@ class ContaminationDetector:
             self._ids.add(probe.fact)
             answer = as_read(probe.answer)
             sign = as_read(probe.subject) or as_read(probe.prompt + probe.answer)
-            if answer and probe.relation != "last_token":  # a whole answer is asked on other rungs too
+            if answer and probe.relation != "last_token":  # a whole answer is asked in other probe forms too
                 whole = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)")
                 self._answers.setdefault(sign, {}).setdefault(probe.fact, whole)
         self._any_sign = re.compile("|".join(map(re.escape, self._answers))) if self._answers else None

@@ -95,12 +95,7 @@ def lay_out(lines: Iterable[Line], device: torch.device, limit: int = ROW_TOKENS
     for line in order:
         length, last = len(line.ids), blocks[-1] if blocks else []
         enough = len(last) * length >= EVEN_TOKENS and length > EVEN * len(last[0].ids)
-        if (
-            not last
-            or last[0].given_task != line.given_task
-            or enough
-            or (len(last) + 1) * length > limit
-        ):
+        if not last or last[0].given_task != line.given_task or enough or (len(last) + 1) * length > limit:
             blocks.append([])
         blocks[-1].append(line)
     return [_block(block, device) for block in blocks]

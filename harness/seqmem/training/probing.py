@@ -45,7 +45,8 @@ class Answers:
         choice: index of the most probable choice, None without choices.
         choice_logprob: log-probability of the answer renormalised over its choices, nats; None where it is not
             among them.
-        in_form: greedy decoding begins with a member of the closed set; None without one.
+        in_form: greedy decoding begins as a member of the closed set does, as far as the scored answers show it; None
+            without a closed set.
         sampled: probability, 0 to 1, that one sampled answer is exactly the answer, None without decoding.
             Sampling draws a token at a time, so it is the product over the answer's tokens, each given the
             true ones before it: n samples hit with probability 1 - (1 - sampled)^n, without drawing any.
@@ -151,12 +152,11 @@ class ProbeSet:
             if not self._blocks:
                 self._blocks = self._laid_out(model, forward)
             scores = self._read(self._blocks, len(self._tokens), model, forward)
-            in_form = self._in_form(scores, model, forward)
         finally:
             model.train(training)
-        return self._answers(scores, in_form)
+        return self._answers(scores)
 
-    def _answers(self, scores: _Scores, in_form: list[bool | None]) -> Answers:
+    def _answers(self, scores: _Scores) -> Answers:
         count, logprob = len(self.probes), scores.logprob
         others = [[row for row in own if row != index] for index, own in enumerate(self._choice_scores)]
         right = [tuple(scores.greedy[index]) == self._tokens[index] for index in range(count)]
@@ -165,7 +165,9 @@ class ProbeSet:
             exact_match=right,
             top_distractor_logprob=[float(logprob[own].max()) if own else None for own in others],
             rank=[
-                1 + int((logprob[own] >= logprob[index]).sum()) if index in self._choice_scores[index] else None
+                1 + int((logprob[own] >= logprob[index]).sum())
+                if index in self._choice_scores[index]
+                else None
                 for index, own in enumerate(others)
             ],
             choice=[int(np.argmax(logprob[own])) if own else None for own in self._choice_scores],
@@ -173,7 +175,7 @@ class ProbeSet:
                 float(logprob[index] - np.logaddexp.reduce(logprob[own])) if index in own else None
                 for index, own in enumerate(self._choice_scores)
             ],
-            in_form=in_form,
+            in_form=[self._in_form(index, scores) for index in range(count)],
             sampled=np.exp(scores.sampled[:count]).tolist() if self._decoding else [None] * count,
             greedy_tokens=[
                 None if right[index] or probe.relation == "general" else self._until_wrong(index, scores)
@@ -191,8 +193,8 @@ class ProbeSet:
         """Return the blocks, with shared prompts where this model scores alike with and without them."""
         limit = min(ROW_TOKENS, LOGITS // _vocabulary(model))
         shared = self._lines(shared=True)
-        several = [line for line in shared if line.shared]
-        if several and (self._routed or not self._keeps_apart(max(several, key=lambda l: len(l.ids)), model)):
+        several = sorted((line for line in shared if line.shared), key=lambda line: len(line.ids))
+        if several and (self._routed or not self._keeps_apart(several[-1], model)):
             shared = self._lines(shared=False)
         return lay_out(shared, self._device, limit)
 
@@ -238,65 +240,24 @@ class ProbeSet:
 
     # ---- the form of what greedy decoding says -----------------------------------------------------------
 
-    def _in_form(
-        self, scores: _Scores, model: nn.Module, forward: Callable[[int | None], Forward | None]
-    ) -> list[bool | None]:
-        """Return of each probe whether greedy decoding begins with a member of its closed set.
+    def _in_form(self, index: int, scores: _Scores) -> bool | None:
+        """Return whether greedy decoding begins as a member of the closed set does.
 
-        Most of what is said is known from the answers that were scored. Where it leaves them inside the set, the
-        model is asked for the next token.
+        It is followed as far as the answers that were scored show it: to its end where it is one of them, else up to
+        and with the token by which it leaves them.
         """
-        found: list[bool | None] = [None] * len(self.probes)
-        paths: dict[int, Ids] = {}
-        known: dict[int, dict[Ids, int]] = {}
-        for index, form in enumerate(self._forms):
-            if form is not None:
-                paths[index], known[index] = (), self._next_tokens(index, scores)
-        while paths:
-            open_ends: list[int] = []
-            for index, path in list(paths.items()):
-                form = self._forms[index]
-                assert form is not None
-                while path in known[index] and form.begins(path):
-                    path = (*path, known[index][path])
-                paths[index] = path
-                if path in form.members or not form.begins(path):
-                    found[index] = path in form.members
-                    del paths[index]
-                else:
-                    open_ends.append(index)
-            if open_ends:
-                for index, token in zip(
-                    open_ends, self._continue(open_ends, paths, model, forward), strict=True
-                ):
-                    known[index][paths[index]] = token
-        return found
-
-    def _next_tokens(self, index: int, scores: _Scores) -> dict[Ids, int]:
-        """Return the most probable next token after the prompt and each beginning of a scored answer."""
-        return {
+        form = self._forms[index]
+        if form is None:
+            return None
+        following = {
             self._tokens[number][:place]: token
             for number in {index, *self._choice_scores[index]}
             for place, token in enumerate(scores.greedy[number])
         }
-
-    def _continue(
-        self,
-        indices: Sequence[int],
-        paths: dict[int, Ids],
-        model: nn.Module,
-        forward: Callable[[int | None], Forward | None],
-    ) -> list[int]:
-        """Return the most probable token after the prompt and path of each of these probes."""
-        lines = []
-        for number, index in enumerate(indices):
-            probe = self.probes[index]
-            label = probe.task_label if self._routed and probe.task_known else None
-            row = (*probe.input_ids[: probe.answer_start], *paths[index])
-            lines.append(Line(row, ((number, (0,)),), label))
-        limit = min(ROW_TOKENS, LOGITS // _vocabulary(model))
-        blocks = lay_out(lines, self._device, limit)
-        return [tokens[0] for tokens in self._read(blocks, len(lines), model, forward).greedy]
+        path: Ids = ()
+        while path in following and path in form.beginnings and path not in form.members:
+            path = (*path, following[path])
+        return path in form.members or path in form.beginnings
 
 
 @dataclass(frozen=True)
@@ -314,10 +275,6 @@ class _Form:
             return None
         beginnings = frozenset(member[:end] for member in closed_set for end in range(len(member)))
         return _Form(frozenset(closed_set), beginnings)
-
-    def begins(self, path: Ids) -> bool:
-        """Return whether a member goes on from here."""
-        return path in self.beginnings and path not in self.members
 
 
 def _vocabulary(model: nn.Module) -> int:

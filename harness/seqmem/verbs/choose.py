@@ -1,4 +1,4 @@
-"""Which trial of a search is taken, and what a reader should know of the choice."""
+"""The choice of a search's trial, and notes on it for the reader."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ def distance(options: Options, usual: Options) -> tuple[int, float]:
 
 def notes(search: PlannedSearch, trials: Sequence[Trial], chosen: int | None, measure: Measure) -> list[str]:
     """Return what a reader should know of a search, a sentence each."""
-    said = []
+    sentences = []
     if search.sampled is not None:
-        said.append(
+        sentences.append(
             f"the budget reaches for {len(trials)} of the {search.sampled} combinations: a random sample "
             f"(seed {SAMPLE_SEED}); --budget {search.sampled * len(trials[0].runs)} tries all"
         )
     lost = sum(trial.mean is None for trial in trials)
     if lost:
-        said.append(f"{lost} of {len(trials)} trials lack a value and cannot win")
+        sentences.append(f"{lost} of {len(trials)} trials lack a value and cannot win")
     if chosen is None:
-        return said
+        return sentences
     means = {trial.mean for trial in trials if trial.mean is not None}
     if len(means) == 1 and len(trials) - lost > 1:
-        said.append(f"all trials have the same {measure.name}: the values nearest the default are taken")
-        return said
+        sentences.append(f"all trials have the same {measure.name}: the values nearest the default are taken")
+        return sentences
     alike = [trial.options for trial in trials if trial.mean == trials[chosen].mean]
     if len(alike) > 1:
-        said.append(f"{len(alike)} trials are equally good: the nearest to the usual values is taken")
+        sentences.append(f"{len(alike)} trials are equally good: the nearest to the usual values is taken")
     for option, value in trials[chosen].options.items():
         side = _edge(value, search.space[option])
         settled = all(options[option] == value for options in alike)
         if side and settled and not _is_bound(search.spec, option, value):
-            said.append(f"best at {option}={value}, the {side} value of the space: widen it")
-    return said
+            sentences.append(f"best at {option}={value}, the {side} value of the space: widen it")
+    return sentences
 
 
 def _distance(value: Any, usual: Any) -> float:

@@ -80,7 +80,7 @@ def tune(scenario: str, strategy: str | Sequence[str], **given: Any) -> TuneResu
     """Search the options of one or several strategies, each with the same budget.
 
     The grid of the space where it fits the budget, else a sample of it. The best mean of the measure over the
-    tuning seeds is chosen; a trial that lacks a value for a seed loses; of equal ones the nearest to the default.
+    tuning seeds is chosen. A trial that lacks a value for a seed loses. Of equal ones the nearest to the default wins.
 
     Args:
         scenario: name of the scenario.
@@ -197,13 +197,13 @@ def _judge(
 def _trial(planned: PlannedRow, row: Row, scores: pd.DataFrame) -> Trial:
     """Return a trial with its values; a seed without one says why."""
     found = {int(seed): float(value) for seed, value in zip(scores["seed"], scores["value"], strict=True)}
-    said = {int(seed): str(reason) for seed, reason in zip(scores["seed"], scores["reason"], strict=True)}
+    reasons = {int(seed): str(reason) for seed, reason in zip(scores["seed"], scores["reason"], strict=True)}
     values = {seed: None if math.isnan(found.get(seed, math.nan)) else found[seed] for seed in planned.runs}
     return Trial(
         options=dict(planned.swept),
         values=values,
         reasons={
-            seed: said[seed] if seed in said else f"the run failed: {row.failed[seed]}"
+            seed: reasons[seed] if seed in reasons else f"the run failed: {row.failed[seed]}"
             for seed, value in values.items()
             if value is None
         },

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from seqmem.reading import Array
 
 CURVES = ("exponential", "power", "log-linear")
-_SHORTEST = 0.1
+_MIN_HALF_LIFE = 0.1
+"""Shortest half-life that is tried, in steps."""
 _GRID = 60
 """Half-lives tried per tenfold of steps; the best is then refined."""
 
@@ -56,7 +57,7 @@ def fit_half_lives(steps: Array, recall: Array) -> Fits:
         steps: (t,) steps since the loops ended, ascending from 0.
         recall: (n, t) recall.
     """
-    tried = np.log10(_SHORTEST) + np.arange(_GRID * np.log10(1e6)) / _GRID
+    tried = np.log10(_MIN_HALF_LIFE) + np.arange(_GRID * np.log10(1e6)) / _GRID
     shapes = _shapes(steps, 10**tried)
     fitted = np.einsum("nt,sht->snh", recall, shapes) / np.sqrt((shapes**2).sum(axis=-1))[:, None, :]
     squares = (recall**2).sum(axis=1)[:, None] - np.maximum(fitted, 0) ** 2

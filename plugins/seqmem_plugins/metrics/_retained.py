@@ -96,7 +96,7 @@ def _tails(curves: Curves, injections: list[Injection]) -> list[_Tail]:
     for fact, steps in own.items():
         together[steps[0].start, steps[-1].start, steps[-1].until].add(fact)
     if not together:
-        raise Missing("no injected fact was asked on this rung")
+        raise Missing("no injected fact was asked in this probe form")
     found = []
     for (first, last, until), facts in sorted(together.items()):
         seen = reading.watch(curves, facts, first, last)

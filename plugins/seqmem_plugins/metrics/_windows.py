@@ -89,7 +89,7 @@ class Changes:
         return {"inside": (start, end), "behind": behind, "ahead": ahead}[region]
 
     def apart(self, one: int, other: int) -> bool:
-        """Return whether two windows share no position, zones included."""
+        """Return whether two windows have no position in common, zones included."""
         (start, end), (first, last) = self.windows[one], self.windows[other]
         return end + self.zone <= first - self.zone or last + self.zone <= start - self.zone
 

@@ -23,7 +23,7 @@ OWN_KEPT = "own sentence kept"
 
 
 def answers_in_context(run: RunRecord, *, twins: bool) -> pd.DataFrame:
-    """Return the answers of the schedule ``context``, on the rung it asks, whatever stood in front.
+    """Return the answers of the schedule ``context``, in the probe form it asks, whatever stood in front.
 
     Raises:
         NotApplicable: nothing was asked with more and with less context.

@@ -1,7 +1,7 @@
 """Decay: how fast is what injections won lost again?
 
-R(t) = [l(LAM + t) - l(t_1)] / [l(LAM) - l(t_1)] with l the log-probability of the answer, mean over its tokens; t the
-steps since the last local maximum LAM; t_1 right before the first injection. Each bracket is minus that of the
+R(t) = [l(LAM + t) - l(t_1)] / [l(LAM) - l(t_1)] with l the log-probability of the answer, mean over its tokens. t are
+the steps since the last local maximum LAM, t_1 lies right before the first injection. Each bracket is minus that of the
 never-trained items, and sums over facts are divided. LAM is found on half of the facts and controls, R read on
 the other halves. A line b - a log10 t goes by least squares through one point per doubling of t (1, 2-3, 4-7, ...),
 the mean of the probes inside, before R first reaches 0: equation 4 is for an improvement not yet lost.
@@ -109,7 +109,7 @@ metric.measure("decay.on_question", UNIT, "lower", "decay when asked as a questi
 def linearity(run: RunRecord) -> Value:
     """Return R^2 of the line behind `decay`: is retainability linear in log t?
 
-    Unit: fraction; range 0 to 1; neither way is better.
+    Unit: fraction; range 0 to 1; no direction is better.
     """
     found = fit(run)
     return Value(found.r2, found.facts)

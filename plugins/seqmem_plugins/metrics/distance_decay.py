@@ -1,7 +1,7 @@
 """Distance decay: how does recall fall with the distance from the trained words?
 
 The last token of an answer, given all tokens before it, is easier than its last word, and often easy without
-any memory: what the twins get right on a rung is no memory either.
+any memory: what the twins get right in a probe form is not memory either.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ seqmem_api = ">=1,<2"
 metric = Metric(
     "distance_decay",
     version="1",
-    summary="recall along the distance ladder when training was done, and its slope",
+    summary="recall in every probe form when training was done, and its slope",
     figure="seqmem_plugins.metrics.figures.distance_decay",
 )
 seqmem_metric = metric.hook
 
-RUNGS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
-"""The ladder outwards; a rung's place in it is its distance."""
-_ON_LADDER = ("step", "fact", "twin_of", "relation", "correct")
-MIN_RUNGS = 3
+FORMS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
+"""Probe forms from near the trained words outwards. The place of a form is its distance."""
+_IN_ALL_FORMS = ("step", "fact", "twin_of", "relation", "correct")
+MIN_FORMS = 3
 
 
 @reading.once_per_run
-def on_ladder(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
-    """Return the answers on every rung when training was done: the last ladder asked before the rest.
+def in_all_forms(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
+    """Return the answers in every probe form when training was done: the last before the rest.
 
     Facts that were never trained by then are left out, and so are their twins.
 
     Raises:
-        NotApplicable: no ladder is asked.
+        NotApplicable: they are never asked together.
         Missing: none was asked after any fact was trained.
     """
     rows: pd.DataFrame = pd.concat(
-        [run.asked(schedule="ladder", relation=rung, twins=twins, columns=_ON_LADDER) for rung in RUNGS]
+        [run.asked(schedule="ladder", relation=form, twins=twins, columns=_IN_ALL_FORMS) for form in FORMS]
     )
     if rows.empty:
         if twins:
-            raise Missing("no twin was asked on the ladder: what is guessed cannot be told from memory")
-        raise NotApplicable("no ladder of rungs is asked")
+            raise Missing("no twin was asked in every probe form: what is guessed cannot be told from memory")
+        raise NotApplicable("facts are not asked in every probe form")
     rows = with_age(run, rows[rows["step"] <= reading.loops_end(run)])
     rows = reading.some(
         rows[(rows["step"] == rows["step"].max()) & (rows["age"] >= 0)],
-        "the ladder was not asked after a fact was trained",
+        "the probe forms were not asked after a fact was trained",
     )
     return rows
 
@@ -62,27 +62,27 @@ def with_age(run: RunRecord, rows: pd.DataFrame) -> pd.DataFrame:
 
 @reading.once_per_run
 def recall(run: RunRecord, *, twins: bool = False) -> pd.Series:
-    """Return the share answered rightly by rung, in the order of the ladder."""
-    found = on_ladder(run, twins=twins).groupby("relation")["correct"].mean()
-    return found.reindex([rung for rung in RUNGS if rung in found.index])
+    """Return the share answered rightly by probe form, the nearest first."""
+    found = in_all_forms(run, twins=twins).groupby("relation")["correct"].mean()
+    return found.reindex([form for form in FORMS if form in found.index])
 
 
 def _of_facts(run: RunRecord, number: float) -> Value:
-    return Value(number, int(on_ladder(run)["fact"].nunique()))
+    return Value(number, int(in_all_forms(run)["fact"].nunique()))
 
 
-@metric.measure("distance_decay", "fraction/rung", "none", "slope of recall over that of the twins")
+@metric.measure("distance_decay", "fraction/distance", "none", "slope of recall over that of the twins")
 def slope(run: RunRecord) -> Value:
-    """Return the least-squares slope of recall minus the twins' recall over the rung's place, 0 to 4.
+    """Return the least-squares slope of recall minus the twins' recall over the probe form's distance, 0 to 4.
 
-    Unit: fraction per rung; range -.6 to .6 with all five rungs, up to 1 either way with three; negative where memory
-    thins out with distance.
+    Unit: fraction per place; range -.6 to .6 with all five probe forms, up to 1 either way with three; negative where
+    memory thins out with distance.
     """
     over_twins = (recall(run) - recall(run, twins=True)).dropna()
-    if len(over_twins) < MIN_RUNGS:
-        raise Missing(f"{len(over_twins)} rungs were asked, {MIN_RUNGS} are needed")
-    places = [RUNGS.index(rung) for rung in over_twins.index]
-    return _of_facts(run, float(np.polyfit(places, over_twins.to_numpy(dtype=float), 1)[0]))
+    if len(over_twins) < MIN_FORMS:
+        raise Missing(f"{len(over_twins)} probe forms were asked, {MIN_FORMS} are needed")
+    distances = [FORMS.index(form) for form in over_twins.index]
+    return _of_facts(run, float(np.polyfit(distances, over_twins.to_numpy(dtype=float), 1)[0]))
 
 
 def token_minus_word(run: RunRecord, *, over_twins: bool = False) -> Value:
@@ -106,14 +106,14 @@ metric.measure("distance_decay.over_twins", "fraction", "none", "the same minus 
 )
 
 
-def rung(run: RunRecord, name: str) -> Value:
-    """Return recall on one rung. Unit: fraction; range 0 to 1; higher is better."""
+def form(run: RunRecord, name: str) -> Value:
+    """Return recall in one probe form. Unit: fraction; range 0 to 1; higher is better."""
     found = recall(run)
     if name not in found.index:
-        raise Missing(f"the rung {name} was not asked")
+        raise Missing(f"the probe form {name} was not asked")
     return _of_facts(run, float(found[name]))
 
 
-for _rung in RUNGS:
-    _summary = f"recall on the rung {_rung.replace('_', ' ')}"
-    metric.measure(f"distance_decay.{_rung}", "fraction", "higher", _summary)(partial(rung, name=_rung))
+for _form in FORMS:
+    _summary = f"recall in the probe form {_form.replace('_', ' ')}"
+    metric.measure(f"distance_decay.{_form}", "fraction", "higher", _summary)(partial(form, name=_form))

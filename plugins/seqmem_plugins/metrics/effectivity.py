@@ -1,8 +1,8 @@
 """Effectivity: how much does one injection of a fact do?
 
 For scenarios that ask right before an injection of facts and after each of the next steps (`fact_injection`). l is
-the answer's log-probability, mean over its tokens; t_i the steps done before injection i; LAM, the local
-acquisition maximum, the step in (t_i, t_i + `local_window`] at which l is highest. Controls are the items that no
+the answer's log-probability, mean over its tokens. t_i are the steps done before injection i. LAM, the local
+acquisition maximum, is the step in (t_i, t_i + `local_window`] at which l is highest. Controls are the items that no
 trained row states: the group `never`, and twins where they are asked beside the facts. What they do over the same
 steps is taken off.
 
@@ -13,7 +13,7 @@ where the mean over seven parts of each, facts minus controls, is highest, and i
 turn, two splits. With few facts and one injection the place is missed now and then: a rise of .85 then reads .82.
 
 An injection is every step of an experience of phase `inject` in which the protocol itself states the fact; what a
-strategy rehearses is none. Where a fact is injected again inside its window, the window ends there.
+strategy rehearses is not one. Where a fact is injected again inside its window, the window ends there.
 
 Chang et al. 2024 (arXiv 2406.11813), equations 1 to 3: l per token of the target span, mean over probes and
 encounters. Ours are the controls, the split, and that no outliers are removed.
@@ -22,7 +22,7 @@ Margin: .02 nats per token; runs that learn nothing differ by .015 to .04 (docs/
 
 Version 2: eight parts in place of two halves, which missed more maxima and read a rise of .85 as .80.
 
-None without controls, under two facts in a group or two controls, on a rung that is not asked, and under `joint`,
+None without controls, under two facts in a group or two controls, in a probe form that is not asked, and under `joint`,
 which injects nothing at a step of its own.
 """
 
@@ -97,7 +97,7 @@ def published(run: RunRecord) -> Value:
 def chance_rise(run: RunRecord) -> Value:
     """Return what `effectivity.published` took off: max l - l(t_i) of never-trained items, over the same injections.
 
-    Unit: nats per token; any number; neither way is better.
+    Unit: nats per token; any number; no direction is better.
     """
     windows, curves = _all_windows(run), reading.answer_curves(run, MAIN)
     highest = [float(seen.control.max(axis=1).mean()) for seen in windows]
@@ -109,7 +109,7 @@ def chance_rise(run: RunRecord) -> Value:
 def drift(run: RunRecord) -> Value:
     """Return the change of l of never-trained items from before the first injection to the end: are they flat?
 
-    Unit: nats per token; any number; neither way is better.
+    Unit: nats per token; any number; no direction is better.
     """
     start, curves = reading.first_injection(run), reading.answer_curves(run, MAIN)
     change = (curves.value[:, -1] - curves.at(start))[curves.control]
@@ -124,7 +124,7 @@ def local_maximum(run: RunRecord) -> Value:
     """Return the steps from t_i to the maximum of the mean curve of a group, over its injections, minus the controls'.
 
     Mean over groups, weighed by their injections. Unit: steps; range 1, right after the step that trains the
-    facts, to local_window; neither way is better. Noise alone gives about half of the window.
+    facts, to local_window; no direction is better. Noise alone gives about half of the window.
     """
     parts = rises(run, MAIN, None)
     return pooled(parts, [float(part.lags[part.mean().argmax()]) for part in parts])

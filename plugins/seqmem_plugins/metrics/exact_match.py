@@ -1,7 +1,7 @@
 """Exact match: does greedy decoding give the answer, and does it answer in the form of an answer at all?
 
 Where recall is by forced choice, this says how much of it a model shows when it is left to speak. An answer comes in
-the right form where greedy decoding begins with any member of the closed set, right or wrong. A model that talks in
+the right form where greedy decoding begins as any member of the closed set does, right or wrong. A model that talks in
 another form scores 0 here whatever it knows: below a format rate of .5 there is no number.
 
 A rise of exact match while the format rate rises, and forced choice does not, is the form being learned. It is no
@@ -36,7 +36,7 @@ def asked_at(run: RunRecord, step: int) -> pd.DataFrame:
 
 
 def format_rate(rows: pd.DataFrame) -> Value:
-    """Return the share of greedy answers that begin with a member of the closed set."""
+    """Return the share of greedy answers that begin as a member of the closed set does."""
     return Value(float(rows["in_form"].astype(float).mean()), int(rows["fact"].nunique()))
 
 
@@ -68,7 +68,9 @@ def when_loops_end(run: RunRecord) -> Value:
     return exact(asked_at(run, reading.loops_end(run)))
 
 
-@metric.measure("exact_match.format", "fraction", "none", "answers in the right form at the end of the stream")
+@metric.measure(
+    "exact_match.format", "fraction", "none", "answers in the right form at the end of the stream"
+)
 def form_at_the_end(run: RunRecord) -> Value:
     """Return the format rate at the end of the stream.
 

@@ -2,7 +2,7 @@
 
 Nothing is taken off: compare with chance and `twin_recall`. Before comparing scenarios read `initial_recall.lag` and
 `initial_recall.exposures`: in `memory_loops` the first probe comes after the whole visit, which states each fact
-several times, and the trained wording may be asked at other steps than the primary rung.
+several times, and the trained wording may be asked at other steps than the primary probe form.
 
 The figure shows recall, and that of the twins, against steps since the first exposure. Later exposures are part of the
 curve. None where no trained fact is asked later on, or only after the learner went back to a snapshot.
@@ -40,7 +40,7 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
         raise NotApplicable("the probes are documents, not questions: recall is not defined")
     rows = reading.some(
         reading.stream_answers(run, relation=relation, twins=twins).drop_duplicates(["probe", "step"]),
-        f"no {'twin' if twins else 'fact'} is asked bare on the rung {relation or 'that is primary'}",
+        f"no {'twin' if twins else 'fact'} is asked bare in the probe form {relation or 'that is primary'}",
     )
     first = rows["twin_of" if twins else "fact"].map(reading.first_exposures(run))
     rows = rows.assign(first=first, lag=rows["step"] - first)
@@ -59,7 +59,7 @@ def answers_since(run: RunRecord, relation: Relation | None = None, *, twins: bo
 def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFrame:
     """Return the first answer of every fact after its first exposure: share right and lag, by fact.
 
-    A fact that several probes of the rung ask for at that step counts with their mean.
+    A fact that several probes of the probe form ask for at that step counts with their mean.
     """
     rows = answers_since(run, relation)
     rows = rows[rows["lag"] == rows.groupby("fact")["lag"].transform("min")]
@@ -75,8 +75,8 @@ def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFr
 def initial_recall(run: RunRecord, relation: Relation | None = None) -> Value:
     """Return the share of facts answered rightly at the first probe after their first exposure.
 
-    On the primary rung, bare, whatever schedule asked; `initial_recall.verbatim` in the trained wording. Facts never
-    asked after training are left out. Unit: fraction; range 0 to 1; higher is better.
+    In the primary probe form, bare, whatever schedule asked; `initial_recall.verbatim` in the trained wording. Facts
+    never asked after training are left out. Unit: fraction; range 0 to 1; higher is better.
     """
     found = first_answers(run, relation)
     return Value(float(found["right"].mean()), len(found))
@@ -91,7 +91,7 @@ metric.measure(
 def lag(run: RunRecord) -> Value:
     """Return the steps from a fact's first exposure to that probe, mean over facts.
 
-    Unit: steps; range 0, right after the step that trained it, up; neither way is better.
+    Unit: steps; range 0, right after the step that trained it, up; no direction is better.
     """
     found = first_answers(run)
     return Value(float(found["lag"].mean()), len(found))
@@ -101,7 +101,7 @@ def lag(run: RunRecord) -> Value:
 def exposures(run: RunRecord) -> Value:
     """Return the times that trained rows had stated a fact, with the answer asked for, by that probe.
 
-    Mean over facts. Unit: exposures; range 1 up; neither way is better.
+    Mean over facts. Unit: exposures; range 1 up; no direction is better.
     """
     found = first_answers(run)
     stated = reading.own_statements(run)

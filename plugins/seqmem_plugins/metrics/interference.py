@@ -1,10 +1,10 @@
 """Interference: what do new facts cost the old ones?
 
 An arrival is the first experience that trains a group of facts by itself (a group of `long_term`, a loop of
-`memory_loops`); old facts are those trained before it in another group. Later visits to a group are no arrivals.
-The difference to never-trained items, not the old facts' loss itself, says what is lost: training any facts makes
-such answers more probable, trained or not. New facts cost more than other text where `interference` is above
-`interference.background`.
+`memory_loops`); old facts are those trained before it in another group. Later visits to a group do not count as
+arrivals. The difference to never-trained items, not the old facts' loss itself, says what is lost: training any
+facts makes such answers more probable, trained or not. New facts cost more than other text where `interference` is
+above `interference.background`.
 
 Margin: .05 nats per token is a fortieth of the 2 nats that a first visit wins in the synthetic learners of
 docs/calibration.md, whose runs differ by .06.
@@ -46,7 +46,7 @@ class Arrival:
 
 
 class Groups:
-    """Groups of facts in the order in which they arrive, and the answers on the primary rung by step."""
+    """Groups of facts in the order in which they arrive, and the answers in the primary probe form by step."""
 
     def __init__(self, run: RunRecord) -> None:
         """Read a run.

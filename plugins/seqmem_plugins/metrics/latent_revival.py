@@ -17,9 +17,11 @@ off. A fact that counts does so with what it rises beyond the mean rise of those
 
 Facts stated in a training row after the loops ended are left out (`replay`, `joint`).
 
-Mind: weaker and slower returns are read too small, and near zero is no proof of absence. Returns of 10 SD of the noise
-are read whole; of returns of 5 SD, in noise of phi 0 and with 13 probes, four fifths are lost, of phi .5 a quarter.
-At most half of the facts may return. Noise of real curves is no AR(1): compare rows too, not only one row with zero.
+Mind: weaker and slower returns are read too small, and a value near zero does not prove absence. Returns of 10 SD of
+the noise are read whole. Of returns of 5 SD, with 13 probes, four fifths are lost in noise of phi 0, a quarter in
+noise of phi .5.
+At most half of the facts may return. Noise of real curves is not exactly AR(1): compare rows too, not only one row
+with zero.
 
 Version 4: less is taken off for chance rises; version 3 read a true return of .82 nats as .76. Version 3: only
 remarkable rises count. Version 2 fired on nothing but decay and noise in 15 to 90 % of benches of 8 seeds. Where no

@@ -74,7 +74,7 @@ def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
 def cued(run: RunRecord, cue: str) -> Value:
     """Return the gain of a cue: (cued - uncued) recall of trained facts minus the same for their never-trained twins.
 
-    Primary rung, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when
+    Primary probe form, end of the loops, schedule ``ladder``. Unit: fraction; range -2 to 2; above zero when
     the cue helps the memory itself and not just the format.
     """
     end, gains, facts = reading.loops_end(run), [], 0

@@ -3,7 +3,8 @@
 D(p) = loss(p) after a window was trained again - loss(p) at the base it started from, in nats per token, at
 every probed position p of the stream. Retraining moves all losses a little, wherever the window lies, so D is
 compared twice: with D far from all windows in the same snapshot, and with the same positions in the snapshots
-retrained on windows elsewhere: windows that share no position with this one nor with each other, zones included.
+retrained on windows elsewhere: windows that have no position in common with this one or with each other, zones
+included.
 Signs are turned so that higher is better: a signal of .1 means that the loss fell by .1 nats per token more.
 
 What moves everywhere need not move everywhere alike: moments carried over from the base keep pulling at what

@@ -68,7 +68,7 @@ def _exposures_needed(run: RunRecord) -> pd.Series:
 def exposures_to_criterion(run: RunRecord) -> Value:
     """Return the median over added facts of the exposures before the first of the right answers that count.
 
-    On the primary rung. Facts never recalled count as more than any number; None when they are half or more.
+    In the primary probe form. Facts never recalled count as more than any number; None when they are half or more.
     Questions come at boundaries and inside visits, not after every exposure: fewer may have done. Unit: exposures;
     range: 1 up; lower is better.
     """

@@ -24,7 +24,7 @@ probes and in 4.0, 2.8 and 2.6 % of 40. A sinusoid of amplitude A, in SD of the 
 is found in at least 95 % of 300 runs each from A = 5 up with 13 probes, and from A = 4 up with 40 (from 3 up where a
 period has at most 12 probes). At these A the amplitude reads A - .05 to A - .25.
 
-Mind: with 13 probes the test is weak, and no evidence of a swing is no evidence of a steady memory. Ask for more with
+Mind: with 13 probes the test is weak: finding no swing does not show a steady memory. Ask for more with
 `even_every`.
 """
 
@@ -124,7 +124,7 @@ def period(run: RunRecord) -> Value:
 def p(run: RunRecord) -> Value:
     """Return the p-value of that period in this run: the facts' curve minus the twins' against AR(1) surrogates.
 
-    Unit: probability; range: .001 to 1. One run's: a table's mean over seeds is no p-value.
+    Unit: probability; range: .001 to 1. One run's: a table's mean over seeds is not a p-value.
     """
     table = curves(run)
     return Value(null(len(table)).p(_fit(run, table["facts"] - table["twins"])), _facts(run))

@@ -5,8 +5,8 @@ rest. What is trained during the rest counts: `replay` rehearses facts there and
 steps, so theirs is recall kept up by training, not memory left alone. For `naive`, `reset_optimizer` and
 `moment_avg` the rest holds no exposure.
 
-None without a rest; `retention.auc` under 3 probed steps; the half-life under 6 probed steps and where recall starts
-under .1.
+None without a rest. `retention.auc` is None under 3 probed steps, the half-life under 6 probed steps and where recall
+starts under .1.
 
 Margins: .05 in `retention` and `retention.auc` is three facts of the 64 of `memory_loops`; runs of one learner differ
 by .05 to .09 (docs/calibration.md).
@@ -180,7 +180,7 @@ for _end, _name, _share in (("low", "lower", 0.025), ("high", "upper", 0.975)):
 def censored(rest: Rest) -> Value:
     """Return 1 where recall did not halve within the rest, else 0; over seeds the share of them that did not.
 
-    Unit: fraction; neither way is better.
+    Unit: fraction; no direction is better.
     """
     found = rest.half_lives(rest.forgettable())[0]
     return Value(float(found >= np.log10(rest.length)), rest.facts)

@@ -31,7 +31,7 @@ seqmem_metric = metric.hook
     "sampled_recall", "fraction", "higher", "at least one of the scenario's n samples", margin=0.05
 )
 def sampled_recall(run: RunRecord, n: int | None = None, *, twins: bool = False) -> Value:
-    """Return the mean over facts of 1 - (1 - p)^n on the primary rung when training was done.
+    """Return the mean over facts of 1 - (1 - p)^n in the primary probe form when training was done.
 
     n is the scenario's number of samples, or 1; `sampled_recall.twins` is the same of never-trained twins. Unit:
     fraction; range 0 to 1; higher is better. None where nothing was asked with sampling.

@@ -69,9 +69,9 @@ def task_ends(run: RunRecord) -> dict[int, int]:
 def routes(run: RunRecord) -> bool:
     """Return whether telling the task ever changed an answer's log-probability."""
     key = ["step", "fact"]
-    told, bare = (boundaries(run, known).set_index(key)["logprob"].sort_index() for known in (True, False))
-    # told and bare probes are the same rows of tokens, so a learner that ignores the label gives the same bits
-    return not np.array_equal(told.to_numpy(), bare.reindex(told.index).to_numpy())
+    given, bare = (boundaries(run, known).set_index(key)["logprob"].sort_index() for known in (True, False))
+    # with the label and without, probes are the same rows of tokens: a learner that ignores it gives the same bits
+    return not np.array_equal(given.to_numpy(), bare.reindex(given.index).to_numpy())
 
 
 @metric.measure(

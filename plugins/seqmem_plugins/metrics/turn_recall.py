@@ -29,8 +29,9 @@ MIN_TURNS = 3
 
 
 def at_end(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
-    """Return the answers on the primary rung at the end of each fact's own conversation; `position` is turns back.
+    """Return the answers in the primary probe form at the end of each fact's own conversation.
 
+    `position` is turns back.
     `gain` is log p(answer) per token then, minus the same before any training (nats per token).
 
     Raises:

@@ -4,7 +4,7 @@ Cosines are taken over all parameters that had a gradient, as one vector, of a s
 loops' running means; which vector (gradient, update, moment) is the strategy's `space`. That the target is hit
 says nothing about memory: it is hit by construction. Loss and recall against the target do, which is the figure.
 
-`update_cosine.before` above `update_cosine.null` is no sign that loops agree more than one loop's batches do: it is
+`update_cosine.before` above `update_cosine.null` does not show that loops agree more than one loop's batches do: it is
 held against a mean of several loops' means, which is less noisy than the one mean of the null. Loops that do not differ
 at all read .26 against .21 (simulated: 4 loops, decay .9, noise ten times as strong as the signal). Only `before` below
 `null` says something: that loops differ, or that the model has moved on since their visits. Given are means over the
@@ -81,7 +81,7 @@ metric.measure(
     "update_cosine.null",
     "cosine",
     "none",
-    "cosine with the own loop's mean; before above it is no agreement",
+    "cosine with the own loop's mean; before above it does not show agreement",
 )
 def null(run: RunRecord) -> Value:
     """Return the mean cosine of a step with its own loop's running mean of earlier steps. Unit: cosine; range: -1 to 1.

@@ -152,20 +152,20 @@ class Conversations:
         """Return all probes by set."""
         o = self.options
         primary: list[Probe] = []
-        ladder: list[Probe] = []
+        all_forms: list[Probe] = []
         for block in o.probed:
             for number in self._of_block(block):
                 pairs = self.turns.of(number)
                 for pair in pairs:
                     primary += self._ask(block, pair, PRIMARY)
                     for relation in PROBE_FORMS:
-                        ladder += self._ask(block, pair, relation)
+                        all_forms += self._ask(block, pair, relation)
                 if o.kept:
                     lines = [[turn.line for turn in side[-o.kept :]] for side in zip(*pairs, strict=True)]
                     for pair in pairs:
-                        ladder += self._ask(block, pair, PRIMARY, lines)
+                        all_forms += self._ask(block, pair, PRIMARY, lines)
         general = general_probes(self.context, o.background_tokens)
-        sets = {"primary": tuple(primary), "ladder": tuple(ladder), "general": general}
+        sets = {"primary": tuple(primary), "ladder": tuple(all_forms), "general": general}
         check_lengths(self.context, sets)
         return sets
 

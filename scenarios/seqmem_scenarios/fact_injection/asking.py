@@ -59,11 +59,11 @@ def sets(options: FactInjectionOptions, groups: Mapping[str, Sequence[SourceFact
         for fact in members:
             facts += _asked(fact, group, numbered)
             twins += [ask for twin in fact.twins for ask in _asked(twin, group, numbered, fact.id)]
-    ladder = [*facts, *twins]
+    all_forms = [*facts, *twins]
     return {
-        "primary": [ask for ask in ladder if ask.question.relation == options.primary_relation],
-        "three": [ask for ask in ladder if ask.question.relation in THREE],
-        "ladder": ladder,
+        "primary": [ask for ask in all_forms if ask.question.relation == options.primary_relation],
+        "three": [ask for ask in all_forms if ask.question.relation in THREE],
+        "ladder": all_forms,
     }
 
 

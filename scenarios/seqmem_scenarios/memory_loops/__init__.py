@@ -1,4 +1,4 @@
-"""`memory_loops`: K loops of documents are visited in order for C cycles; each holds a memory; then comes rest.
+"""`memory_loops`: K loops of documents are visited in order for C cycles, each with a memory, then comes rest.
 
 A visit to loop k trains the loop's own prose and, at a chosen place among it, its memory: rows that state its
 facts, one fact a row, each time in another wording. After the last cycle (and a new loop, where one is asked

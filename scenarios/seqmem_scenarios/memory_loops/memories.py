@@ -47,9 +47,7 @@ def make_memories(options: MemoryLoopsOptions, seed: int) -> list[Memory]:
                     for other in range(len(by_loop))
                 }
                 # the same answers compete for the twin, and the same one counts as right
-                memories.append(
-                    Memory(loop, fact, replace(twin, value=answers[loop]), truths, len(memories))
-                )
+                memories.append(Memory(loop, fact, replace(twin, value=answers[loop]), truths, len(memories)))
             else:
                 memories.append(Memory(loop, fact, candidates.twin(fact, twin), {loop: fact}, place))
     return memories

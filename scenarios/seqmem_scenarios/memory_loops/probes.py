@@ -27,7 +27,6 @@ CUED = 4
 """Probes of a fact with text in front: fact and twin, after text of the own and of another loop."""
 
 
-
 def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
     """Return the size of every probe set."""
     o = options
@@ -84,7 +83,7 @@ class Probes:
         else:
             sets = {
                 "primary": tuple(p for m in self.rows.memories for p in self._bare(m, ("question",))),
-                "ladder": tuple(p for m in self.rows.memories for p in self._ladder(m)),
+                "ladder": tuple(p for m in self.rows.memories for p in self._all_forms(m)),
                 "general": general,
             }
             if o.relearn:
@@ -97,7 +96,7 @@ class Probes:
     def _bare(self, memory: Memory, relations: Sequence[Relation]) -> list[Probe]:
         return [self._probe(memory, r, twin=twin) for r in relations for twin in (False, True)]
 
-    def _ladder(self, memory: Memory) -> list[Probe]:
+    def _all_forms(self, memory: Memory) -> list[Probe]:
         """Return every probe form bare, and the primary one after text of the own and of another loop."""
         other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
         cues: tuple[tuple[Cue, int], ...] = (("own", memory.loop), ("other", other))

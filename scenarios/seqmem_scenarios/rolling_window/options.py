@@ -85,7 +85,7 @@ class RollingWindowOptions(Options):
         return window[0] - self.zone, window[1] + self.zone
 
     def apart(self, one: Window, other: Window) -> bool:
-        """Return whether two windows share no position, zones included."""
+        """Return whether two windows have no position in common, zones included."""
         (start, end), (first, last) = self.span(one), self.span(other)
         return end <= first or last <= start
 

@@ -1,4 +1,4 @@
-"""`sequential_sentences`: unique sentences arrive one by one; the last few stay in the batch; then comes rest.
+"""`sequential_sentences`: unique sentences arrive one by one, the last few stay in the batch, then comes rest.
 
 Every arrival is one experience: its batch holds the last `window` sentences, one a row, among rows of
 background text, and is trained `repeats` times. A sentence so slides through the window and is never trained

@@ -30,7 +30,7 @@ class SequentialSentencesOptions(Options):
     context_sentences: int | None = Field(
         None,
         ge=0,
-        description="most sentences placed before a probe; swept down to none; null for the whole window",
+        description="most sentences placed before a probe, swept down to none. Null for the whole window",
     )
     own_sentence: Literal["oldest", "newest"] = Field(
         "oldest",

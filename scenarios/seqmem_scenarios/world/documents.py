@@ -72,10 +72,10 @@ def biography(
     Without `attributes` one to four are drawn. `questions` of them are asked
     after the statements, in random order.
     """
-    told = list(attributes) if attributes is not None else draw_attributes(draw)
-    text = " ".join(statement(person_fact(person, attribute), draw.below(_WORDINGS)) for attribute in told)
+    chosen = list(attributes) if attributes is not None else draw_attributes(draw)
+    text = " ".join(statement(person_fact(person, attribute), draw.below(_WORDINGS)) for attribute in chosen)
     return join_questions(
-        text, questionnaire(person, draw, draw.sample(told, min(questions, len(told)))), draw
+        text, questionnaire(person, draw, draw.sample(chosen, min(questions, len(chosen)))), draw
     )
 
 

@@ -27,7 +27,7 @@ def make_facts(seed: int, count: int, attributes: Sequence[str] | None = None) -
     """Return pairs of a fact to inject and its twin, which is never trained.
 
     A twin has the same attribute, another person and another value. All people of one call are
-    different; attributes are balanced and in random order; values are uniform in their sets.
+    different. Attributes are balanced and in random order. Values are uniform in their sets.
     """
     names = tuple(attributes) if attributes is not None else tuple(ATTRIBUTE_BY_NAME)
     for name in names:

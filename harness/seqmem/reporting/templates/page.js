@@ -137,6 +137,17 @@
     return draw(place, spec, { rows: found.rows, reference: found.reference }, found.description);
   }
 
+  // ---- measures over model size --------------------------------------------------------------------------
+  function sizes(place) {
+    const found = JSON.parse(place.querySelector("script").textContent);
+    const longest = Math.min(260, 6.5 * Math.max(...found.series.map((name) => name.length)));
+    const columns = Math.max(1, Math.floor(place.clientWidth / (longest + 50)));
+    const spec = prepare("sizes", style(found.series.map((name) => ({ name }))), null, { columns, symbolSize: 110 });
+    const values = [...new Set(found.points.map((point) => point.size))];
+    for (const layer of spec.layer) layer.encoding.x.axis.values = values;
+    return draw(place, spec, { points: found.points, lines: found.lines }, found.description);
+  }
+
   // ---- the sortable table --------------------------------------------------------------------------------
   function sortable(part) {
     const main = part.querySelector("table.main");
@@ -320,7 +331,7 @@
   function answers(section, given, drawn) {
     if (!given) { section.hidden = true; return; }
     const at = (name) => section.querySelector(name);
-    const [row, seed, fact, rung] = [".row", ".seed", ".fact", ".rung"].map(at);
+    const [row, seed, fact, form] = [".row", ".seed", ".fact", ".probe-form"].map(at);
     const text = (number) => given.texts[number];
     const rows = [...new Set(given.runs.map((run) => run.row))];
     const asked = (entry) => {
@@ -345,13 +356,13 @@
       fill(fact, [...first].map(([place, q]) => `${given.facts[place]}: ${q.prompt || q.answer}`.slice(0, 80)), [...first.keys()]);
       const listed = own.filter(([, q]) => q.place === Number(fact.value));
       const kinds = [...new Set(listed.filter(([, q]) => !q.twin).map(([, q]) => q.kind))];
-      fill(rung, kinds, kinds);
+      fill(form, kinds, kinds);
       return { run, listed };
     }
     function show() {
       const { run, listed } = options();
       const phases = given.phases[run.phases];
-      const find = (twin) => listed.find(([, q]) => q.twin === twin && q.kind === rung.value);
+      const find = (twin) => listed.find(([, q]) => q.twin === twin && q.kind === form.value);
       const [own, twin] = [find(0), find(1)];
       if (!own) return null;
       const made = element("dl");
@@ -386,7 +397,7 @@
       const stretch = shades(phases, domain, place.clientWidth - 60);
       return draw(place, spec, { points: all, phases: stretch }, `Log-probability of the right answer over optimizer steps; the same values as in the table below.`);
     }
-    for (const one of [row, seed, fact, rung]) one.addEventListener("change", () => { waiting.delete(at(".chart")); show(); });
+    for (const one of [row, seed, fact, form]) one.addEventListener("change", () => { waiting.delete(at(".chart")); show(); });
     later(at(".chart"), show);
   }
 
@@ -420,5 +431,6 @@
     curves(part.querySelector(".curves"), own.curves);
     answers(part.querySelector(".answers"), own.answers, own.curves);
   }
+  for (const place of document.querySelectorAll(".chart.sizes")) later(place, () => sizes(place));
   idle(drawWaiting);
 })();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -71,7 +71,7 @@ def facts(row: Row, *names: str) -> str:
     return ", ".join(str(row.facts[name]) for name in names if row.facts.get(name))
 
 
-def settings(row: Row, without: Sequence[str] = ()) -> list[str]:
+def settings(row: Row, without: Collection[str] = ()) -> list[str]:
     """Return the options of a row that were swept, some left out."""
     return [f"{name}={value}" for name, value in sorted(row.swept.items()) if name not in without]
 

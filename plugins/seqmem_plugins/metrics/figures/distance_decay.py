@@ -1,4 +1,4 @@
-"""Recall along the ladder, and of its two nearest rungs over steps and since training."""
+"""Recall by probe form, and of the two nearest forms over steps and since training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqmem import COLOURS, Row, RunRecord, clean, reading
-from seqmem_plugins.metrics.distance_decay import RUNGS, on_ladder, recall, with_age
+from seqmem_plugins.metrics.distance_decay import FORMS, in_all_forms, recall, with_age
 from seqmem_plugins.metrics.figures._panels import CONTROL, GRID, MAX_ROWS, complete, finish, line
 
 NEAREST = (("last_token", "last token"), ("last_word", "last word"))
@@ -19,7 +19,7 @@ MIN_FACTS = 4
 
 
 def curve(run: RunRecord, relation: str, by: str, *, twins: bool) -> pd.Series:
-    """Return recall of one rung, whichever schedule asked, by ``step`` or by ``bin`` of age.
+    """Return recall of one probe form, whichever schedule asked, by ``step`` or by ``bin`` of age.
 
     By step only facts count that were trained by then, each as its own twin's measure. Ages share a bin with
     their power of two: -1 before the fact was trained, 0 right after its first step, 1, 2 for 2 and 3, ...;
@@ -36,32 +36,35 @@ def curve(run: RunRecord, relation: str, by: str, *, twins: bool) -> pd.Series:
 
 
 def draw(rows: Sequence[Row]) -> Figure | None:
-    """Draw recall along the ladder, and last token and last word over steps and since training; rows stacked."""
-    drawn = complete(rows, on_ladder)
+    """Draw recall by probe form, and last token and last word over steps and since training; rows stacked."""
+    drawn = complete(rows, in_all_forms)
     if not drawn:
         return None
     shown = drawn[:MAX_ROWS]
     figure = Figure(figsize=(13.5, 0.6 + 3.2 * len(shown)), layout="constrained")
     for axes, row in zip(figure.subplots(len(shown), 3, sharey=True, squeeze=False), shown, strict=True):
         runs = list(row.runs.values())
-        _draw_ladder(axes[0], runs, row.label)
+        _draw_forms(axes[0], runs, row.label)
         _draw_curves(axes[1], runs, "step")
         _draw_curves(axes[2], runs, "bin")
         axes[0].set_ylim(-0.03, 1.03)
-    finish(figure, drawn, "recall along the distance ladder")
+    finish(figure, drawn, "recall by distance from the trained words")
     return figure
 
 
-def _draw_ladder(axis: Axes, runs: Sequence[RunRecord], label: str) -> None:
-    sides = ((False, COLOURS[0], "all rungs", "-"), (True, CONTROL, "all rungs, never-trained twins", "--"))
+def _draw_forms(axis: Axes, runs: Sequence[RunRecord], label: str) -> None:
+    sides = (
+        (False, COLOURS[0], "all probe forms", "-"),
+        (True, CONTROL, "all probe forms, never-trained twins", "--"),
+    )
     for twins, colour, name, style in sides:
         found = {run.seed: recall(run, twins=twins) for run in runs if not twins or _has_twins(run)}
-        places = {seed: one.rename(RUNGS.index) for seed, one in found.items()}
+        places = {seed: one.rename(FORMS.index) for seed, one in found.items()}
         if places:
             line(axis, places, colour, name, style=style, marker="o")
-    axis.set_xticks(range(len(RUNGS)), [name.replace("_", "\n") for name in RUNGS])
+    axis.set_xticks(range(len(FORMS)), [name.replace("_", "\n") for name in FORMS])
     axis.set_title(clean(label))
-    axis.set_xlabel("rung of the ladder, when training was done")
+    axis.set_xlabel("probe form, when training was done")
     axis.set_ylabel("recall (share right)")
     axis.grid(axis="y", color=GRID, linewidth=0.6)
 

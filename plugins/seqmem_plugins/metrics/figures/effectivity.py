@@ -12,7 +12,7 @@ from seqmem import COLOURS, Relation, Row, RunRecord, clean, reading
 from seqmem_plugins.metrics._retained import MAIN
 from seqmem_plugins.metrics.figures._panels import CONTROL, MAX_ROWS, finish, line
 
-RUNGS: tuple[Relation, ...] = (MAIN, "paraphrase", "question")
+FORMS: tuple[Relation, ...] = (MAIN, "paraphrase", "question")
 NEVER = "never trained"
 
 
@@ -28,24 +28,24 @@ def course(run: RunRecord, relation: Relation) -> Mapping[str, pd.Series]:
 
 
 def draw(rows: Sequence[Row]) -> Figure | None:
-    """Draw a line per group and a panel per rung: one row of panels per table row."""
+    """Draw a line per group and a panel per probe form: one row of panels per table row."""
     courses = {
-        (row.label, rung): reading.by_seed(row.runs, partial(course, relation=rung))
+        (row.label, form): reading.by_seed(row.runs, partial(course, relation=form))
         for row in rows
-        for rung in RUNGS
+        for form in FORMS
     }
     shown = [row for row in rows if courses[row.label, MAIN]]
-    rungs = [rung for rung in RUNGS if any(courses[row.label, rung] for row in shown)]
+    forms = [form for form in FORMS if any(courses[row.label, form] for row in shown)]
     if not shown:
         return None
     height = min(len(shown), MAX_ROWS)
-    figure = Figure(figsize=(2.4 + 3.2 * len(rungs), 1.3 + 2.4 * height), layout="constrained")
-    panels = figure.subplots(height, len(rungs), sharex=True, sharey=True, squeeze=False)
+    figure = Figure(figsize=(2.4 + 3.2 * len(forms), 1.3 + 2.4 * height), layout="constrained")
+    panels = figure.subplots(height, len(forms), sharex=True, sharey=True, squeeze=False)
     for row, axes in zip(shown, panels, strict=False):
         starts = {one.start for one in reading.injections(row.runs[min(courses[row.label, MAIN])])}
-        for rung, axis in zip(rungs, axes, strict=True):
+        for form, axis in zip(forms, axes, strict=True):
             by_group: dict[str, dict[int, pd.Series]] = {}
-            for seed, found in courses[row.label, rung].items():
+            for seed, found in courses[row.label, form].items():
                 for group, change in found.items():
                     by_group.setdefault(group, {})[seed] = change
             for group, colour in zip(sorted(by_group.keys() - {NEVER}), COLOURS, strict=False):
@@ -53,7 +53,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
             line(axis, by_group.get(NEVER, {}), CONTROL, NEVER, style="--")
             for start in sorted(starts):
                 axis.axvline(start, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0)
-            axis.set_title(clean(f"{row.label}: {rung}"))
+            axis.set_title(clean(f"{row.label}: {form}"))
             axis.margins(x=0.01)
         axes[0].set_ylabel("answer log-probability,\nchange since before the\nfirst injection (nats/token)")
     for axis in panels[-1]:

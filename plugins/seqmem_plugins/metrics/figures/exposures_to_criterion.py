@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqmem import Row, RunRecord, clean, reading
+from seqmem import Row, clean, reading
 from seqmem_plugins.metrics._trials import limit, restricted_mean, trials
 from seqmem_plugins.metrics.exposures_to_criterion import asked_after_exposures
 from seqmem_plugins.metrics.figures._panels import facts, seeds, settings
@@ -18,11 +18,9 @@ from seqmem_plugins.metrics.figures._panels import facts, seeds, settings
 _MAX_PANELS = 6
 """Heat maps that one figure has room for."""
 
-_AXES: Mapping[str, tuple[str, Callable[[RunRecord], Any]]] = {
-    # swept option: label of its axis, and its value in a run
-    "optimizer.lr": ("learning rate", lambda run: run.recipe["optimizer"]["lr"]),
-    "scenario.others": ("background rows beside the fact in each step", lambda run: run.design.others),
-}
+_RATE = "optimizer.lr"
+_RATE_LABEL = "learning rate"
+_MIX_LABEL = "background rows beside the fact in each step"
 
 
 @dataclass(frozen=True)
@@ -67,21 +65,20 @@ def cell_of(row: Row) -> Cell | None:
 
 def draw(rows: Sequence[Row]) -> Figure | None:
     """Draw a panel per strategy; None where neither learning rate nor batch mix is swept."""
-    if not any(option in row.swept for row in rows for option in _AXES):
+    axes_of_map = {_RATE, *_mix_options(rows)}
+    if not any(option in row.swept for row in rows for option in axes_of_map):
         return None
     panels: dict[str, dict[tuple[Any, ...], Cell]] = {}
     for row in rows:
         cell = cell_of(row)
         if cell is not None:
             run = next(iter(row.runs.values()))
-            place = tuple(read(run) for _, read in _AXES.values())
-            panels.setdefault(_panel_title(row), {})[place] = cell
+            place = run.recipe["optimizer"]["lr"], run.design.others
+            panels.setdefault(_panel_title(row, axes_of_map), {})[place] = cell
     if not panels:
         return None
     shown = list(panels.items())[:_MAX_PANELS]
-    rates, mixes = (
-        sorted({place[axis] for _, surface in shown for place in surface}) for axis in range(len(_AXES))
-    )
+    rates, mixes = (sorted({place[axis] for _, surface in shown for place in surface}) for axis in range(2))
     columns = min(len(shown), 3)
     lines = -(-len(shown) // columns)
     width = max(2.4 if columns > 1 else 4.4, 0.9 * len(mixes) + 1.0)  # room for the title
@@ -97,8 +94,8 @@ def draw(rows: Sequence[Row]) -> Figure | None:
         axis.set_title(clean(title))
     figure.colorbar(image, ax=axes, label="exposures to criterion (restricted mean)", shrink=0.9)
     for axis in axes[:, 0]:
-        axis.set_ylabel(_AXES["optimizer.lr"][0])
-    figure.supxlabel(_AXES["scenario.others"][0], fontsize=9)
+        axis.set_ylabel(_RATE_LABEL)
+    figure.supxlabel(_MIX_LABEL, fontsize=9)
     figure.suptitle(_title(rows, len(panels) - len(shown)), x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -131,9 +128,16 @@ def _heat_map(
     return image
 
 
-def _panel_title(row: Row) -> str:
+def _mix_options(rows: Sequence[Row]) -> set[str]:
+    """Return the swept options that set the batch mix: in every row their value is what the stream declares."""
+    declared = [(row.swept, run.design.others) for row in rows for run in list(row.runs.values())[:1]]
+    names = {name for swept, others in declared for name in swept if others is not None}
+    return {name for name in names if all(swept.get(name) == others for swept, others in declared)}
+
+
+def _panel_title(row: Row, without: Collection[str]) -> str:
     """Return the strategy, and what else was swept."""
-    return " ".join([str(row.facts.get("strategy", row.label)), *settings(row, without=tuple(_AXES))])
+    return " ".join([str(row.facts.get("strategy", row.label)), *settings(row, without=without)])
 
 
 def _title(rows: Sequence[Row], left_out: int) -> str:

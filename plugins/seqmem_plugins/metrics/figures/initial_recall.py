@@ -26,23 +26,23 @@ def _recall(row: Row, relation: Relation | None, *, twins: bool) -> Mapping[int,
 
 
 def draw(rows: Sequence[Row]) -> Figure | None:
-    """Draw a line per row, on the primary rung and in the trained words."""
+    """Draw a line per row, in the primary probe form and in the trained words."""
     shown = [row for row in rows if _recall(row, None, twins=False)]
     if not shown:
         return None
     primary = next(iter(shown[0].runs.values())).info["primary_relation"]
-    rungs: list[Relation] = [primary] if primary == "verbatim" else [primary, "verbatim"]
-    figure = Figure(figsize=(2.8 + 3.6 * len(rungs), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(rungs), sharey=True, squeeze=False)[0]
-    for rung, axis in zip(rungs, panels, strict=True):
+    forms: list[Relation] = [primary] if primary == "verbatim" else [primary, "verbatim"]
+    figure = Figure(figsize=(2.8 + 3.6 * len(forms), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(forms), sharey=True, squeeze=False)[0]
+    for form, axis in zip(forms, panels, strict=True):
         for row, colour in zip(shown[:MAX_ROWS], COLOURS, strict=False):
             for twins, style in ((False, "-"), (True, ":")):
-                if curves := _recall(row, rung, twins=twins):
+                if curves := _recall(row, form, twins=twins):
                     label = f"{row.label}, twins" if twins else row.label
                     line(axis, curves, colour, label, style=style, marker="." if not twins else "")
         log_steps(axis)
         axis.set_ylim(-0.03, 1.03)
-        axis.set_title(rung)
+        axis.set_title(form)
         axis.set_xlabel("steps since first exposure (left end: right after)")
     panels[0].set_ylabel("recall (share right)")
     finish(figure, shown, "Recall since first exposure, later ones included")

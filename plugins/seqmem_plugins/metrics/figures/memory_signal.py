@@ -24,8 +24,8 @@ _BINS_PER_ZONE = 2
 def draw(rows: Sequence[Row]) -> Figure | None:
     """Draw D(p) over the stream, a panel per scored window, against what windows elsewhere do; then the rest.
 
-    Per panel: the first rows' mean over seeds in bins that end where the window ends; the window and its zones
-    shaded; the band holds 95 % of what the first row's line would be had its window been elsewhere. The last
+    A panel shows the first rows' mean over seeds in bins that end where the window ends. The window and its zones
+    are shaded. The band holds 95 % of what the first row's line would be had its window been elsewhere. The last
     panel shows the signal inside over the rest, with 95 % t intervals over seeds.
     """
     drawn = _drawable(rows)

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from seqmem_scenarios.ladder.corpus import END_OF_TEXT
+from seqmem_scenarios.model_sizes.corpus import END_OF_TEXT
 from seqmem_scenarios.world import ATTRIBUTES, World
 
 UNKNOWN = "<unk>"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from seqmem_scenarios.ladder.recipe import Mixture, Recipe
+from seqmem_scenarios.model_sizes.recipe import Mixture, Recipe
 from seqmem_scenarios.world.documents import (
     biography,
     dialogue,
@@ -70,12 +70,12 @@ class Corpus:
 
     def _about_known(self, draw: Draw) -> str:
         person = draw.pick(self._known)
-        told = draw_attributes(draw, 3)
+        attributes = draw_attributes(draw, 3)
         share = draw.below(10_000) / 10_000
         if share < self._mixture.known_bare:
-            return join_questions("", questionnaire(person, draw, told), draw)
+            return join_questions("", questionnaire(person, draw, attributes), draw)
         asked = share < self._mixture.known_bare + self._mixture.known_read
-        return biography(person, draw, told, questions=draw.between(1, len(told)) if asked else 0)
+        return biography(person, draw, attributes, questions=draw.between(1, len(attributes)) if asked else 0)
 
     def _about_oneoff(self, draw: Draw, strangers: Iterator[Person]) -> str:
         """Return statements about one person or a few, and mostly questions about what they said.
@@ -84,9 +84,9 @@ class Corpus:
         """
         asked = draw.chance(self._mixture.oneoff_asked)
         if not draw.chance(self._mixture.oneoff_crowd):
-            told = draw_attributes(draw)
-            questions = draw.between(1, len(told)) if asked else 0
-            return biography(next(strangers), draw, told, questions=questions)
+            attributes = draw_attributes(draw)
+            questions = draw.between(1, len(attributes)) if asked else 0
+            return biography(next(strangers), draw, attributes, questions=questions)
         told_of = [(person, draw_attributes(draw, 2)) for person in islice(strangers, draw.between(2, 3))]
         text = " ".join(biography(person, draw, told) for person, told in told_of)
         if not asked:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from seqmem_scenarios.ladder.evaluate import evaluate
-from seqmem_scenarios.ladder.pretrain import pretrain
-from seqmem_scenarios.ladder.recipe import RECIPES, Mixture, Recipe
+from seqmem_scenarios.model_sizes.evaluate import evaluate
+from seqmem_scenarios.model_sizes.pretrain import pretrain
+from seqmem_scenarios.model_sizes.recipe import RECIPES, Mixture, Recipe
 
 TINY = Path(__file__).parent / "tiny"
 """The folder of the model that ships with the package."""

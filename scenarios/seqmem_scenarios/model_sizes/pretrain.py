@@ -22,9 +22,9 @@ from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from seqmem import UsageError
-from seqmem_scenarios.ladder.corpus import Batches, train_tokenizer
-from seqmem_scenarios.ladder.evaluate import evaluate
-from seqmem_scenarios.ladder.recipe import Recipe, recipe_of
+from seqmem_scenarios.model_sizes.corpus import Batches, train_tokenizer
+from seqmem_scenarios.model_sizes.evaluate import evaluate
+from seqmem_scenarios.model_sizes.recipe import Recipe, recipe_of
 from seqmem_scenarios.world import WORLD_VERSION
 
 WEIGHTS = "model.safetensors"
@@ -250,8 +250,8 @@ def _steps_done(path: Path, identity: dict[str, Any]) -> int:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}; --force starts over") from error
     differ = [
-        f"{name} {made_by.get(name)}"
-        for name in ("rung", "seed", "steps")
+        f"{word} {made_by.get(name)}"
+        for name, word in (("rung", "size"), ("seed", "seed"), ("steps", "steps"))
         if made_by.get(name) != identity[name]
     ]
     if not differ and made_by != json.loads(json.dumps(identity)):

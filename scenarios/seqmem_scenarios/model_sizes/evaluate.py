@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from seqmem_scenarios.ladder.corpus import HELD_OUT_STREAM
+from seqmem_scenarios.model_sizes.corpus import HELD_OUT_STREAM
 from seqmem_scenarios.world.documents import biography, dialogue, draw_attributes, filler
 from seqmem_scenarios.world.draw import Draw
 from seqmem_scenarios.world.facts import answer, person_fact, question_prompt
@@ -89,9 +89,9 @@ def _open_book(seed: int, questions: int) -> list[Question]:
     asked: list[Question] = []
     for number in range(questions):
         person = world.person("unseen", number)
-        told = draw_attributes(draw)
-        text = biography(person, draw, told)
-        fact = person_fact(person, draw.pick(told))
+        attributes = draw_attributes(draw)
+        text = biography(person, draw, attributes)
+        fact = person_fact(person, draw.pick(attributes))
         prompt = f"{text}\n{question_prompt(fact, draw.below(_WORDINGS))}"
         asked.append((prompt, answer(fact), fact.attribute))
     return asked

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from seqmem import UsageError
-from seqmem_scenarios.ladder import RECIPES, TINY, Recipe, evaluate, pretrain
-from seqmem_scenarios.ladder.corpus import END_OF_TEXT, Batches, Corpus, train_tokenizer
-from seqmem_scenarios.ladder.pretrain import build_model, learning_rate
+from seqmem_scenarios.model_sizes import RECIPES, TINY, Recipe, evaluate, pretrain
+from seqmem_scenarios.model_sizes.corpus import END_OF_TEXT, Batches, Corpus, train_tokenizer
+from seqmem_scenarios.model_sizes.pretrain import build_model, learning_rate
 from seqmem_scenarios.world import (
     World,
     answer,
@@ -24,7 +24,7 @@ from seqmem_scenarios.world import (
 )
 
 # The package has a function of the module's name.
-making = importlib.import_module("seqmem_scenarios.ladder.pretrain")
+making = importlib.import_module("seqmem_scenarios.model_sizes.pretrain")
 
 NANO = Recipe(
     hidden_size=16,
@@ -124,10 +124,10 @@ def test_names_cost_alike_whether_known_or_not(tokenizer: PreTrainedTokenizerFas
     assert abs(cost("injected") - cost("twin")) < 0.3
 
 
-@pytest.mark.parametrize(("rung", "millions"), [("tiny", 1.05), ("small", 8.0), ("base", 50.0)])
-def test_rungs_have_their_size(rung: str, millions: float) -> None:
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 1.05), ("small", 8.0), ("base", 50.0)])
+def test_models_have_their_size(size: str, millions: float) -> None:
     with torch.device("meta"):
-        model = build_model(RECIPES[rung], 0)
+        model = build_model(RECIPES[size], 0)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters == pytest.approx(millions * 1e6, rel=0.1)
 
@@ -276,7 +276,7 @@ def test_a_break_while_saving_leaves_no_folder_that_looks_made(
     )
 
 
-def test_an_unknown_rung_names_the_ladder(tmp_path: Path) -> None:
+def test_an_unknown_size_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tiny, small, base"):
         pretrain("huge", tmp_path)
 
