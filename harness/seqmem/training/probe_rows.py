@@ -106,7 +106,10 @@ def _block(lines: Sequence[Line], device: torch.device) -> Block:
     padded = np.zeros((len(lines), width), dtype=np.int64)
     position = np.tile(np.arange(width), (len(lines), 1))
     answer_of = np.zeros((len(lines), width), dtype=np.int64)  # 0 for the prompt
-    rows, places, target, score = [], [], [], []
+    rows: list[int] = []
+    places: list[int] = []
+    target: list[int] = []
+    score: list[int] = []
     for number, line in enumerate(lines):
         padded[number, : len(line.ids)] = line.ids
         end = start = len(line.prompt)

@@ -294,9 +294,10 @@ def _logits(block: Block, model: nn.Module, own_forward: Forward | None) -> Tens
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         # a large vocabulary's logits at positions nobody reads would fill the memory
         output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept, **further)
-        return output.logits[block.at[0], block.place].float()
-    output = model(input_ids=block.ids, use_cache=False, **further)
-    return output.logits[block.at].float()
+        kept: Tensor = output.logits[block.at[0], block.place]
+        return kept.float()
+    whole: Tensor = model(input_ids=block.ids, use_cache=False, **further).logits
+    return whole[block.at].float()
 
 
 def _sampling_logprob(logits: Tensor, target: Tensor, decoding: Decoding) -> Tensor:
