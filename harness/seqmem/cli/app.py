@@ -109,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if not is_full(error):
             raise
-        return _fail(f"the disk is full: {error.filename or 'what was to be written'} has no room", FAILED)
+        return _fail("the disk is full: make room and give the command again", FAILED)
 
 
 def _usage_text(error: Exception) -> str:

@@ -173,7 +173,7 @@ class Rich:
         now.note(event)
         if kind in ("loading", "started") and run not in self._tasks:
             self._tasks[run] = self._progress.add_task(f"  {clean(name)}", total=now.steps, left="")
-        if kind in ("started", "step"):
+        if kind in ("started", "step", "probing"):
             self._advance(run, now.step)
         elif kind == "warning":
             self._console.print(Text(clean(f"{name}: {event['message']}"), style="yellow"))
