@@ -14,6 +14,7 @@ import pytest
 from safetensors import SafetensorError
 from small_runs import carry_out, finish, finished, planned, results, rows, small_model, tables
 
+from seqmem.cli.app import run as command_line
 from seqmem.core.disk import is_full
 from seqmem.core.errors import UsageError
 from seqmem.planning.grid import PlannedRun
@@ -235,3 +236,16 @@ def test_another_fault_of_the_disk_is_not_taken_for_a_full_one(
     assert last == {"event": "failed", "reason": "SafetensorError: Error while serializing: something else"}
     assert RunRecord.open(tmp_path / "run").status == "failed"
     assert not is_full(OSError(errno.EACCES, "no"))
+
+
+def test_tables_that_do_not_fit_are_one_line_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise FULL
+
+    monkeypatch.setattr("seqmem.cli.app.app", refuse)
+    assert command_line(["bench"]) == 1
+    assert (
+        capsys.readouterr().err == "seqmem: error: the disk is full: make room and give the command again\n"
+    )
