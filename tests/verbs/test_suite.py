@@ -60,7 +60,7 @@ class Counting(RememberingWorkers):
     started: list[str] = []
     interrupt_after: int | None = None
 
-    def run(self, jobs: Any, on_event: Any, should_stop: Any) -> Mapping[str, dict[str, Any]]:
+    def run(self, jobs: Any, on_event: Any, should_stop: Any, *rest: Any) -> Mapping[str, dict[str, Any]]:
         def stop_now() -> bool:
             kind = type(self)
             if kind.interrupt_after is not None and len(kind.started) >= kind.interrupt_after:

@@ -113,9 +113,13 @@ class Workers:
             worker.log.close()
 
     def run(
-        self, jobs: Sequence[Job], on_event: OnEvent, should_stop: Callable[[], bool]
+        self,
+        jobs: Sequence[Job],
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+        on_tick: Callable[[], None] = lambda: None,
     ) -> Mapping[str, dict[str, Any]]:
-        """Carry out all jobs and return the last event of each by run id.
+        """Carry out all jobs and return the last event of each by run id; `on_tick` is called every so often meanwhile.
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 
@@ -131,6 +135,7 @@ class Workers:
         for worker in self._workers:
             self._give(worker, waiting)
         while any(worker.job for worker in self._workers):
+            on_tick()
             if should_stop() and not stopping:
                 stopping = True
                 waiting.clear()

@@ -150,11 +150,15 @@ class ProbeSet:
 
     @torch.no_grad()
     def ask(
-        self, model: nn.Module, forward: Callable[[int | None], Forward | None] = lambda label: None
+        self,
+        model: nn.Module,
+        forward: Callable[[int | None], Forward | None] = lambda label: None,
+        on_block: Callable[[int, int], None] = lambda done, blocks: None,
     ) -> Answers:
         """Score every probe; the model, its mode and the random state are left as they were.
 
         `forward` gives, for a task label given or None, what stands in for the model's forward, if anything.
+        `on_block` is told before each block how many of how many are done.
         """
         training = model.training
         model.eval()
@@ -163,7 +167,8 @@ class ProbeSet:
         sampled = torch.zeros(self._scores, dtype=torch.float64)
         wrong = torch.zeros(self._scores, dtype=torch.int64)
         greedy_tokens: list[list[int] | None] = [None] * len(self.probes)
-        for block in self._blocks:
+        for done, block in enumerate(self._blocks):
+            on_block(done, len(self._blocks))
             own_forward = forward(block.given_task)
             if own_forward is not None:
                 logits = own_forward(block.ids, block.prompt)[block.row, block.position].float()

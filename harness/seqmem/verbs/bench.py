@@ -28,6 +28,7 @@ from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
 from seqmem.verbs.display import choose
+from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,18 +231,29 @@ def _work(
 ) -> tuple[Mapping[str, dict[str, Any]], bool]:
     if not jobs:
         return {}, False
-    shown = choose(execution.display)
+    watchers = (choose(execution.display), ProgressFiles({j.recipe.id: Path(j.folder) for j in jobs}))
+
+    def on_event(run: str, event: Mapping[str, Any]) -> None:
+        for watcher in watchers:
+            watcher.event(run, event)
+
+    def on_tick() -> None:
+        for watcher in watchers:
+            watcher.tick()
+
     names = {run.recipe.id: run.name for run in todo.start}
     steps = {run.recipe.id: run.outline.steps for run in todo.start}
     with _interruptible() as interrupted:
-        shown.begin(names, steps, len(todo.reused))
+        for watcher in watchers:
+            watcher.begin(names, steps, len(todo.reused))
         try:
             with Workers(
                 min(execution.workers or default_workers(planned), len(jobs)), planned.request.threads
             ) as pool:
-                outcome = pool.run(jobs, shown.event, interrupted.is_set)
+                outcome = pool.run(jobs, on_event, interrupted.is_set, on_tick)
         finally:
-            shown.end()
+            for watcher in watchers:
+                watcher.end()
         left = [
             job for job in jobs if outcome.get(job.recipe.id, {}).get("event") not in ("finished", "failed")
         ]
