@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,8 @@ class Run:
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     detector: ContaminationDetector | None = None
     decode: Callable[[list[int]], str] = str
+    tokenizer: str = ""
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Watch the numbers, and tell the learner how the strategy routes, for strategies composed with it."""
