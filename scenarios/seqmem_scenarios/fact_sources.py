@@ -34,7 +34,7 @@ WORLD = "world"
 """The value of the option `facts` that names the synthetic world; anything else is a path."""
 
 _PUBLISHED: Mapping[str, Relation] = {"mem": "verbatim", "gen": "paraphrase", "hard_gen": "question"}
-_READING = "joined"
+_READING = b"joined\n"
 """How files are read. It stands in the id of a run, so that another way of asking is another run."""
 _LINE_KEYS = ("text", "prompt", "answer", "paraphrases", "controls", "id")
 _OPENING = re.compile(r"(?:^|\s)[\"'“‘«$€£¥@#]$|[(\[「『（《【]$")
@@ -90,7 +90,7 @@ def fingerprint(source: str) -> str:
     """
     if source == WORLD:
         return f"{WORLD}-{WORLD_VERSION}"
-    return f"{hashlib.sha256(_content(source)).hexdigest()}-{_READING}"
+    return hashlib.sha256(_READING + _content(source)).hexdigest()
 
 
 def take(source: str, count: int, seed: int) -> list[SourceFact]:
@@ -281,7 +281,7 @@ def _check_stands(answer: str, text: str, at: str, field: str, key: str) -> None
         return
     other = re.search(re.escape(answer), text, re.IGNORECASE)
     hint = f"write {other[0]!r}, as it does" if other else "write it as the text does, sign by sign"
-    raise UsageError(f"{at}: {field} {answer!r} does not stand in {key!r}; {hint}")
+    raise UsageError(f"{at}: {field} {answer[:60]!r} does not stand in {key!r}; {hint}")
 
 
 def _question(
@@ -310,31 +310,36 @@ def _question(
         found = _found(rf"{re.escape(asked)}(\s*){re.escape(right)}", text)
         if found:
             return Question(relation, asked, found[1] + right, text=text, field=field)
-    stated = prompt[len(prompt.rstrip()) :] + answer[: len(answer) - len(answer.lstrip())]
+    stated = prompt[len(prompt.rstrip()) :] or answer[: len(answer) - len(answer.lstrip())]
     return Question(relation, asked, (stated or _joint(asked, like, texts[0])) + right, field=field)
 
 
 def _joint(prompt: str, answer: str, text: str) -> str:
     """Return what joins an answer to a prompt in other words than the text's: what stands before it in the text.
 
-    Nothing follows an opening quote, a bracket or a sign such as $. Signs before the answer in the text that the prompt
-    does not end in, such as a quote, are passed over.
+    Nothing follows an opening quote, a bracket or a sign such as $. An answer behind a sign that the prompt does not
+    end in, such as a quote, says nothing: a blank is taken then, or nothing in a text that has no white space. Several
+    blanks, as between sentences, are one.
     """
     if _OPENING.search(prompt):
         return ""
-    found = _found(re.escape(answer), text)
-    place = found.start() if found else 0
-    while place:
-        before = text[:place].rstrip()
-        if len(before) < place or before[-1].isalnum() or before[-1] == prompt[-1]:
-            return text[len(before) : place]
-        place -= 1
+    for pattern in _whole_words_first(re.escape(answer)):
+        for found in re.finditer(pattern, text):
+            before = text[: found.start()].rstrip()
+            joint = text[len(before) : found.start()]
+            if before and (joint or before[-1].isalnum() or before[-1] == prompt[-1]):
+                return joint if joint.strip(" ") else joint[:1]
     return " " if re.search(r"\s", text) else ""
 
 
 def _found(pattern: str, text: str) -> re.Match[str] | None:
-    """Return where a text has a pattern, first as whole words; not every script parts its words."""
-    return re.search(rf"(?<!\w){pattern}(?!\w)", text) or re.search(pattern, text)
+    """Return where a text has a pattern, first as whole words."""
+    return next(filter(None, (re.search(wanted, text) for wanted in _whole_words_first(pattern))), None)
+
+
+def _whole_words_first(pattern: str) -> tuple[str, str]:
+    """Return a pattern as whole words and as any part of a text: not every script parts its words."""
+    return rf"(?<!\w){pattern}(?!\w)", pattern
 
 
 def _near(question: Question) -> tuple[Question, ...]:

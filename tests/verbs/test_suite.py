@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -92,11 +93,13 @@ def registry(suite: SuiteSpec = TOY) -> Registry:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three random models of different make and size."""
+    """Three random models of different make and size, which cut text into the same tokens."""
     folder = tmp_path_factory.mktemp("models")
     small_model(folder / "first", "llama")
     small_model(folder / "second", "gpt_neox")
     small_model(folder / ODD, "gpt2")
+    for name in ("first", ODD):
+        shutil.copy(folder / "second" / "tokenizer.json", folder / name)
     return [str(folder / name) for name in ("first", "second", ODD)]
 
 

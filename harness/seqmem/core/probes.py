@@ -50,7 +50,7 @@ def continuation(encode: Encode, prompt: str, answer: str) -> tuple[list[int], i
             or the answer is empty.
     """
     row = _Row(encode, prompt + answer)
-    start = row.border(len(prompt), _blanks(answer))
+    start, _ = row.border(len(prompt), _blanks(answer))
     if start == len(row.ids):
         raise UsageError(f"the answer {answer!r} has no tokens of its own after {prompt[-20:]!r}")
     return row.ids, start
@@ -69,7 +69,7 @@ def trained_continuation(encode: Encode, text: str, prompt: str, answer: str) ->
     row = _Row(encode, text)
     at = text.index(prompt + answer)
     middle, end = at + len(prompt), at + len(prompt + answer)
-    start = row.border(middle, _blanks(answer))
+    start, border = row.border(middle, _blanks(answer))
     stop = row.tokens_before(end)
     while stop is None and end < len(text) and not text[end].isalnum():
         end += 1
@@ -81,12 +81,19 @@ def trained_continuation(encode: Encode, text: str, prompt: str, answer: str) ->
         )
     if stop <= start:
         raise UsageError(f"the answer {answer!r} has no tokens of its own after {prompt[-20:]!r}")
-    before = _prompt_ids(row, at, middle, start)
+    before = _prompt_ids(row, at, border, start)
     return before + row.ids[start:stop], len(before), text[middle:end]
 
 
-def _prompt_ids(row: _Row, at: int, middle: int, start: int) -> list[int]:
-    """Return the ids of a prompt from the row it stands in; a blank before it may go with its first token."""
+def _prompt_ids(row: _Row, at: int, border: int, start: int) -> list[int]:
+    """Return the ids of a prompt from the row it stands in; a blank before it may go with its first token.
+
+    Args:
+        row: the text's.
+        at: place in the text where the prompt starts.
+        border: place where its last token ends.
+        start: tokens of the row before that.
+    """
     if at == 0:
         return row.ids[:start]
     empty = row.encode("")
@@ -95,7 +102,7 @@ def _prompt_ids(row: _Row, at: int, middle: int, start: int) -> list[int]:
         first = row.tokens_before(place)
         if first is not None:
             return front + row.ids[max(first, len(front)) : start]
-    return row.encode(row.text[at:middle])
+    return row.encode(row.text[at:border])
 
 
 _NEAR = 32
@@ -114,8 +121,8 @@ class _Row:
         before = self.encode(self.text[:place])
         return len(before) if self.ids[: len(before)] == before else None
 
-    def border(self, place: int, blanks: int) -> int:
-        """Return the tokens before a place, or before one of the `blanks` places after it.
+    def border(self, place: int, blanks: int) -> tuple[int, int]:
+        """Return the tokens before a place, or before one of the `blanks` places after it, and that place.
 
         Raises:
             UsageError: all of them lie inside a token.
@@ -123,7 +130,7 @@ class _Row:
         for after in range(place, place + blanks + 1):
             found = self.tokens_before(after)
             if found is not None:
-                return found
+                return found, after
         raise UsageError(
             f"the tokenizer reads {self.around(place)!r} as one token, across the border of the prompt "
             f"{self.text[max(place - 20, 0) : place]!r} and its answer; end the prompt before it and start the answer "
