@@ -434,7 +434,7 @@ def test_what_equals_a_held_out_document_is_not_trained() -> None:
     assert not {text.heldout(index) for index in range(5)} & set(trained)
     assert trained == [row for place, row in enumerate(rows) if place % 10 != 9 and row != rows[9]][:45]
     assert trained.count(rows[31]) == 2
-    assert text.note == "2 training documents of text 'a' equal held-out ones and are not trained"
+    assert text.note == "training documents of text 'a' that equal held-out ones and are not trained: 2"
     assert source(PLAIN, (54, 6), "text").note == ""
 
 

@@ -80,7 +80,7 @@ def source(documents: Iterable[Document], needed: tuple[int, int], where: str) -
             raise IndexError(f"document {index} of {where} was not asked for; {len(side)} were")
         return side[index]
 
-    note = f"{left_out} training document{'s' * (left_out > 1)} of {where} equal held-out ones and are not trained"
+    note = f"training documents of {where} that equal held-out ones and are not trained: {left_out}"
     return TextSource(
         train=lambda index: at(kept, index),
         heldout=lambda index: at(held, index),
