@@ -63,6 +63,7 @@ _HOME = {
     "stream": "verbs.bench",
     "text_example": "core.probes",
     "unpack": "core.packing",
+    "utf8": "core.encoding",
 }
 
 __all__ = sorted(_HOME)
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from seqmem.core.data import Stream as Stream
     from seqmem.core.data import TextSource as TextSource
     from seqmem.core.design import Design as Design
+    from seqmem.core.encoding import utf8 as utf8
     from seqmem.core.errors import NotApplicable as NotApplicable
     from seqmem.core.errors import PluginError as PluginError
     from seqmem.core.errors import RunFailed as RunFailed

@@ -8,7 +8,7 @@ import typer
 
 from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
-from seqmem.cli.terminal import print_json, print_table, say
+from seqmem.cli.terminal import print_json, print_table, say, warn
 from seqmem.core.digits import duration
 from seqmem.planning.request import Request, read
 
@@ -35,6 +35,8 @@ def show_plan(planned: Plan, as_json: bool) -> int:
         print_json(records)
     else:
         _print_plan(planned, records)
+    for note in planned.notes:
+        warn(f"seqmem: {note}")
     return warn_left_out(planned.left_out)
 
 

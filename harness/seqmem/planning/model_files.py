@@ -6,7 +6,8 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
+
+_TWO_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]")
 
 _NOT_CAUSAL = (
     "ForMaskedLM",
@@ -109,11 +112,15 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> None:
-    """Refuse a tokenizer whose ids lie beyond the embedding: training would fail on an index."""
+def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> Collection[str]:
+    """Refuse a tokenizer whose ids lie beyond the embedding: training would fail on an index.
+
+    Returns:
+        Its tokens; none where there is no tokenizer.json.
+    """
     path, rows = folder / "tokenizer.json", config.get("vocab_size")
     if not path.is_file():
-        return
+        return ()
     from tokenizers import Tokenizer
 
     try:
@@ -128,6 +135,20 @@ def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> Non
             f"{where} has a tokenizer with ids up to {largest} but only {rows} embedding rows (vocab_size); "
             "the two do not belong together"
         )
+    return vocabulary
+
+
+def spanning_note(vocabulary: Iterable[str]) -> str:
+    """Return a line about tokens that span words, such as " of the"; empty where a tokenizer has none."""
+    words = (token.replace("Ġ", " ").replace("▁", " ").strip() for token in vocabulary)
+    spanning = sorted({word for word in words if _TWO_WORDS.search(word)}, key=lambda word: (len(word), word))
+    if not spanning:
+        return ""
+    return (
+        f"its tokenizer has {len(spanning):,} tokens that span words, such as {spanning[0]!r}: where one reaches from "
+        "a prompt into its answer, or from the answer on, the answer cannot be told and the run is refused; take a "
+        "model whose tokens end at blanks"
+    )
 
 
 def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> str:

@@ -26,6 +26,7 @@ from seqmem.planning.model_files import (
     max_positions,
     parameter_shapes,
     read_config,
+    spanning_note,
     weight_files,
 )
 from seqmem.plugin.registry import Registry
@@ -86,12 +87,14 @@ class LocatedModel:
     Attributes:
         shapes: shape of every parameter by its name in the weight files, tied ones once.
         config: as config.json states it, the language part of a multi-modal one on top.
+        note: what the user should know of it before it runs; empty for nothing.
     """
 
     model: ResolvedModel
     folder: Path
     shapes: Mapping[str, tuple[int, ...]]
     config: Mapping[str, Any]
+    note: str = ""
 
 
 def resolve(choice: ModelChoice, registry: Registry) -> LocatedModel:
@@ -226,7 +229,7 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
 
     config = read_config(folder / "config.json", where)
     check_config(config, where)
-    check_vocabulary(folder, config, where)
+    note = spanning_note(check_vocabulary(folder, config, where))
     shapes = parameter_shapes(weights, config, where)
     model = ResolvedModel(
         name=shown,
@@ -236,4 +239,4 @@ def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None)
         max_positions=max_positions(folder, config),
         architecture=str(config["model_type"]),
     )
-    return LocatedModel(model, folder, shapes, config)
+    return LocatedModel(model, folder, shapes, config, f"{where}: {note}" if note else "")

@@ -56,9 +56,11 @@ _OF_THE_MAKING = (
     "device_bytes",
     "format",
     "hardware",
+    "notes",
     "plugins",
     "resumed",
     "seconds",
+    "tokenizer",
     "versions",
 )
 """Keys of run.json in which two runs of one recipe may differ and be the same run: the recipe fixes the design."""

@@ -24,7 +24,7 @@ from seqmem.core.errors import DiskFull, SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
-from seqmem.planning.tokenizer import bare_encoder, decoder
+from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
@@ -136,7 +136,10 @@ def build_run(
     loading("tokenizer")
     tokenizer = tokenizer_of(job)
     loading("stream")
-    stream, outline = build_stream(job, registry, tokenizer)
+    notes: list[str] = []
+    stream, outline = build_stream(job, registry, tokenizer, notes.append)
+    for note in notes:
+        warn(note)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     model = model_choice(recipe)
@@ -170,6 +173,8 @@ def build_run(
             decoder(tokenizer, keep_special=True),
         ),
         decode=decoder(tokenizer),
+        tokenizer=tokenizer_hash(tokenizer),
+        notes=notes,
     )
     run.strategy.setup(learner)
     if job.save_model:
@@ -243,6 +248,8 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "primary_relation": outline.primary_relation,
         "design": run.stream.design.stated(),
         "steps": outline.steps,
+        "tokenizer": run.tokenizer,
+        **({"notes": list(run.notes)} if run.notes else {}),
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: installed_version(name) for name in PACKAGES}
         | {"python": platform.python_version()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,8 @@ class Run:
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     detector: ContaminationDetector | None = None
     decode: Callable[[list[int]], str] = str
+    tokenizer: str = ""
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Watch the numbers, and tell the learner how the strategy routes, for strategies composed with it."""

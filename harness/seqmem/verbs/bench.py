@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ def bench_planned(planned: Plan, execution: Execution) -> BenchResult:
     """
     store = Store(execution.out)
     registry = Registry.from_environment(execution.disabled)
+    for note in planned.notes:
+        _say(note, execution)
     with store.locked():
         outcome, interrupted = carry_out(planned, store, planned.asked(), execution)
         unmeasured: list[str] = []
@@ -211,19 +214,19 @@ def _board(
 
 def _measure_cost(planned: Plan, store: Store, execution: Execution) -> list[str]:
     """Write what a step of each row costs beside every board; return a line for each row without a figure."""
-
-    def say(text: str) -> None:
-        if execution.display != "none":
-            print(clean(text), file=sys.stderr, flush=True)
-
     unmeasured = []
     for board in planned.boards:
-        cost = measure_board(planned, board, store, say, execution.disabled)
+        cost = measure_board(planned, board, store, partial(_say, execution=execution), execution.disabled)
         store.write_cost(board, cost)
         unmeasured += [
             f"step time of {label}: {row['reason']}" for label, row in cost["rows"].items() if "reason" in row
         ]
     return unmeasured
+
+
+def _say(text: str, execution: Execution) -> None:
+    if execution.display != "none":
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 def _work(
