@@ -14,7 +14,8 @@ from model_folders import KINDS, VOCABULARY, Kind, make_model_folder
 from pydantic import ValidationError
 
 from seqmem.core.errors import UsageError
-from seqmem.planning.model_files import ASSUMED_POSITIONS, ties_embeddings
+from seqmem.planning.architecture import ties_embeddings
+from seqmem.planning.model_files import ASSUMED_POSITIONS
 from seqmem.planning.models import ModelChoice, ResolvedModel, resolve
 from seqmem.planning.tokenizer import encoder, load_tokenizer
 from seqmem.plugin.specs import ModelSpec

@@ -29,11 +29,14 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
 
 def show_plan(planned: Plan, as_json: bool) -> int:
     """Print the runs, what they cost and what is left out; returns the exit code."""
+    from seqmem.verbs.display import say_notes
+
     records = plan_records(planned)
     if as_json:
         print_json(records)
     else:
         _print_plan(planned, records)
+    say_notes(planned.notes, "plain")
     return warn_left_out(planned.left_out)
 
 

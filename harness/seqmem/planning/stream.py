@@ -14,7 +14,7 @@ from seqmem.core.validate import checked
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.job import Job
 from seqmem.planning.models import ModelChoice
-from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, vocabulary
+from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, vocabulary, within
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import ScenarioSpec, StrategySpec, TextSpec
 
@@ -57,13 +57,14 @@ def stream_of(
     options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     outline = scenario.outline(options)
+    rows = vocabulary(Path(job.model_folder))
     context = BuildContext(
         seed=recipe.seed,
-        encode=encode,
+        encode=within(encode, rows),
         max_positions=recipe.model.max_positions,
         text=text.open(text_options, recipe.seed, outline.documents),
         decode=decode,
-        vocabulary=vocabulary(Path(job.model_folder)),
+        vocabulary=rows,
     )
     return checked(scenario.build(options, context), outline, scenario.name), outline
 

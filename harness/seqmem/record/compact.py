@@ -59,6 +59,7 @@ _OF_THE_MAKING = (
     "plugins",
     "resumed",
     "seconds",
+    "source",
     "versions",
 )
 """Keys of run.json in which two runs of one recipe may differ and be the same run: the recipe fixes the design."""
