@@ -112,7 +112,12 @@ def test_tensors_that_share_memory_keep_their_names_values_and_types(tmp_path: P
     from safetensors.torch import load_file
 
     shared = torch.randn(4, 2).half()
-    stored = {"embedding": shared, "head": shared, "part": shared[1:3], "one": torch.nn.Parameter(torch.ones(3))}
+    stored = {
+        "embedding": shared,
+        "head": shared,
+        "part": shared[1:3],
+        "one": torch.nn.Parameter(torch.ones(3)),
+    }
     torch.save(stored, tmp_path / "pytorch_model.bin")
     said: list[str] = []
     from_pickled([tmp_path / "pytorch_model.bin"], tmp_path, said.append)

@@ -59,7 +59,9 @@ def read_card(folder: Path) -> Card | None:
         card: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(card, dict) or not all(isinstance(card.get(key), str) for key in ("kind", "name", "sha256")):
+    if not isinstance(card, dict) or not all(
+        isinstance(card.get(key), str) for key in ("kind", "name", "sha256")
+    ):
         return None
     return cast("Card", card)
 
