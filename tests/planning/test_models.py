@@ -582,3 +582,17 @@ def test_eager_is_taken_and_said_where_nobody_asked(tmp_path: Path, folders: Pat
     load_model(folder, choice(folder, attention=located.attention))
     said = refused(folder, attention="sdpa")
     assert "use --attention eager, or leave the option out" in said
+
+
+@pytest.mark.slow
+def test_what_is_read_of_kernels_is_what_the_classes_say() -> None:
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    checked = 0
+    for family, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        there = supports_sdpa({"model_type": family})
+        if there is not None and isinstance(name, str):
+            assert there is getattr(transformers, name)._supports_sdpa, family
+            checked += 1
+    assert checked > 150
