@@ -79,11 +79,11 @@ def test_a_gguf_file_becomes_a_model_of_that_name(tmp_path: Path, capfd: pytest.
 
     # from here on it is a name like any other
     names = {listed.name: listed for listed in registry().names("model")}
-    assert names["small-llama"].version == "from gguf" and {"tiny", "base"} <= names.keys()
+    assert names["small-llama"].version == "(gguf)" and {"tiny", "base"} <= names.keys()
     found = resolve(ModelChoice(name="small-llama", attention="auto"), registry())
     assert found == located
     assert card["sha256"] in registry().load("model", "small-llama").summary
-    assert run(["list", "model"]) == 0 and "added from gguf" in capfd.readouterr().out
+    assert run(["list", "model"]) == 0 and "added (gguf)" in capfd.readouterr().out
 
 
 def test_what_is_not_a_gguf_file_or_is_cut_off(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_names_that_cannot_be_taken(tmp_path: Path) -> None:
 def test_a_name_that_a_plugin_takes_later_is_a_conflict(tmp_path: Path) -> None:
     add(make_model_folder("gpt2", tmp_path / "one"), "mine")
     shutil.copytree(model_folder("mine"), model_folder("tiny"))
-    with pytest.raises(PluginError, match="offered by seqmem .* and added from safetensors"):
+    with pytest.raises(PluginError, match="offered by seqmem .* and added .safetensors"):
         registry().load("model", "tiny")
 
 

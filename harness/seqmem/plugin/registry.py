@@ -262,7 +262,7 @@ def _installed() -> list[Entry]:
 def _added() -> list[Entry]:
     """Return the models that were added on this machine, read from their cards."""
     return [
-        Entry("model", name, "seqmem.plugin.added", ADDED, f"from {card['kind']}")
+        Entry("model", name, "seqmem.plugin.added", ADDED, f"({card['kind']})")
         for name, card in added_models()
     ]
 
