@@ -59,6 +59,7 @@ _HOME = {
     "document_probe": "core.probes",
     "hookimpl": "plugin.hookspecs",
     "mean_band": "reporting.drawing",
+    "model_folder": "core.cache",
     "pack": "core.packing",
     "stream": "verbs.bench",
     "text_example": "core.probes",
@@ -95,6 +96,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from seqmem.core.cache import model_folder as model_folder
     from seqmem.core.data import LOOP_PHASES as LOOP_PHASES
     from seqmem.core.data import NEVER as NEVER
     from seqmem.core.data import TOKEN_BYTES as TOKEN_BYTES

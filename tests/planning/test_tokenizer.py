@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from seqmem.cli.app import run as command_line
-from seqmem.planning.model_files import spanning_note
+from seqmem.planning.model_files import spanning_notes
 from seqmem.planning.tokenizer import tokenizer_hash, unknown_id
 
 
@@ -36,10 +36,10 @@ def test_the_hash_is_that_of_the_cuts_not_of_the_files(tmp_path: Path) -> None:
 
 
 def test_tokens_that_span_words_are_counted() -> None:
-    assert spanning_note(superword().get_vocab()).startswith("its tokenizer has ")
-    assert "such as 'in the':" in spanning_note(["Ġof", "ĠofĠthe", "ĠĠ", "inĠthe", "1 000", "a_b"])
+    assert spanning_notes(superword().get_vocab(), "m")[0].startswith("m: its tokenizer has ")
+    assert "such as 'in the':" in spanning_notes(["Ġof", "ĠofĠthe", "ĠĠ", "inĠthe", "1 000", "a_b"], "m")[0]
     for kind in ("byte_level", "metaspace", "word_piece", "unigram"):
-        assert spanning_note(KINDS[kind]().get_vocab()) == ""
+        assert spanning_notes(KINDS[kind]().get_vocab(), "m") == []
 
 
 def test_a_plan_says_that_tokens_span_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

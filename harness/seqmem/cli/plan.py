@@ -8,7 +8,7 @@ import typer
 
 from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
-from seqmem.cli.terminal import print_json, print_table, say, warn
+from seqmem.cli.terminal import print_json, print_table, say
 from seqmem.core.digits import duration
 from seqmem.planning.request import Request, read
 
@@ -30,13 +30,14 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
 
 def show_plan(planned: Plan, as_json: bool) -> int:
     """Print the runs, what they cost and what is left out; returns the exit code."""
+    from seqmem.verbs.display import say_notes
+
     records = plan_records(planned)
     if as_json:
         print_json(records)
     else:
         _print_plan(planned, records)
-    for note in planned.notes:
-        warn(f"seqmem: {note}")
+    say_notes(planned.notes, "plain")
     return warn_left_out(planned.left_out)
 
 

@@ -7,10 +7,8 @@ size. A worker that dies takes one run with it: the run is reported failed and t
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqmem.core.errors import UsageError
+from seqmem.core.process import start_module
 from seqmem.planning.job import Job
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -61,31 +60,6 @@ class _Worker:
         if self.process.stdout is not None:
             self.process.stdout.close()
         return code
-
-
-_START = """
-import json, runpy, sys
-module, sys.path[:] = sys.argv[1], json.loads(sys.argv[2])
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
-
-
-def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
-    """Start a module of ours as a process of `threads` threads that talks over pipes; errors go to `log`.
-
-    It finds the modules that this process finds. `python -m` would look in the current folder first.
-    """
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, module, json.dumps([str(folder) for folder in sys.path])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        encoding="utf-8",
-        env=os.environ
-        | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
-        process_group=0,  # a terminal's Ctrl-C goes to the parent, which then says stop
-    )
 
 
 class Workers:

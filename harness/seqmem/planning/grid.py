@@ -117,7 +117,7 @@ class Plan:
         left_out: strategies that cannot be loaded and models that cannot be used, each with its reason.
         searches: what `Request.tuned` names, by path as typed.
         models: those that can be used, by the name they were asked for.
-        notes: what the user should know of them before they run.
+        notes: lines about models that are used, for people.
     """
 
     request: Request

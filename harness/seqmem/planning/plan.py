@@ -43,9 +43,11 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
         check_primary(name, made.board.primary, registry)
         boards.append(made.board)
         left_out += [*resolved.left_out, *made.refused.values()]
-        used = {a: located for a, located in resolved.models.found.items() if a not in made.refused}
+        used = {
+            asked: located for asked, located in resolved.models.found.items() if asked not in made.refused
+        }
         models |= {asked: located.model for asked, located in used.items()}
-        notes += [located.note for located in used.values() if located.note]
+        notes += [note for located in used.values() for note in located.notes]
     return Plan(
         request,
         runs,

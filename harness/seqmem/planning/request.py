@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from annotated_types import Ge
 
-from seqmem.core.choices import Attention, DisplayName, Dtype, Probing
+from seqmem.core.choices import AttentionChoice, DisplayName, Dtype, Probing
 from seqmem.core.errors import UsageError, unknown
 
 Texts = tuple[str, ...]
@@ -57,7 +57,9 @@ class Request:
     lr: Annotated[float | None, "Learning rate; the preset proposes one."] = None
     revision: Annotated[str | None, "Revision of a Hugging Face id, e.g. step3000."] = None
     dtype: Annotated[Dtype, "float32, bfloat16 or float16."] = "float32"
-    attention: Annotated[Attention, "eager, sdpa or flash_attention_2."] = "sdpa"
+    attention: Annotated[
+        AttentionChoice, "auto, eager, sdpa or flash_attention_2; auto is sdpa where the architecture has it."
+    ] = "auto"
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
     threads: Annotated[Count, "Threads per run."] = 1

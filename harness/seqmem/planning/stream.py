@@ -14,7 +14,7 @@ from seqmem.core.validate import checked
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.job import Job
 from seqmem.planning.models import ModelChoice
-from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, unknown_id, vocabulary
+from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, unknown_id, vocabulary, within
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import ScenarioSpec, StrategySpec, TextSpec
 
@@ -73,13 +73,14 @@ def stream_of(
     source = text.open(text_options, recipe.seed, outline.documents)
     if source.note:
         say(source.note)
+    rows = vocabulary(Path(job.model_folder))
     context = BuildContext(
         seed=recipe.seed,
-        encode=encode,
+        encode=within(encode, rows),
         max_positions=recipe.model.max_positions,
         text=source,
         decode=decode,
-        vocabulary=vocabulary(Path(job.model_folder)),
+        vocabulary=rows,
         unknown=unknown,
     )
     return checked(scenario.build(options, context), outline, scenario.name), outline

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmem.core.errors import UsageError
+from seqmem.core.sanitize import clean
 from seqmem.planning.model_files import first_line, read_config, stated_number
 from seqmem.planning.models import ModelChoice
 
@@ -40,6 +41,26 @@ def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase
 def vocabulary(folder: Path) -> int | None:
     """Return the number below which the model knows token ids; None where its config does not say."""
     return stated_number(read_config(folder / "config.json", f"model {folder.name!r}"), "vocab_size")
+
+
+def within(encode: Callable[[str], list[int]], rows: int | None) -> Callable[[str], list[int]]:
+    """Return an encoder that refuses text for which the embedding has no row: tokens may be added without one.
+
+    The refusal is a UsageError.
+    """
+    if rows is None:
+        return encode
+
+    def checked(text: str) -> list[int]:
+        ids = encode(text)
+        if max(ids, default=-1) >= rows:
+            raise UsageError(
+                f"a text holds token id {max(ids)}, and the model's embedding has {rows} rows: {clean(text)[:80]!r}; "
+                "take that token out of the text, or take another model"
+            )
+        return ids
+
+    return checked
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:

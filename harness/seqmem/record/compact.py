@@ -60,6 +60,7 @@ _OF_THE_MAKING = (
     "plugins",
     "resumed",
     "seconds",
+    "source",
     "tokenizer",
     "versions",
 )

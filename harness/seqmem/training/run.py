@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from seqmem.core.cache import read_card
 from seqmem.core.data import Outline, Stream
 from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import DiskFull, SeqmemError, UsageError
@@ -250,6 +251,7 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "steps": outline.steps,
         "tokenizer": run.tokenizer,
         **({"notes": list(run.notes)} if run.notes else {}),
+        **_source(Path(job.model_folder)),
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: installed_version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
@@ -266,6 +268,17 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         },
     }
+
+
+def _source(model_folder: Path) -> dict[str, Any]:
+    """Return, under ``source``, what a converted or added model was made of; nothing of one that is taken as it lies.
+
+    It stands beside the recipe, whose fingerprint says which weights these are, however they came about.
+    """
+    card = read_card(model_folder)
+    if card is None:
+        return {}
+    return {"source": {key: value for key, value in card.items() if key not in ("files", "versions")}}
 
 
 def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from seqmem.plugin.specs import MetricSpec
 from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
-from seqmem.verbs.display import choose
+from seqmem.verbs.display import choose, say_notes
 from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def bench(scenario: str | Sequence[str], strategy: str | Sequence[str], **given:
     """
     request, execution = read(Request, {"scenario": scenario, "strategy": strategy, **given}, "bench")
     registry = Registry.from_environment(execution.disabled)
-    return bench_planned(plan(request, registry), execution)
+    planned = plan(request, registry)
+    say_notes(planned.notes, execution.display)
+    return bench_planned(planned, execution)
 
 
 def bench_planned(planned: Plan, execution: Execution) -> BenchResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console, Group
@@ -47,6 +47,12 @@ class Display(Protocol):
 
     def end(self) -> None:
         """After the last run, also after an interruption."""
+
+
+def say_notes(notes: Iterable[str], display: DisplayName) -> None:
+    """Say on standard error what a plan notes about its models."""
+    for note in notes if display != "none" else ():
+        print(clean(f"seqmem: {note}"), file=sys.stderr, flush=True)
 
 
 def choose(name: DisplayName) -> Display:
