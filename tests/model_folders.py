@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +64,26 @@ def make_model_folder(
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def as_pickled(folder: Path, *, parts: int = 1, **how: Any) -> Path:
+    """Put the weights of a folder into `parts` files of PyTorch, in place of safetensors."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    if parts == 1:
+        torch.save(tensors, folder / "pytorch_model.bin", **how)
+        return folder
+    places: dict[str, str] = {}
+    for number in range(parts):
+        name = f"pytorch_model-{number + 1:05}-of-{parts:05}.bin"
+        own = dict(list(tensors.items())[number::parts])
+        torch.save(own, folder / name, **how)
+        places |= dict.fromkeys(own, name)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return folder
 
 
 def _config(kind: Kind, max_positions: int) -> Any:

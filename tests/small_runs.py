@@ -124,12 +124,12 @@ def carry_out(
     should_stop: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> Events:
-    """Carry out a run in this process; all its events, the outcome last."""
+    """Carry out a run in this process; its events but for what is being loaded, the outcome last."""
     from seqmem.training.run import execute
 
     events: Events = []
     execute(job_of(run, folder, **changes), events.append, should_stop, registry or installed())
-    return events
+    return [event for event in events if event["event"] != "loading"]
 
 
 def finish(run: PlannedRun, folder: Path, **arguments: Any) -> RunRecord:
@@ -200,6 +200,7 @@ class InlineWorkers:
         jobs: Sequence[Job],
         on_event: Callable[[str, dict[str, Any]], None],
         should_stop: Callable[[], bool],
+        on_tick: Callable[[], None] = lambda: None,
     ) -> Mapping[str, dict[str, Any]]:
         outcome: dict[str, dict[str, Any]] = {}
         refused: list[str] = []

@@ -59,10 +59,12 @@ _HOME = {
     "document_probe": "core.probes",
     "hookimpl": "plugin.hookspecs",
     "mean_band": "reporting.drawing",
+    "model_folder": "core.cache",
     "pack": "core.packing",
     "stream": "verbs.bench",
     "text_example": "core.probes",
     "unpack": "core.packing",
+    "utf8": "core.encoding",
 }
 
 __all__ = sorted(_HOME)
@@ -94,6 +96,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from seqmem.core.cache import model_folder as model_folder
     from seqmem.core.data import LOOP_PHASES as LOOP_PHASES
     from seqmem.core.data import NEVER as NEVER
     from seqmem.core.data import TOKEN_BYTES as TOKEN_BYTES
@@ -111,6 +114,7 @@ if TYPE_CHECKING:
     from seqmem.core.data import Stream as Stream
     from seqmem.core.data import TextSource as TextSource
     from seqmem.core.design import Design as Design
+    from seqmem.core.encoding import utf8 as utf8
     from seqmem.core.errors import NotApplicable as NotApplicable
     from seqmem.core.errors import PluginError as PluginError
     from seqmem.core.errors import RunFailed as RunFailed

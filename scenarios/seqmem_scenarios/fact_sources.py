@@ -10,6 +10,9 @@ A file has one of two forms, recognised by its first sign:
   text word for word (probe form ``verbatim``), ``gen_`` rewords the prompt (``paraphrase``), ``hard_gen_`` asks for
   something that follows from the text (``question``).
 
+A question is asked in the form that is trained: with whatever stands between prompt and answer in the text of the
+item (`_joint`), and where prompt and answer stand in it together, in the tokens of that text's own row.
+
 Every error in a file is one line that names the item and the remedy.
 """
 
@@ -18,12 +21,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seqmem import Relation, UsageError
+from seqmem import Relation, UsageError, utf8
 from seqmem_scenarios.common import PROBE_FORMS, form_texts, trained_wordings
 from seqmem_scenarios.world import WORLD_VERSION, Fact, make_facts, statement
 
@@ -31,10 +34,12 @@ WORLD = "world"
 """The value of the option `facts` that names the synthetic world; anything else is a path."""
 
 _PUBLISHED: Mapping[str, Relation] = {"mem": "verbatim", "gen": "paraphrase", "hard_gen": "question"}
+_READING = b"joined\n"
+"""How files are read. It stands in the id of a run, so that another way of asking is another run."""
 _LINE_KEYS = ("text", "prompt", "answer", "paraphrases", "controls", "id")
-_OPENING = re.compile(r"(?:^|\s)[\"'(\[“‘«]$")
-"""A prompt that ends in an opening quote or bracket: its answer follows without a blank."""
-_PUNCTUATION = ".,;:!?\"'’”)]»"
+_OPENING = re.compile(r"(?:^|\s)[\"'“‘«$€£¥@#]$|[(\[「『（《【]$")
+"""A prompt that ends in an opening quote or bracket, or in a sign such as $: its answer follows without a blank."""
+_PUNCTUATION = ".,;:!?\"'’”)]»。，、；：！？」』）》】"
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,18 @@ class Question:
     Attributes:
         relation: probe form.
         prompt: everything before the answer, without a blank at its end.
-        answer: with the blank it starts with, where it has one.
+        answer: with the white space it starts with, where it has any.
         chance: probability of the answer under uniform guessing in its closed set; None for open text.
+        text: the trained text that `prompt + answer` stands in; empty where they stand in none, and in the world.
+        field: where a file has the answer, for messages.
     """
 
     relation: Relation
     prompt: str
     answer: str
     chance: float | None = None
+    text: str = ""
+    field: str = "answer"
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,14 @@ class SourceFact:
 
 
 def fingerprint(source: str) -> str:
-    """Return the world's version or the SHA-256 of the file, which changes when the facts do.
+    """Return the world's version, or the SHA-256 of the file and how it is read: it changes when the facts do.
 
     Raises:
         UsageError: the file cannot be read.
     """
     if source == WORLD:
         return f"{WORLD}-{WORLD_VERSION}"
-    return hashlib.sha256(_content(source)).hexdigest()
+    return hashlib.sha256(_READING + _content(source)).hexdigest()
 
 
 def take(source: str, count: int, seed: int) -> list[SourceFact]:
@@ -134,10 +143,7 @@ def _content(path: str) -> bytes:
 def _read(path: str) -> list[SourceFact]:
     """Return every fact of a file, in its order."""
     where = f"facts {path!r}"
-    try:
-        text = _content(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not UTF-8 (byte {error.start}); convert it") from None
+    text = utf8(_content(path), where)
     found = _items(text, where) if text.lstrip().startswith("[") else _lines(text, where)
     seen: dict[str, str] = {}
     for at, fact in found:
@@ -178,14 +184,24 @@ def _of_line(item: Mapping[str, Any], at: str, number: str) -> SourceFact:
     if not isinstance(name, str | int) or isinstance(name, bool) or not str(name).strip():
         raise UsageError(f"{at}: 'id' must be a text or a whole number, not {json.dumps(name)}")
     texts = (_text(item, "text", at), *_texts(item, "paraphrases", at))
+    answer = _text(item, "answer", at)
+    _check_stands(answer, texts[0], at, "answer", "text")
+    own = _question("verbatim", _raw(item, "prompt", at), _raw(item, "answer", at), texts, answer)
     controls = item.get("controls", [])
     if not isinstance(controls, list) or not all(isinstance(control, dict) for control in controls):
         raise UsageError(f"{at}: 'controls' must be a list of objects with 'prompt' and 'answer'")
     twins = tuple(
-        SourceFact(f"{name}-control-{turn}", (), _near(_pair(control, f"{at} control {turn + 1}")))
+        SourceFact(f"{name}-control-{turn}", (), _near(_control(control, turn + 1, at, texts, answer)))
         for turn, control in enumerate(controls)
     )
-    return SourceFact(str(name), texts, _near(_pair(item, at)), twins=twins)
+    return SourceFact(str(name), texts, _near(own), twins=twins)
+
+
+def _control(control: Mapping[str, Any], number: int, at: str, texts: Sequence[str], answer: str) -> Question:
+    """Return the question of a control, which is joined as the fact's own answer would be."""
+    where = f"{at} control {number}"
+    asked = (_raw(control, "prompt", where), _raw(control, "answer", where))
+    return _question("verbatim", *asked, texts, answer, field=f"control {number} answer", trained=False)
 
 
 def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
@@ -202,15 +218,20 @@ def _items(text: str, where: str) -> list[tuple[str, SourceFact]]:
         texts = (_text(item, "train_context", at), *_texts(item, "paraphrases", at))
         questions: list[Question] = []
         for depth, relation in _PUBLISHED.items():
-            prompts = _texts(item, f"{depth}_input", at, needed=True)
-            targets = _texts(item, f"{depth}_target", at, needed=True)
+            prompts = _raw_texts(item, f"{depth}_input", at, needed=True)
+            targets = _raw_texts(item, f"{depth}_target", at, needed=True)
             if len(prompts) != len(targets):
                 raise UsageError(
                     f"{at} has {len(prompts)} {depth}_input and {len(targets)} {depth}_target; "
                     "every prompt needs its target"
                 )
-            for asked in zip(prompts, targets, strict=True):
-                question = Question(relation, *_joined(*asked))
+            for turn, (prompt, target) in enumerate(zip(prompts, targets, strict=True), start=1):
+                field, answer = f"{depth}_target {turn}", target.strip()
+                if depth != "hard_gen":  # whose answer follows from the text
+                    _check_stands(answer, texts[0], at, field, "train_context")
+                elif answer not in texts[0]:
+                    answer = questions[0].answer.strip()
+                question = _question(relation, prompt, target, texts, answer, field=field)
                 questions += _near(question) if relation == "verbatim" else [question]
         found.append((at, SourceFact(str(number), texts, tuple(questions))))
     if not found:
@@ -223,7 +244,12 @@ def _not_json(error: Exception) -> str:
 
 
 def _text(item: Mapping[str, Any], key: str, at: str) -> str:
-    """Return a text, which must be present."""
+    """Return a text, which must be present, without white space at its ends."""
+    return _raw(item, key, at).strip()
+
+
+def _raw(item: Mapping[str, Any], key: str, at: str) -> str:
+    """Return a text as it stands in the file, which must be present."""
     if key not in item:
         raise UsageError(f"{at} has no {key!r}")
     value = item[key]
@@ -231,26 +257,89 @@ def _text(item: Mapping[str, Any], key: str, at: str) -> str:
         raise UsageError(f"{at}: {key!r} must be a text that is not empty, not {json.dumps(value)[:40]}")
     if any("\ud800" <= sign <= "\udfff" for sign in value):
         raise UsageError(f"{at}: {key!r} holds half of a surrogate pair, which is not text")
-    return value.strip()
+    return value
 
 
-def _texts(item: Mapping[str, Any], key: str, at: str, *, needed: bool = False) -> tuple[str, ...]:
-    """Return a list of texts, which may be missing or empty unless it is needed."""
+def _texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
+    """Return a list of texts without white space at their ends, which may be missing or empty."""
+    return tuple(text.strip() for text in _raw_texts(item, key, at))
+
+
+def _raw_texts(item: Mapping[str, Any], key: str, at: str, *, needed: bool = False) -> tuple[str, ...]:
+    """Return a list of texts as they stand in the file, which may be missing or empty unless it is needed."""
     values = item.get(key, [])
     if needed and not values:
         raise UsageError(f"{at} has no {key!r}")
     if not isinstance(values, list):
         raise UsageError(f"{at}: {key!r} must be a list of texts")
-    return tuple(_text({key: value}, key, f"{at} {key} {turn + 1}") for turn, value in enumerate(values))
+    return tuple(_raw({key: value}, key, f"{at} {key} {turn + 1}") for turn, value in enumerate(values))
 
 
-def _pair(item: Mapping[str, Any], at: str) -> Question:
-    return Question("verbatim", *_joined(_text(item, "prompt", at), _text(item, "answer", at)))
+def _check_stands(answer: str, text: str, at: str, field: str, key: str) -> None:
+    """Refuse an answer that the trained text does not hold: nothing would teach it."""
+    if answer in text:
+        return
+    other = re.search(re.escape(answer), text, re.IGNORECASE)
+    hint = f"write {other[0]!r}, as it does" if other else "write it as the text does, sign by sign"
+    raise UsageError(f"{at}: {field} {answer[:60]!r} does not stand in {key!r}; {hint}")
 
 
-def _joined(prompt: str, answer: str) -> tuple[str, str]:
-    """Return prompt and answer in one: with a blank between, except after an opening quote."""
-    return prompt, answer if _OPENING.search(prompt) else f" {answer}"
+def _question(
+    relation: Relation,
+    prompt: str,
+    answer: str,
+    texts: Sequence[str],
+    like: str,
+    *,
+    field: str = "answer",
+    trained: bool = True,
+) -> Question:
+    """Return a question in the form in which its fact is trained.
+
+    Args:
+        relation: probe form.
+        prompt: as it stands in the file.
+        answer: as it stands in the file.
+        texts: the fact's wordings.
+        like: an answer that stands in the first of them, before which the joint is read off.
+        field: where the file has the answer.
+        trained: prompt and answer may stand in a text; those of a control may not.
+    """
+    asked, right = prompt.strip(), answer.strip()
+    for text in texts if trained else ():
+        found = _found(rf"{re.escape(asked)}(\s*){re.escape(right)}", text)
+        if found:
+            return Question(relation, asked, found[1] + right, text=text, field=field)
+    stated = prompt[len(prompt.rstrip()) :] or answer[: len(answer) - len(answer.lstrip())]
+    return Question(relation, asked, (stated or _joint(asked, like, texts[0])) + right, field=field)
+
+
+def _joint(prompt: str, answer: str, text: str) -> str:
+    """Return what joins an answer to a prompt in other words than the text's: what stands before it in the text.
+
+    Nothing follows an opening quote, a bracket or a sign such as $. An answer behind a sign that the prompt does not
+    end in, such as a quote, says nothing: a blank is taken then, or nothing in a text that has no white space. Several
+    blanks, as between sentences, are one.
+    """
+    if _OPENING.search(prompt):
+        return ""
+    for pattern in _whole_words_first(re.escape(answer)):
+        for found in re.finditer(pattern, text):
+            before = text[: found.start()].rstrip()
+            joint = text[len(before) : found.start()]
+            if before and (joint or before[-1].isalnum() or before[-1] == prompt[-1]):
+                return joint if joint.strip(" ") else joint[:1]
+    return " " if re.search(r"\s", text) else ""
+
+
+def _found(pattern: str, text: str) -> re.Match[str] | None:
+    """Return where a text has a pattern, first as whole words."""
+    return next(filter(None, (re.search(wanted, text) for wanted in _whole_words_first(pattern))), None)
+
+
+def _whole_words_first(pattern: str) -> tuple[str, str]:
+    """Return a pattern as whole words and as any part of a text: not every script parts its words."""
+    return rf"(?<!\w){pattern}(?!\w)", pattern
 
 
 def _near(question: Question) -> tuple[Question, ...]:
@@ -259,5 +348,6 @@ def _near(question: Question) -> tuple[Question, ...]:
     if not bare.strip():
         return (question,)
     before, blank, last = bare.rpartition(" ")
-    word = Question("last_word", question.prompt + before, blank + last)
-    return Question("last_token", question.prompt, bare), word, question
+    token = replace(question, relation="last_token", answer=bare)
+    word = replace(question, relation="last_word", prompt=question.prompt + before, answer=blank + last)
+    return token, word, question

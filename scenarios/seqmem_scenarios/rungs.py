@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from seqmem import ModelSpec, hookimpl
+from seqmem import ModelSpec, hookimpl, model_folder
 
 seqmem_api = ">=1,<2"
 
@@ -21,14 +18,9 @@ SUMMARIES = {
 }
 
 
-def cache_folder() -> Path:
-    """Return the folder of models made here; `SEQMEM_CACHE` overrides the user's cache folder."""
-    return Path(os.environ.get("SEQMEM_CACHE") or platformdirs.user_cache_dir("seqmem")) / "models"
-
-
 def locate(size: str) -> Path | None:
     """Return the folder of an embedded model, shipped or made earlier; None where there is none."""
-    for folder in (Path(__file__).parent / "model_sizes" / size, cache_folder() / size):
+    for folder in (Path(__file__).parent / "model_sizes" / size, model_folder(size)):
         if (folder / "model.safetensors").exists():
             return folder
     return None
@@ -37,7 +29,7 @@ def locate(size: str) -> Path | None:
 def _pretrain(size: str, out: Path | None, **arguments: Any) -> Mapping[str, Any]:
     from seqmem_scenarios.model_sizes import pretrain  # torch: only where a model is made
 
-    folder = out or cache_folder() / size
+    folder = out or model_folder(size)
     return {"folder": str(folder), **pretrain(size, folder, **arguments)}
 
 

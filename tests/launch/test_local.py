@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from seqmem import UsageError
-from seqmem.launch.local import Workers, start_module
+from seqmem.core.process import start_module
+from seqmem.launch.local import Workers
 
 LOOK = """
 import json, os, sys

@@ -14,9 +14,10 @@ from model_folders import KINDS, VOCABULARY, Kind, make_model_folder
 from pydantic import ValidationError
 
 from seqmem.core.errors import UsageError
-from seqmem.planning.model_files import ASSUMED_POSITIONS, ties_embeddings
+from seqmem.planning.architecture import supports_sdpa, ties_embeddings
+from seqmem.planning.model_files import ASSUMED_POSITIONS
 from seqmem.planning.models import ModelChoice, ResolvedModel, resolve
-from seqmem.planning.tokenizer import encoder, load_tokenizer
+from seqmem.planning.tokenizer import encoder, load_tokenizer, within
 from seqmem.plugin.specs import ModelSpec
 from seqmem.training.model import load_model
 
@@ -318,28 +319,19 @@ def test_settings_that_cannot_work(folders: Path) -> None:
     [
         ("config.json", "no config.json"),
         ("tokenizer.json", "no tokenizer (tokenizer.json)"),
-        ("model.safetensors", "no weights (model.safetensors)"),
+        ("model.safetensors", "no weights (model.safetensors or pytorch_model.bin)"),
     ],
 )
 def test_a_file_is_missing(copy: Callable[[str], Path], lost: str, said: str) -> None:
     folder = copy("gpt_neox")
     (folder / lost).unlink()
     line = refused(folder)
-    assert said in line and "pickled" not in line
+    assert said in line
 
 
 def test_an_empty_folder_names_everything(tmp_path: Path) -> None:
     line = refused(tmp_path)
     assert "config.json" in line and "tokenizer" in line and "weights" in line
-
-
-def test_pickled_weights_are_never_opened(copy: Callable[[str], Path]) -> None:
-    folder = copy("gpt_neox")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    line = refused(folder)
-    assert "pickled" in line and "safetensors" in line
-    with pytest.raises(UsageError):
-        load_model(folder, choice(folder))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -493,3 +485,114 @@ def test_a_tokenizer_that_cannot_be_built(copy: Callable[[str], Path]) -> None:
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(UsageError, match="could not be loaded"):
         load_tokenizer(folder, choice(folder))
+
+
+# ---- what is said and made to work
+
+
+def notes(folder: Path, **settings: Any) -> tuple[str, ...]:
+    return resolve(choice(folder, **{"attention": "auto", **settings}), FakeRegistry()).notes
+
+
+def test_nothing_is_said_of_an_ordinary_model(folders: Path) -> None:
+    for kind in KINDS:
+        located = resolve(choice(folders / kind, attention="auto"), FakeRegistry())
+        assert (located.notes, located.attention) == ((), "sdpa")
+    assert resolve(choice(folders / "opt", attention="eager"), FakeRegistry()).attention == "eager"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_padding_id_beyond_the_embedding_is_left_out(kind: Kind, copy: Callable[[str], Path]) -> None:
+    import torch
+
+    folder = copy(kind)
+    plain = load_model(folder, choice(folder))
+    edit_config(folder, pad_token_id=VOCABULARY)
+    (line,) = notes(folder)
+    assert f"pad_token_id {VOCABULARY} lies beyond the {VOCABULARY} rows" in line
+    model = load_model(folder, choice(folder))
+    ids = torch.arange(20)[None]
+    assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+    assert load_model(folder, choice(folder), random_weights=3).config.pad_token_id is None
+
+
+def test_added_tokens_without_a_row_are_named_and_refused_in_text(copy: Callable[[str], Path]) -> None:
+    from transformers import AutoTokenizer
+
+    folder = copy("gpt_neox")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    rows = len(tokenizer) - 1
+    edit_config(folder, vocab_size=rows)
+    (line,) = notes(folder)
+    assert "1 of its tokenizer's added tokens" in line and "'<pad>'" in line
+    encode = within(encoder(load_tokenizer(folder, choice(folder))), rows)
+    assert encode("the old town")
+    with pytest.raises(UsageError, match=f"token id {rows}, and"):
+        encode("the old <pad> town")
+
+
+def test_an_added_token_that_frames_every_text_needs_its_row(copy: Callable[[str], Path]) -> None:
+    from tokenizers import Tokenizer, processors
+
+    folder = copy("gpt_neox")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rows = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens(["<bos>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", rows)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    edit_config(folder, vocab_size=rows)
+    assert "do not belong together" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "there"),
+    [
+        ("llama", True),
+        ("opt", True),
+        ("gemma3_text", True),
+        ("bloom", False),
+        ("gpt_neo", False),
+        ("gemma2", False),
+        ("openai-gpt", False),
+        ("own", None),
+        ("../../secret", None),
+    ],
+)
+def test_which_families_lack_sdpa_is_known_without_torch(family: str, there: bool | None) -> None:
+    assert supports_sdpa({"model_type": family}) is there
+
+
+def test_eager_is_taken_and_said_where_nobody_asked(tmp_path: Path, folders: Path) -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    folder = tmp_path / "bloom"
+    BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=2)).save_pretrained(
+        folder
+    )
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folders / "gpt2" / name, folder)
+    located = resolve(choice(folder, attention="auto"), FakeRegistry())
+    assert located.attention == "eager"
+    (line,) = located.notes
+    assert "no sdpa attention for bloom" in line and "--attention eager is taken" in line
+    load_model(folder, choice(folder, attention=located.attention))
+    said = refused(folder, attention="sdpa")
+    assert "use --attention eager, or leave the option out" in said
+
+
+@pytest.mark.slow
+def test_what_is_read_of_kernels_is_what_the_classes_say() -> None:
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    checked = 0
+    for family, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        there = supports_sdpa({"model_type": family})
+        if there is not None and isinstance(name, str):
+            assert there is getattr(transformers, name)._supports_sdpa, family
+            checked += 1
+    assert checked > 150

@@ -657,15 +657,20 @@ def test_a_facts_file_that_cannot_be_trained_is_refused_in_one_line_that_names_t
             "item '0' has no paraphrases, but is in the group paraphrase (the first 4)",
         ),
         (
-            {"facts": lines_file(tmp_path, {**LINES[1], "answer": long}), **single},
-            "item '1': the answer 'hall hall",
+            {
+                "facts": lines_file(
+                    tmp_path, {**LINES[1], "controls": [{"prompt": "It is", "answer": long}]}
+                ),
+                **single,
+            },
+            "item '1-control-0', control 1 answer: the answer 'hall hall",
         ),
         (
             {"facts": str(tmp_path / "long.jsonl"), **single},
             "item '1': a text of it has ",
         ),
     ]
-    (tmp_path / "long.jsonl").write_text(json.dumps({**LINES[1], "text": long}))
+    (tmp_path / "long.jsonl").write_text(json.dumps({**LINES[1], "text": f"{LINES[1]['text']} {long}"}))
     (spec,) = seqmem_scenario()
     for options, message in cases:
         with pytest.raises(UsageError) as refused:

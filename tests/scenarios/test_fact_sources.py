@@ -228,7 +228,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         (tmp_path / "gone.json", "cannot be read: No such file or directory; give 'world' or a JSON"),
         (tmp_path, "cannot be read: Is a directory"),
         (broken, "is not JSON"),
-        (latin, "is not UTF-8 (byte 10); convert it"),
+        (latin, "is not UTF-8: byte 0xe9 at offset 10; convert it, e.g. with: iconv -f latin1 -t utf-8"),
         (deep, "deep.json' is not JSON: too many brackets in one another"),
         (deep_line, "line 1 is not JSON: too many brackets in one another; write one fact per line"),
         (long, "line 1 is not JSON: Exceeds the limit"),

@@ -138,20 +138,23 @@ def test_cut_keeps_every_word_in_order(size: int) -> None:
     assert all(size // 4 <= len(document) <= size for document in documents) or len(documents) == 1
 
 
+def cut(text: str, size: int) -> list[str]:
+    """Documents of a plain text without white space at their ends, as they are trained unless asked otherwise."""
+    return [document.strip() for document in file.cut(text, size)]
+
+
 def test_cut_prefers_paragraphs_then_sentences_then_words() -> None:
     paragraphs = [f"Paragraph {number}. " + "It goes on for a while. " * 5 for number in range(9)]
-    for document in file.cut("\n\n".join(paragraphs), 300):
+    for document in cut("\n\n".join(paragraphs), 300):
         assert document.startswith("Paragraph") and document.endswith("while.")
     one = "A sentence of some length, “quoted” at its end.’ " * 30
-    assert all(document.endswith("end.’") for document in file.cut(one, 200))
+    assert all(document.endswith("end.’") for document in cut(one, 200))
     verse = "\n".join("a line of verse without any stop" for _ in range(50))
-    assert all(
-        document.endswith("stop") and document.startswith("a line") for document in file.cut(verse, 200)
-    )
+    assert all(document.endswith("stop") and document.startswith("a line") for document in cut(verse, 200))
     words = "word " * 300
     assert {word for document in file.cut(words, 101) for word in document.split()} == {"word"}
     assert [len(document) for document in file.cut("x" * 250, 100)] == [100, 100, 50]
-    assert all(document.endswith("。") for document in file.cut("昔々ある所にお爺さんがいました。" * 40, 60))
+    assert all(document.endswith("。") for document in cut("昔々ある所にお爺さんがいました。" * 40, 60))
 
 
 def test_line_ends_and_a_byte_order_mark_are_not_text(tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_a_row_is_a_document(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_line_separator_inside_a_json_string_ends_no_line(tmp_path: Path) -> None:
-    rows = [{"text": "one\u2028two\x85three"}] * 10
+    rows = [{"text": "one\u2028two\x85three"}] * 9 + [{"text": "held out"}]
     assert opened(write_rows(tmp_path / "rows.jsonl", rows)).train(0) == "one\u2028two\x85three"
 
 
@@ -231,7 +234,8 @@ def test_a_file_that_is_not_utf8(tmp_path: Path, name: str) -> None:
     line = refused(tmp_path / name)
     assert "byte 0xef at offset 8" in line and "iconv" in line
     (tmp_path / name).write_bytes("text".encode("utf-16"))
-    assert "at offset 0" in refused(tmp_path / name)
+    hint = "is UTF-16, not UTF-8; convert it, e.g. with: iconv -f utf-16 -t utf-8 OLD > NEW"
+    assert refused(tmp_path / name).endswith(hint)
 
 
 def test_a_text_that_is_too_short(tmp_path: Path) -> None:
@@ -398,3 +402,82 @@ def test_opening_a_file_imports_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "document 0 False", done.stderr
+
+
+# ---- data in the wild
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_named_with_the_command_that_converts_them(tmp_path: Path, encoding: str) -> None:
+    path, fixed = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_bytes(PROSE.encode(encoding))
+    command = refused(path).partition("e.g. with: ")[2]
+    assert command == f"iconv -f {encoding.replace('-le', 'le').replace('-be', 'be')} -t utf-8 OLD > NEW"
+    words = command.replace("OLD", str(path)).replace("NEW", str(fixed))
+    subprocess.run(words, shell=True, check=True)
+    assert opened(fixed, (9, 1)).train(0) == PROSE.split("\n\n")[0] or PROSE.startswith(
+        opened(fixed, (9, 1)).train(0)
+    )
+
+
+def test_a_stray_null_byte_is_no_other_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"Some text, long enough.\0 And more of it.")
+    assert refused(tmp_path / "a.txt").endswith("holds a null byte at offset 23, which is not text")
+
+
+def test_what_equals_a_held_out_document_is_not_trained() -> None:
+    rows = [*ROWS]
+    rows[3] = rows[20] = rows[9]  # the first held-out one, before and after it
+    rows[30] = rows[31]  # twice in training is as it is
+    text = source([(row, "") for row in rows], (45, 5), "text 'a'")
+    trained = [text.train(index) for index in range(45)]
+    assert not {text.heldout(index) for index in range(5)} & set(trained)
+    assert trained == [row for place, row in enumerate(rows) if place % 10 != 9 and row != rows[9]][:45]
+    assert trained.count(rows[31]) == 2
+    assert text.note == "training documents of text 'a' that equal held-out ones and are not trained: 2"
+    assert source(PLAIN, (54, 6), "text").note == ""
+
+
+def test_a_text_that_is_too_short_without_the_duplicates_says_so() -> None:
+    rows = [(row, "") for row in [*ROWS[:9], ROWS[0]]]
+    with pytest.raises(UsageError) as caught:
+        source(rows, (9, 1), "text")
+    assert str(caught.value).endswith(
+        "10 documents, but 11 are needed (9 for training, and every 10th is held out, and 1 that equal held-out ones "
+        "are not trained); give more text or train less"
+    )
+
+
+def test_domains_stay_together_where_duplicates_are_replaced() -> None:
+    rows = [(f"{row} of {place % 2}", f"domain {place % 2}") for place, row in enumerate(ROWS)]
+    rows[1] = (rows[18][0], "domain 1")
+    text = source(rows, (40, 4), "text")
+    trained = [text.train(index) for index in range(40)]
+    held = {text.heldout(index) for index in range(4)}
+    assert not held & set(trained) and len(set(trained)) == 40
+    assert [row[-1] for row in trained] == sorted(row[-1] for row in trained)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_white_space_at_the_ends_of_a_document_is_trained_where_asked(tmp_path: Path, suffix: str) -> None:
+    rows = [{"text": f"\n {row} \n"} for row in ROWS[:10]]
+    rows.insert(2, {"text": " \n"})
+    path = write_rows(tmp_path / f"rows{suffix}", rows)
+    assert opened(path).train(2) == "document 2"
+    assert opened(path, strip=False).train(2) == "\n document 2 \n"
+
+
+def test_plain_text_is_trained_whole_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(PROSE)
+    text = opened(path, (20, 2), chunk_chars=300, strip=False)
+    read = [text.heldout(n // 10) if n % 10 == 9 else text.train(n - n // 10) for n in range(20)]
+    assert PROSE.startswith("".join(read))
+
+
+def test_the_default_of_strip_stands_in_no_recipe() -> None:
+    for plugin, needed in ((file, {"path": "a.txt"}), (dataset, {"id": "a"})):
+        options = spec(plugin).options
+        assert "strip" not in options(**needed).model_dump(mode="json")
+        assert options(**needed, strip=False).model_dump(mode="json")["strip"] is False
+        assert options(**options(**needed).model_dump(mode="json")) == options(**needed)

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from model_folders import KINDS, Kind
+from model_folders import KINDS, VOCABULARY, Kind
 from small_runs import carry_out, finish, planned, small_model
+
+from seqmem.cli.app import run
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,3 +60,22 @@ def test_a_model_that_is_larger_than_its_files_said_is_named(tmp_path: Path) -> 
     assert f"has {run.recipe.model.parameters:,} parameters, its files were taken to hold 7" in warning
     right = carry_out(run, tmp_path / "other", should_stop=lambda: True)
     assert all(event["event"] != "warning" for event in right)
+
+
+def test_an_architecture_without_sdpa_runs_and_the_plan_says_how(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    model = small_model(tmp_path / "model", "gpt2")
+    (model / "model.safetensors").unlink()
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=2)
+    BloomForCausalLM(config).save_pretrained(model)
+    assert run(["plan", "--scenario", "memory_loops", "--strategy", "naive", "--model", str(model)]) == 0
+    assert "--attention eager is taken" in capfd.readouterr().err
+
+    record = finish(planned(model), tmp_path / "run")
+
+    assert record.recipe["model"]["attention"] == "eager"
+    losses = record.steps["loss"]
+    assert losses.notna().all() and losses.iloc[-1] < losses.iloc[0]

@@ -47,7 +47,7 @@ class Counting(RememberingWorkers):
 
     started: list[str] = []
 
-    def run(self, jobs: Any, on_event: Any, should_stop: Any) -> Mapping[str, dict[str, Any]]:
+    def run(self, jobs: Any, on_event: Any, should_stop: Any, *rest: Any) -> Mapping[str, dict[str, Any]]:
         type(self).started += [f"{job.recipe.strategy.name} {job.recipe.seed}" for job in jobs]
         return super().run(jobs, on_event, should_stop)
 
@@ -418,7 +418,12 @@ def test_worker_processes_give_the_same_bits_as_this_process(
         ({"text": "wrld"}, "unknown text 'wrld'. Did you mean 'world'?"),
         ({"strategy": ["naive", "naive"]}, "--strategy naive is given twice"),
         ({"threads": 0}, "--threads 0 is not allowed; it must be: integer >= 1"),
-        ({"checkpoint_every": 0}, "--checkpoint-every 0 is not allowed; it must be: integer >= 1"),
+        (
+            {"checkpoint_every": 0},
+            "--checkpoint-every 0 is not allowed; it must be: a number of steps such as 50, or of minutes such as 10m",
+        ),
+        ({"checkpoint_every": "10 m"}, "--checkpoint-every 10 m is not allowed"),
+        ({"checkpoint_every": "0m"}, "--checkpoint-every 0m is not allowed"),
         ({"workers": 0}, "--workers 0 is not allowed; it must be: integer >= 1"),
         ({"disabled": frozenset({"moment_avgg"})}, "Did you mean 'moment_avg'?"),
         ({"disabled": frozenset({"moment_avg"})}, "unknown strategy 'moment_avg'."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_per_run_that_ends(
     lines = said.err.splitlines()
     assert lines[0].startswith("4 runs to do, 400 steps")
     assert "2 finished before" in lines[0]
+    assert lines.pop(1) == "memory_loops moment_avg [bold] s0: goes on from step 40 of 100"
     assert "trying the one before" in lines[1]
     assert [line.split("]", 1)[0] for line in lines[2:]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
     assert "memory_loops naive s0 finished" in lines[2]
@@ -91,10 +93,37 @@ def test_on_a_terminal_progress_and_recall_per_loop_are_shown_as_they_change(scr
         assert "trying the one before" in shown[4]
         assert "moment_avg [bold] s0" in shown[5]  # names are no markup
         assert "0.75" in shown[6]
-        assert "0.75" not in shown[7]  # a finished run leaves the table
+        assert (
+            "0.75" not in shown[7].rsplit("4 runs", 1)[1]
+        )  # a finished run leaves the table, in the last frame
         assert "third failed: the worker process ended with code 7" in shown[8]
         assert "[red]nothing[/red]" in shown[10]
         assert "0:00" in shown[10] or "-:--" in shown[10]
+    finally:
+        display.end()
+
+
+def test_on_a_terminal_loading_probing_and_the_time_left_of_a_run_are_shown(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display = Rich()
+    display.begin(NAMES, STEPS, reused=0)
+    try:
+        display.event("a", {"event": "loading", "what": "model tiny"})
+        assert "loading model tiny" in seen(display, screen)
+        display.event("a", {"event": "started", "step": 0, "steps": 100})
+        step = {"event": "step", "step": 50, "experience": "loop 0 visit 1", "loss": 2.5}
+        display.event("a", step | {"seconds_left": 240.0})
+        assert "about 4 min left" in seen(display, screen)
+        display.event("a", {"event": "probing", "step": 50, "asked": 30, "of": 400, "seconds_left": 300.0})
+        frame = seen(display, screen)
+        assert (
+            "loop 0 visit 1, loss 2.50 nats, 30 of 400 probes asked" in frame and "about 5 min left" in frame
+        )
+        later = time.monotonic() + 45
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        display.tick()
+        assert "no news for 45 s" in seen(display, screen)
     finally:
         display.end()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,7 @@ class Counting(RememberingWorkers):
     started: list[str] = []
     interrupt_after: int | None = None
 
-    def run(self, jobs: Any, on_event: Any, should_stop: Any) -> Mapping[str, dict[str, Any]]:
+    def run(self, jobs: Any, on_event: Any, should_stop: Any, *rest: Any) -> Mapping[str, dict[str, Any]]:
         def stop_now() -> bool:
             kind = type(self)
             if kind.interrupt_after is not None and len(kind.started) >= kind.interrupt_after:
@@ -85,11 +86,14 @@ def registry(suite: SuiteSpec = TOY) -> Registry:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three random models of different make and size."""
+    """Three random models of different make and size, which cut text into the same tokens."""
     folder = tmp_path_factory.mktemp("models")
     small_model(folder / "first", "llama")
     small_model(folder / "second", "gpt_neox")
     small_model(folder / ODD, "gpt2")
+    for name in ("first", ODD):
+        for file in (folder / "second").glob("*token*"):
+            shutil.copy(file, folder / name)
     return [str(folder / name) for name in ("first", "second", ODD)]
 
 

@@ -45,7 +45,7 @@ class Counting(RememberingWorkers):
     started: list[str] = []
     asked: list[Mapping[str, Any]] = []
 
-    def run(self, jobs: Any, on_event: Any, should_stop: Any) -> Mapping[str, dict[str, Any]]:
+    def run(self, jobs: Any, on_event: Any, should_stop: Any, *rest: Any) -> Mapping[str, dict[str, Any]]:
         type(self).started += [f"{job.recipe.strategy.name} {job.recipe.seed}" for job in jobs]
         type(self).asked += [job.asked for job in jobs]
         return super().run(jobs, on_event, should_stop)

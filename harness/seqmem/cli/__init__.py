@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import bench, boards, doctor, explore, plan, pretrain, report, score, suite, tune
+from seqmem.cli import bench, boards, doctor, explore, model, plan, pretrain, report, score, suite, tune
 from seqmem.cli.app import run
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "doctor",
     "explore",
     "main",
+    "model",
     "plan",
     "pretrain",
     "report",

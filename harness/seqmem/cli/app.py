@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from seqmem.cli.terminal import warn
+from seqmem.core.disk import is_full
 from seqmem.core.errors import RunFailed, SeqmemError, UsageError
 from seqmem.core.version import __version__
 from seqmem.plugin.registry import Registry
@@ -105,6 +106,10 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (`| head`) has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return _fail("the disk is full: make room and give the command again", FAILED)
 
 
 def _usage_text(error: Exception) -> str:

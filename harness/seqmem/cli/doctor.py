@@ -16,6 +16,7 @@ import typer
 
 from seqmem.cli.app import PARTIAL, app, registry
 from seqmem.cli.terminal import print_json, print_table, say
+from seqmem.core.cache import cache_folder
 from seqmem.core.errors import SeqmemError
 from seqmem.plugin.registry import HOST, Registry
 
@@ -117,9 +118,7 @@ def _devices() -> list[Finding]:
 
 def _folders(out: Path) -> list[Finding]:
     """Check that results and the cache can be written."""
-    from platformdirs import user_cache_path
-
-    findings = [_writable("results", out), _writable("cache", user_cache_path(HOST))]
+    findings = [_writable("results", out), _writable("cache", cache_folder())]
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
     except Exception:

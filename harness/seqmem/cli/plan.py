@@ -9,6 +9,7 @@ import typer
 from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import print_json, print_table, say
+from seqmem.core.digits import duration
 from seqmem.planning.request import Request, read
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
 
 def show_plan(planned: Plan, as_json: bool) -> int:
     """Print the runs, what they cost and what is left out; returns the exit code."""
+    from seqmem.verbs.display import say_notes
+
     records = plan_records(planned)
     if as_json:
         print_json(records)
     else:
         _print_plan(planned, records)
+    say_notes(planned.notes, "plain")
     return warn_left_out(planned.left_out)
 
 
@@ -71,7 +75,7 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
             _tokens(r["probe_tokens"], r["exact_tokens"]),
             _bytes(r["memory_bytes"]),
             _bytes(r["extra_state_bytes"]),
-            _duration(r["seconds"]),
+            duration(r["seconds"]),
         ]
         for r in records
     ]
@@ -79,7 +83,7 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
     print_table(headers, rows)
     say()
     workers = default_workers(planned)
-    whole = _duration(sum(r["seconds"] for r in records) / min(workers, len(records)))
+    whole = duration(sum(r["seconds"] for r in records) / min(workers, len(records)))
     say(
         f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
         f"about {whole} with {workers} at a time."
@@ -105,9 +109,3 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -39,6 +39,7 @@ def suite(
     """
     from seqmem.planning.counting import count_tokens
     from seqmem.planning.suite import plan_suite
+    from seqmem.verbs.display import say_notes
     from seqmem.verbs.suite import run_suite
 
     request, execution = read(SuiteRequest, {**given, "disabled": disabled_plugins(ctx)}, "suite")
@@ -46,6 +47,7 @@ def suite(
     planned = plan_suite(name, plugins, request)
     if plan:
         return show_plan(count_tokens(planned.whole(), plugins), as_json)
+    say_notes(planned.whole().notes, execution.display)
     warn_left_out(planned.left_out)
     result = run_suite(
         planned,

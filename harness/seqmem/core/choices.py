@@ -6,5 +6,6 @@ from typing import Literal
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
+AttentionChoice = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 Probing = Literal["schedule", "every", "none"]
 DisplayName = Literal["auto", "rich", "plain", "none"]

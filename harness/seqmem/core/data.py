@@ -255,10 +255,12 @@ class TextSource:
     Attributes:
         train: documents for training, by index from 0.
         heldout: documents never offered by `train`, for measuring general ability.
+        note: what the record has to say of them; empty for nothing.
     """
 
     train: Callable[[int], str]
     heldout: Callable[[int], str]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,7 @@ class BuildContext:
         text: background documents.
         decode: token ids to text; None where no tokenizer is at hand.
         vocabulary: the model knows the token ids below it; None where it does not say.
+        unknown: id of the tokenizer's token for what it does not know; None where there is none.
     """
 
     seed: int
@@ -280,6 +283,7 @@ class BuildContext:
     text: TextSource
     decode: Callable[[list[int]], str] | None = None
     vocabulary: int | None = None
+    unknown: int | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ def rounded(value: float, digits: int) -> float:
     return float(f"{ten_digits(value):.{digits}g}")
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that fits: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def fixed(value: float, places: int) -> str:
     """Return the value with this many decimals."""
     return f"{ten_digits(value):.{places}f}"

@@ -5,6 +5,7 @@ SeqmemError
 ├── PluginError      a plugin that cannot be loaded or breaks the interface: names the distribution
 ├── CheckpointError  a checkpoint that cannot be read
 ├── RunFailed        a run that started and could not finish: recorded, the other runs go on
+│   └── DiskFull     no room for what it writes: it goes on from its last checkpoint
 └── NotApplicable    raised by a metric where a scenario has nothing for it to measure
 """
 
@@ -32,6 +33,10 @@ class CheckpointError(SeqmemError):
 
 class RunFailed(SeqmemError):
     """Training started and cannot go on (NaN loss, out of memory)."""
+
+
+class DiskFull(RunFailed):
+    """There is no room for what a run writes; what it wrote before is whole."""
 
 
 class NotApplicable(SeqmemError):

@@ -7,10 +7,8 @@ size. A worker that dies takes one run with it: the run is reported failed and t
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqmem.core.errors import UsageError
+from seqmem.core.process import start_module
 from seqmem.planning.job import Job
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -63,31 +62,6 @@ class _Worker:
         return code
 
 
-_START = """
-import json, runpy, sys
-module, sys.path[:] = sys.argv[1], json.loads(sys.argv[2])
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
-
-
-def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
-    """Start a module of ours as a process of `threads` threads that talks over pipes; errors go to `log`.
-
-    It finds the modules that this process finds. `python -m` would look in the current folder first.
-    """
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, module, json.dumps([str(folder) for folder in sys.path])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        encoding="utf-8",
-        env=os.environ
-        | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
-        process_group=0,  # a terminal's Ctrl-C goes to the parent, which then says stop
-    )
-
-
 class Workers:
     """A fixed number of worker processes, started at once so that they load while the parent plans."""
 
@@ -113,9 +87,13 @@ class Workers:
             worker.log.close()
 
     def run(
-        self, jobs: Sequence[Job], on_event: OnEvent, should_stop: Callable[[], bool]
+        self,
+        jobs: Sequence[Job],
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+        on_tick: Callable[[], None] = lambda: None,
     ) -> Mapping[str, dict[str, Any]]:
-        """Carry out all jobs and return the last event of each by run id.
+        """Carry out all jobs and return the last event of each by run id; `on_tick` is called every so often meanwhile.
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 
@@ -131,6 +109,7 @@ class Workers:
         for worker in self._workers:
             self._give(worker, waiting)
         while any(worker.job for worker in self._workers):
+            on_tick()
             if should_stop() and not stopping:
                 stopping = True
                 waiting.clear()

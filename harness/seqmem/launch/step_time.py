@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seqmem.core.errors import RunFailed
-from seqmem.launch.local import start_module
+from seqmem.core.process import start_module
 from seqmem.planning.job import Job
 
 

@@ -117,6 +117,7 @@ class Plan:
         left_out: strategies that cannot be loaded and models that cannot be used, each with its reason.
         searches: what `Request.tuned` names, by path as typed.
         models: those that can be used, by the name they were asked for.
+        notes: lines about models that are used, for people.
     """
 
     request: Request
@@ -125,6 +126,7 @@ class Plan:
     left_out: tuple[str, ...]
     searches: Mapping[str, Search] = field(default_factory=dict)
     models: Mapping[str, ResolvedModel] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def asked(self) -> dict[str, Any]:
         """Return what the request asks beyond the defaults, and what the searches it names have chosen."""

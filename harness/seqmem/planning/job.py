@@ -20,7 +20,8 @@ class Job(Options):
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
         folder: the record's folder.
         model_folder: where the model's files lie on this machine.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints; None where minutes say it.
+        checkpoint_minutes: minutes between checkpoints.
         keep_checkpoints: leave the last checkpoints in place when the run has finished.
         save_model: leave the trained model in the record's folder, as transformers loads it.
         resume: continue from the last checkpoint.
@@ -33,7 +34,8 @@ class Job(Options):
     text_options: dict[str, Any]
     folder: str
     model_folder: str
-    checkpoint_every: int
+    checkpoint_every: int | None
+    checkpoint_minutes: int | None = None
     keep_checkpoints: bool
     save_model: bool
     resume: bool
@@ -57,7 +59,8 @@ def job_of(
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),
-        checkpoint_every=execution.checkpoint_every,
+        checkpoint_every=execution.checkpoint_steps,
+        checkpoint_minutes=execution.checkpoint_minutes,
         keep_checkpoints=execution.keep_checkpoints,
         save_model=execution.save_models,
         resume=resume,

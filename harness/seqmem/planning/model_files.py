@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from seqmem.core.errors import UsageError
+from seqmem.core.sanitize import clean
+from seqmem.planning.architecture import ties_embeddings
 
 ASSUMED_POSITIONS = 2048
 """Longest row for a model whose files state no limit (ALiBi, recurrent): careful, and far more than a
@@ -20,9 +21,9 @@ scenario's row needs."""
 _BLOCK = 1 << 24
 """Bytes of a weight file that are compared at a time."""
 
-_WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"
 
-_WEIGHTS_INDEX = "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -33,6 +34,8 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
+
+_TWO_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]")
 
 _NOT_CAUSAL = (
     "ForMaskedLM",
@@ -60,12 +63,24 @@ def has_tokenizer(folder: Path, trust_remote_code: bool) -> bool:
 
 def weight_files(folder: Path, where: str) -> list[Path]:
     """Return the files transformers would load: one file, else the parts its index names."""
-    if (folder / _WEIGHTS).is_file():
-        return [folder / _WEIGHTS]
-    index = folder / _WEIGHTS_INDEX
+    return _parts(folder, WEIGHTS, where)
+
+
+def pickled_files(folder: Path, where: str) -> list[Path]:
+    """Return the files of PyTorch that hold the weights: one file, else the parts its index names."""
+    return _parts(folder, PICKLED, where)
+
+
+def _parts(folder: Path, name: str, where: str) -> list[Path]:
+    if (folder / name).is_file():
+        return [folder / name]
+    index = folder / f"{name}.index.json"
     if not index.is_file():
         return []
-    parts = sorted(set(_json(index, where).get("weight_map", {}).values()))
+    named = _json(index, where).get("weight_map")
+    parts = sorted({str(part) for part in named.values()}) if isinstance(named, dict) else []
+    if not parts or any(Path(part).name != part for part in parts):
+        raise UsageError(f"{where} has a damaged {index.name}: its weight_map must name files beside it")
     absent = [part for part in parts if not (folder / part).is_file()]
     if absent:
         raise UsageError(
@@ -109,25 +124,72 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> None:
-    """Refuse a tokenizer whose ids lie beyond the embedding: training would fail on an index."""
+def check_vocabulary(folder: Path, config: Mapping[str, Any], where: str) -> list[str]:
+    """Refuse a tokenizer whose own ids lie beyond the embedding: training would fail on an index.
+
+    Returns:
+        A line for tokens that span words, and one for tokens that were added without a row. Ordinary text never makes
+        these, and a text that holds one is refused where it is encoded.
+    """
     path, rows = folder / "tokenizer.json", config.get("vocab_size")
     if not path.is_file():
-        return
+        return []
     from tokenizers import Tokenizer
 
     try:
-        vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+        tokenizer = Tokenizer.from_file(str(path))
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        framed = tokenizer.encode("a b").ids
     except Exception as error:  # tokenizers raises bare Exception
         raise UsageError(f"{where} has a damaged tokenizer.json: {first_line(error)}") from None
-    largest = max(vocabulary.values(), default=-1)
-    if largest < 0:
+    if not vocabulary:
         raise UsageError(f"{where} has a tokenizer.json without any token")
-    if isinstance(rows, int) and largest >= rows:
+    if not isinstance(rows, int):
+        return spanning_notes(vocabulary, where)
+    beyond = sorted((index, token) for token, index in vocabulary.items() if index >= rows)
+    if any(token not in added or index in framed for index, token in beyond):
         raise UsageError(
-            f"{where} has a tokenizer with ids up to {largest} but only {rows} embedding rows (vocab_size); "
+            f"{where} has a tokenizer with ids up to {beyond[-1][0]} but only {rows} embedding rows (vocab_size); "
             "the two do not belong together"
         )
+    notes = spanning_notes(vocabulary, where)
+    if not beyond:
+        return notes
+    return [
+        *notes,
+        f"{where}: {len(beyond)} of its tokenizer's added tokens have no row among the {rows} of the embedding, first "
+        f"{clean(beyond[0][1])!r}: a text that holds one is refused",
+    ]
+
+
+def check_padding(config: Mapping[str, Any], where: str) -> list[str]:
+    """Return a line for a padding id without an embedding row, with which torch would not make the embedding."""
+    if not pads_beyond(config):
+        return []
+    return [
+        f"{where}: pad_token_id {config['pad_token_id']} lies beyond the {config['vocab_size']} rows of its embedding; "
+        "it is left out, for seqmem pads with nothing of the model's"
+    ]
+
+
+def pads_beyond(config: Mapping[str, Any]) -> bool:
+    """Return whether the padding id has no embedding row."""
+    pad, rows = config.get("pad_token_id"), config.get("vocab_size")
+    return isinstance(pad, int) and isinstance(rows, int) and pad >= rows
+
+
+def spanning_notes(vocabulary: Iterable[str], where: str) -> list[str]:
+    """Return a line about tokens that span words, such as " of the"; none where a tokenizer has none."""
+    words = (token.replace("Ġ", " ").replace("▁", " ").strip() for token in vocabulary)
+    spanning = sorted({word for word in words if _TWO_WORDS.search(word)}, key=lambda word: (len(word), word))
+    if not spanning:
+        return []
+    return [
+        f"{where}: its tokenizer has {len(spanning):,} tokens that span words, such as {clean(spanning[0])!r}: where "
+        "one reaches from a prompt into its answer, or from the answer on, the answer cannot be told and the run is "
+        "refused; take a model whose tokens end at blanks"
+    ]
 
 
 def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> str:
@@ -138,14 +200,18 @@ def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) 
     files = [*weights, *(folder / name for name in names if (folder / name).is_file())]
     total = hashlib.sha256()
     for path in sorted(files):
-        state = path.stat()
-        total.update(f"{path.name} {_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
+        total.update(f"{path.name} {file_digest(path)}\n".encode())
     return total.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read once per state of it: a suite plans every part before it runs any."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
 @lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, changed: int) -> str:
-    """Return the SHA-256 of a file, once per state of it: a suite plans every part before it runs any."""
+def _digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -178,36 +244,6 @@ def parameter_shapes(
         if embeddings and ties_embeddings(config) and _same_content(head, embeddings[0], files):
             del shapes[head]
     return shapes
-
-
-def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Return whether the model's head is its embedding; configs of older versions leave out the family's default.
-
-    The default is read off transformers' source: importing its configurations imports torch.
-    """
-    if "tie_word_embeddings" in config:
-        return bool(config["tie_word_embeddings"])
-    found = importlib.util.find_spec("transformers")
-    if found is None or found.origin is None:
-        return False
-    family = str(config["model_type"])
-    folder = Path(found.origin).parent / "models" / family.replace("-", "_")
-    for path in sorted(folder.glob("configuration_*.py")):
-        for made in ast.parse(path.read_text(encoding="utf-8")).body:
-            stated = _constants(made) if isinstance(made, ast.ClassDef) else {}
-            if stated.get("model_type") == family:
-                return bool(stated.get("tie_word_embeddings", False))
-    return False
-
-
-def _constants(made: ast.ClassDef) -> dict[str, Any]:
-    """Return the constants that a class assigns, by name."""
-    found: dict[str, Any] = {}
-    for line in made.body:
-        if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
-            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-            found[ast.unparse(target)] = line.value.value
-    return found
 
 
 def _is_embedding(name: str) -> bool:

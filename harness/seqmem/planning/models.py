@@ -1,30 +1,35 @@
 """Any causal language model, found and described without torch; `seqmem.training.model` loads it.
 
 `resolve` runs in the parent process, where planning must stay light: it finds the folder, says what is
-wrong with it in one line, and reads sizes from file headers. Weights are read from safetensors only; nothing
-is ever unpickled.
+wrong with it in one line, and reads sizes from file headers. Weights are read from safetensors only; a model that
+holds files of PyTorch is converted first (`seqmem.planning.conversion`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from seqmem.core.choices import Attention, Dtype
-from seqmem.core.errors import UsageError, unknown
+from seqmem.core.choices import Attention, AttentionChoice, Dtype
+from seqmem.core.errors import UsageError
+from seqmem.planning.architecture import choose_attention
+from seqmem.planning.conversion import in_safetensors
+from seqmem.planning.hub import download
 from seqmem.planning.model_files import (
     check_config,
+    check_padding,
     check_vocabulary,
     fingerprint,
-    first_line,
     has_tokenizer,
     max_positions,
     parameter_shapes,
+    pickled_files,
     read_config,
     weight_files,
 )
@@ -33,8 +38,6 @@ from seqmem.plugin.registry import Registry
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_DOWNLOADED = ("*.safetensors", "*.json", "*.txt", "*.model")
-_NOT_DOWNLOADED = ("*/*", "consolidated*")  # copies of the same weights in other layouts
 
 
 class ModelChoice(BaseModel):
@@ -44,7 +47,7 @@ class ModelChoice(BaseModel):
         name: short name of a plugin's model, a local folder, or a Hugging Face id.
         revision: branch, tag or commit of a Hugging Face id.
         dtype: type of weights, gradients and optimizer state.
-        attention: the attention kernel.
+        attention: the attention kernel; ``auto`` leaves it to `resolve`.
         trust_remote_code: run Python code that comes with the model.
     """
 
@@ -53,7 +56,7 @@ class ModelChoice(BaseModel):
     name: str
     revision: str | None = None
     dtype: Dtype = "float32"
-    attention: Attention = "sdpa"
+    attention: AttentionChoice = "sdpa"
     trust_remote_code: bool = False
 
 
@@ -86,19 +89,34 @@ class LocatedModel:
     Attributes:
         shapes: shape of every parameter by its name in the weight files, tied ones once.
         config: as config.json states it, the language part of a multi-modal one on top.
+        attention: the kernel that is taken.
+        notes: lines about what was found and made to work.
     """
 
     model: ResolvedModel
     folder: Path
     shapes: Mapping[str, tuple[int, ...]]
     config: Mapping[str, Any]
+    attention: Attention
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """The folder behind a name.
+
+    Attributes:
+        shown: the name in tables and records; no path.
+        commit: of a Hugging Face id, else None.
+    """
+
+    folder: Path
+    shown: str
+    commit: str | None
 
 
 def resolve(choice: ModelChoice, registry: Registry) -> LocatedModel:
     """Find the model and check everything that can be checked without loading it; imports no torch.
-
-    A short name wins over a folder of the same name (write `./tiny` for the folder), a folder over a
-    Hugging Face id.
 
     Raises:
         UsageError: nothing of that name, or something in its files that cannot work.
@@ -108,28 +126,49 @@ def resolve(choice: ModelChoice, registry: Registry) -> LocatedModel:
             "attention 'flash_attention_2' cannot run in float32; "
             "use --dtype bfloat16 (or float16), or --attention sdpa"
         )
+    return describe(find(choice.name, choice.revision, registry, code=choice.trust_remote_code), choice)
+
+
+def find(name: str, revision: str | None, registry: Registry, *, code: bool = False) -> FoundModel:
+    """Find the folder of a model.
+
+    A short name wins over a folder of the same name (write `./tiny` for the folder), a folder over a
+    Hugging Face id.
+
+    Args:
+        name: a short name, a folder or a Hugging Face id.
+        revision: of a Hugging Face id.
+        registry: where short names are found.
+        code: fetch the code that comes with a Hugging Face id too.
+
+    Raises:
+        UsageError: nothing of that name.
+    """
     short_names = [entry.name for entry in registry.names("model")]
-    folder = Path(choice.name).expanduser()
-    commit = None
-    if choice.name in short_names:
-        located, shown = _plugin_folder(choice.name, registry), choice.name
-    elif folder.is_dir():
-        located, shown = folder, folder.resolve().name
-    elif _looks_like_path(choice.name):
-        problem = "is a file" if folder.is_file() else "does not exist"
+    folder = Path(name).expanduser()
+    if name not in short_names and not folder.is_dir():
+        if _looks_like_path(name) or folder.is_file():
+            if folder.suffix == ".gguf" and folder.is_file():
+                raise UsageError(f"model {name!r} is a GGUF file; {_adding(name)}")
+            problem = "is a file" if folder.is_file() else "does not exist"
+            raise UsageError(
+                f"model folder {name!r} {problem}; give a folder with config.json, tokenizer and "
+                f"weights, or a short name: {', '.join(short_names)}"
+            )
+        located, commit = download(name, revision, short_names, code=code)
+        return FoundModel(located, name, commit)
+    if revision is not None:
         raise UsageError(
-            f"model folder {choice.name!r} {problem}; give a folder with config.json, tokenizer and "
-            f"safetensors weights, or a short name: {', '.join(short_names)}"
+            f"revision {revision!r} only applies to a Hugging Face id, and {name!r} is "
+            f"{'a short name' if name in short_names else 'a local folder'}; leave --revision out"
         )
-    else:
-        located, commit = _download(choice, short_names)
-        shown = choice.name
-    if choice.revision is not None and commit is None:
-        raise UsageError(
-            f"revision {choice.revision!r} only applies to a Hugging Face id, and {choice.name!r} is "
-            f"{'a short name' if choice.name in short_names else 'a local folder'}; leave --revision out"
-        )
-    return _describe(located, choice, shown, commit)
+    if name in short_names:
+        return FoundModel(_plugin_folder(name, registry), name, None)
+    return FoundModel(folder, folder.resolve().name, None)
+
+
+def _adding(name: str) -> str:
+    return f"convert it once with: seqmem model add {shlex.quote(name)} --name NAME, then give --model NAME"
 
 
 def _looks_like_path(name: str) -> bool:
@@ -149,91 +188,47 @@ def _plugin_folder(name: str, registry: Registry) -> Path:
     return folder
 
 
-def _download(choice: ModelChoice, short_names: Sequence[str]) -> tuple[Path, str]:
-    """Fetch a Hugging Face id into its cache, or find it there; the folder and the commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]
+def describe(found: FoundModel, choice: ModelChoice) -> LocatedModel:
+    """Check the folder's files and read off what planning needs to know.
 
-    patterns = [*_DOWNLOADED, "*.py"] if choice.trust_remote_code else [*_DOWNLOADED]
-    name = choice.name
-    try:
-        folder = Path(
-            snapshot_download(
-                name, revision=choice.revision, allow_patterns=patterns, ignore_patterns=[*_NOT_DOWNLOADED]
-            )
-        )
-    except RevisionNotFoundError:
-        raise UsageError(
-            f"model {name!r} has no revision {choice.revision!r} on Hugging Face; "
-            "give a branch, tag or commit that its page lists"
-        ) from None
-    except GatedRepoError:
-        raise UsageError(
-            f"model {name!r} is gated on Hugging Face; accept its terms on its page, then run: hf auth login"
-        ) from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise _not_found(name, short_names, "Hugging Face shows no such model") from None
-    except LocalEntryNotFoundError:
-        reason = "Hugging Face cannot be reached while its cache does not hold it"
-        raise _not_found(name, short_names, reason) from None
-    except (OSError, TransportError) as error:
-        raise UsageError(f"model {name!r} could not be downloaded: {first_line(error)}") from None
-    # The cache keeps each snapshot in a folder named after its commit.
-    return folder, folder.name
-
-
-def _not_found(name: str, short_names: Sequence[str], reason: str) -> UsageError:
-    if "/" in name:
-        return UsageError(
-            f"model {name!r} is not a local folder, and {reason}; "
-            f"give a folder that is here or a short name: {', '.join(short_names)}"
-        )
-    return UsageError(
-        f"{unknown('model', name, short_names)} A folder or a Hugging Face id works too, "
-        f"but {name!r} is not a local folder, and {reason}."
-    )
-
-
-def _describe(folder: Path, choice: ModelChoice, shown: str, commit: str | None) -> LocatedModel:
-    """Check the folder's files and read off what planning needs to know."""
-    where = f"model {choice.name!r}"
+    Raises:
+        UsageError: something in the files cannot work.
+    """
+    folder, where = found.folder, f"model {choice.name!r}"
     if (folder / "adapter_config.json").is_file():
-        raise UsageError(f"{where} holds a PEFT adapter; merge it into its base model and save that")
+        raise UsageError(f"{where} holds a PEFT adapter; {_adding(choice.name)}")
+    weights = weight_files(folder, where)
+    pickled = [] if weights else pickled_files(folder, where)
     missing = []
     if not (folder / "config.json").is_file():
         missing.append("config.json")
     if not has_tokenizer(folder, choice.trust_remote_code):
         missing.append("tokenizer (tokenizer.json)")
-    weights = weight_files(folder, where)
-    if not weights:
-        missing.append("weights (model.safetensors)")
+    if not weights and not pickled:
+        missing.append("weights (model.safetensors or pytorch_model.bin)")
     if missing:
-        pickled = not weights and any(any(folder.glob(pattern)) for pattern in _PICKLED)
+        strange = [] if weights or pickled else [p.name for one in _PICKLED for p in folder.glob(one)]
         hint = (
-            "; its pickled weights are never opened, because unpickling can run any code: give a revision "
-            "that holds safetensors, or convert it once with save_pretrained"
-            if pickled or (commit is not None and not weights)
+            f"; of {strange[0]} nobody knows what it holds: save the model with save_pretrained"
+            if strange
             else ""
         )
         raise UsageError(f"{where} has no {' and no '.join(missing)}{hint}")
 
     config = read_config(folder / "config.json", where)
     check_config(config, where)
-    check_vocabulary(folder, config, where)
+    notes = [*check_padding(config, where), *check_vocabulary(folder, config, where)]
+    attention, said = choose_attention(choice.attention, config, where)
+    if pickled:
+        folder = in_safetensors(folder, found.shown, found.commit, where)
+        weights = weight_files(folder, where)
     shapes = parameter_shapes(weights, config, where)
     model = ResolvedModel(
-        name=shown,
-        revision=commit,
+        name=found.shown,
+        revision=found.commit,
         fingerprint=fingerprint(folder, weights, choice.trust_remote_code),
         parameters=sum(map(math.prod, shapes.values())),
         max_positions=max_positions(folder, config),
         architecture=str(config["model_type"]),
     )
-    return LocatedModel(model, folder, shapes, config)
+    return LocatedModel(model, folder, shapes, config, attention, (*notes, *said))

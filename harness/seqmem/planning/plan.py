@@ -33,6 +33,7 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
     runs: dict[str, PlannedRun] = {}
     boards: list[PlannedBoard] = []
     left_out: list[str] = []
+    notes: list[str] = []
     models: dict[str, ResolvedModel] = {}
     for name in request.scenario:
         resolved = resolve_scenario(setting, name, registry)
@@ -42,9 +43,17 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
         check_primary(name, made.board.primary, registry)
         boards.append(made.board)
         left_out += [*resolved.left_out, *made.refused.values()]
-        models |= {
-            asked: located.model
-            for asked, located in resolved.models.found.items()
-            if asked not in made.refused
+        used = {
+            asked: located for asked, located in resolved.models.found.items() if asked not in made.refused
         }
-    return Plan(request, runs, tuple(boards), tuple(dict.fromkeys(left_out)), parsed.searches, models)
+        models |= {asked: located.model for asked, located in used.items()}
+        notes += [note for located in used.values() for note in located.notes]
+    return Plan(
+        request,
+        runs,
+        tuple(boards),
+        tuple(dict.fromkeys(left_out)),
+        parsed.searches,
+        models,
+        tuple(dict.fromkeys(notes)),
+    )

@@ -106,7 +106,7 @@ def _runs(
             parameters=model.parameters,
             max_positions=model.max_positions,
             dtype=request.dtype,
-            attention=request.attention,
+            attention=located.attention,
             trust_remote_code=request.trust_remote_code,
         ),
         text=setting.text,

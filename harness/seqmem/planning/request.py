@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from annotated_types import Ge
 
-from seqmem.core.choices import Attention, DisplayName, Dtype, Probing
+from seqmem.core.choices import AttentionChoice, DisplayName, Dtype, Probing
 from seqmem.core.errors import UsageError, unknown
 
 Texts = tuple[str, ...]
@@ -56,7 +57,9 @@ class Request:
     lr: Annotated[float | None, "Learning rate; the preset proposes one."] = None
     revision: Annotated[str | None, "Revision of a Hugging Face id, e.g. step3000."] = None
     dtype: Annotated[Dtype, "float32, bfloat16 or float16."] = "float32"
-    attention: Annotated[Attention, "eager, sdpa or flash_attention_2."] = "sdpa"
+    attention: Annotated[
+        AttentionChoice, "auto, eager, sdpa or flash_attention_2; auto is sdpa where the architecture has it."
+    ] = "auto"
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
     threads: Annotated[Count, "Threads per run."] = 1
@@ -124,7 +127,7 @@ class Execution:
     accept_versions: Annotated[
         bool, "Keep runs that other versions of torch, transformers or seqmem made; the table says so."
     ] = False
-    checkpoint_every: Annotated[Count, "Steps between checkpoints."] = 50
+    checkpoint_every: Annotated[str, "Steps between checkpoints, 50, or minutes, 10m."] = "50"
     keep_checkpoints: Annotated[bool, "Keep the last checkpoints of finished runs."] = False
     save_models: Annotated[bool, "Leave each trained model in its record, as transformers loads it."] = False
     measure_cost: Annotated[
@@ -133,6 +136,24 @@ class Execution:
     ] = False
     display: Annotated[DisplayName, "auto, rich, plain or none."] = "auto"
     disabled: Annotated[frozenset[str], "Plugins to leave out."] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that is none."""
+        if not re.fullmatch(r"0*[1-9][0-9]{0,8}m?", self.checkpoint_every, re.ASCII):
+            raise UsageError(
+                f"--checkpoint-every {self.checkpoint_every} is not allowed; it must be: a number of steps such as "
+                "50, or of minutes such as 10m"
+            )
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """Return the steps between checkpoints; None where minutes were asked for."""
+        return None if self.checkpoint_every.endswith("m") else int(self.checkpoint_every)
+
+    @property
+    def checkpoint_minutes(self) -> int | None:
+        """Return the minutes between checkpoints; None where steps were asked for."""
+        return int(self.checkpoint_every[:-1]) if self.checkpoint_every.endswith("m") else None
 
 
 RequestT = TypeVar("RequestT", bound=Request)
@@ -218,4 +239,4 @@ def _as_typed(name: str, annotation: Any, value: Any) -> Any:
         return tuple(f"{key}={','.join(map(json.dumps, values))}" for key, values in value.items())
     if get_origin(kind_of(annotation)) is tuple and isinstance(value, Iterable | Path):
         return tuple(map(str, (value,) if isinstance(value, str | Path) else value))
-    return str(value) if name == "text" else value
+    return str(value) if name in ("text", "checkpoint_every") else value

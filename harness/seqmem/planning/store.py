@@ -1,7 +1,8 @@
 """The output folder: records and boards, and what becomes of those that are there already.
 
 An output folder holds ``records/<run>/``, one folder per run whatever bench made it, and
-``boards/<bench>/`` with that bench's tables and figures. A finished run is reused by any bench that needs it.
+``boards/<bench>/`` with that bench's tables and figures. A finished run is reused by any bench that needs it. How far
+a run is stands in its folder's ``progress.json`` (see `verbs/progress`).
 """
 
 from __future__ import annotations

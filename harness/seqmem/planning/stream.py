@@ -14,12 +14,14 @@ from seqmem.core.validate import checked
 from seqmem.planning.grid import PlannedRun
 from seqmem.planning.job import Job
 from seqmem.planning.models import ModelChoice
-from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, vocabulary
+from seqmem.planning.tokenizer import decoder, encoder, load_tokenizer, unknown_id, vocabulary, within
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import ScenarioSpec, StrategySpec, TextSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Say = Callable[[str], None]
 
 
 def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
@@ -27,14 +29,20 @@ def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
     return load_tokenizer(Path(job.model_folder), model_choice(job.recipe))
 
 
-def build_stream(job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase) -> tuple[Stream, Outline]:
+def build_stream(
+    job: Job, registry: Registry, tokenizer: PreTrainedTokenizerBase, say: Say = lambda note: None
+) -> tuple[Stream, Outline]:
     """Return the scenario's stream as the job's model reads it, before any strategy transforms it.
+
+    `say` is told what the record has to say of the text.
 
     Raises:
         UsageError: the scenario or the text refuses.
         PluginError: the stream is not what it declares.
     """
-    return stream_of(job, registry, encoder(tokenizer), decoder(tokenizer))
+    return stream_of(
+        job, registry, encoder(tokenizer), decoder(tokenizer), unknown=unknown_id(tokenizer), say=say
+    )
 
 
 def stream_of(
@@ -42,8 +50,13 @@ def stream_of(
     registry: Registry,
     encode: Callable[[str], list[int]],
     decode: Callable[[list[int]], str] | None = None,
+    *,
+    unknown: int | None = None,
+    say: Say = lambda note: None,
 ) -> tuple[Stream, Outline]:
     """Return the scenario's stream as this tokenizer reads it, with what was said of it beforehand.
+
+    `say` is told what the record has to say of the text.
 
     Raises:
         UsageError: the scenario or the text refuses.
@@ -57,13 +70,18 @@ def stream_of(
     options = validate(scenario.options, job.scenario_options, f"scenario {scenario.name}")
     text_options = validate(text.options, job.text_options, f"text {text.name}")
     outline = scenario.outline(options)
+    source = text.open(text_options, recipe.seed, outline.documents)
+    if source.note:
+        say(source.note)
+    rows = vocabulary(Path(job.model_folder))
     context = BuildContext(
         seed=recipe.seed,
-        encode=encode,
+        encode=within(encode, rows),
         max_positions=recipe.model.max_positions,
-        text=text.open(text_options, recipe.seed, outline.documents),
+        text=source,
         decode=decode,
-        vocabulary=vocabulary(Path(job.model_folder)),
+        vocabulary=rows,
+        unknown=unknown,
     )
     return checked(scenario.build(options, context), outline, scenario.name), outline
 

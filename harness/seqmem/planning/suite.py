@@ -44,7 +44,10 @@ class SuitePlan:
         }
         order = [run_id for planned in self.plans for run_id in planned.runs]
         boards = tuple(board for planned in self.plans for board in planned.boards)
-        return Plan(self.request, {run_id: runs[run_id] for run_id in order}, boards, self.left_out)
+        notes = tuple(dict.fromkeys(note for planned in self.plans for note in planned.notes))
+        return Plan(
+            self.request, {run_id: runs[run_id] for run_id in order}, boards, self.left_out, notes=notes
+        )
 
 
 def plan_suite(name: str, registry: Registry, asked: SuiteRequest) -> SuitePlan:

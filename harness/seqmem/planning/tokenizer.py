@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmem.core.errors import UsageError
+from seqmem.core.sanitize import clean
 from seqmem.planning.model_files import first_line, read_config, stated_number
 from seqmem.planning.models import ModelChoice
 
@@ -38,6 +41,26 @@ def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase
 def vocabulary(folder: Path) -> int | None:
     """Return the number below which the model knows token ids; None where its config does not say."""
     return stated_number(read_config(folder / "config.json", f"model {folder.name!r}"), "vocab_size")
+
+
+def within(encode: Callable[[str], list[int]], rows: int | None) -> Callable[[str], list[int]]:
+    """Return an encoder that refuses text for which the embedding has no row: tokens may be added without one.
+
+    The refusal is a UsageError.
+    """
+    if rows is None:
+        return encode
+
+    def checked(text: str) -> list[int]:
+        ids = encode(text)
+        if max(ids, default=-1) >= rows:
+            raise UsageError(
+                f"a text holds token id {max(ids)}, and the model's embedding has {rows} rows: {clean(text)[:80]!r}; "
+                "take that token out of the text, or take another model"
+            )
+        return ids
+
+    return checked
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
@@ -82,6 +105,35 @@ def _framed(plain: Callable[[str, bool], list[int]]) -> Callable[[str], list[int
         return front + plain(text, False)
 
     return encode
+
+
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the id that stands for what the tokenizer does not know; None where it has none."""
+    stated = tokenizer.unk_token_id
+    if stated is not None:
+        return int(stated)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    model = json.loads(backend.to_str())["model"]
+    if model.get("unk_id") is not None:
+        return int(model["unk_id"])
+    token = model.get("unk_token")
+    return None if token is None else backend.token_to_id(token)
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of how the tokenizer cuts text: two models of one hash read every text as the same tokens.
+
+    Tokens that it puts around a text do not count, nor how its files are laid out.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        way: object = sorted(tokenizer.get_vocab().items())
+    else:
+        whole = json.loads(backend.to_str())
+        way = [whole[name] for name in ("normalizer", "pre_tokenizer", "model", "added_tokens")]
+    return hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
 
 
 def bare_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:

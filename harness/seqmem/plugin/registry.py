@@ -1,8 +1,8 @@
 """Discovery of installed plugins, each loaded on demand.
 
-Listing reads package metadata only and imports no plugin, so that `seqmem list` is instant and a broken
-plugin cannot hide the others. Loading is per name and isolated: an error inside a plugin becomes a PluginError
-that names it, its distribution and its version.
+Listing reads package metadata and the cards of added models only and imports no plugin, so that `seqmem list` is
+instant and a broken plugin cannot hide the others. Loading is per name and isolated: an error inside a plugin becomes
+a PluginError that names it, its distribution and its version.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from seqmem.core.cache import added_models
 from seqmem.core.errors import PluginError, SeqmemError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ KINDS: tuple[Kind, ...] = ("scenario", "strategy", "metric", "model", "text", "s
 
 HOST = "seqmem"
 """The distribution the host itself comes in."""
+
+ADDED = "added"
+"""Stands in place of a distribution for models that were added on this machine."""
 
 COMPOSED = "+"
 """Sign between the names of strategies that act together."""
@@ -117,7 +121,7 @@ class Registry:
         """
         if autoload is None:
             autoload = os.environ.get(AUTOLOAD_VARIABLE, "") in ("", "0")
-        entries = _installed()
+        entries = [*_installed(), *_added()]
         if not autoload:
             left_out = {name for e in entries if e.distribution != HOST for name in (e.name, e.distribution)}
             entries = [entry for entry in entries if entry.distribution == HOST]
@@ -253,6 +257,14 @@ def _installed() -> list[Entry]:
             source = named[point.dist] if point.dist else ("an unnamed distribution", "")
             entries.append(Entry(kind, point.name, point.value, *source))
     return entries
+
+
+def _added() -> list[Entry]:
+    """Return the models that were added on this machine, read from their cards."""
+    return [
+        Entry("model", name, "seqmem.plugin.added", ADDED, f"({card['kind']})")
+        for name, card in added_models()
+    ]
 
 
 def _load(entry: Entry) -> Spec:

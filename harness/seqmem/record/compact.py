@@ -56,9 +56,12 @@ _OF_THE_MAKING = (
     "device_bytes",
     "format",
     "hardware",
+    "notes",
     "plugins",
     "resumed",
     "seconds",
+    "source",
+    "tokenizer",
     "versions",
 )
 """Keys of run.json in which two runs of one recipe may differ and be the same run: the recipe fixes the design."""

@@ -12,6 +12,8 @@ A record is a folder::
     checkpoints/                only while the run is unfinished, or when kept
     model/                      the trained model, when asked for
 
+Beside them lies progress.json, which other programs may watch; it is no part of the record and nothing here reads it.
+
 A compact record (see `compact`) has one ``<table>.parquet`` per table that has rows instead. Its folder lies in the
 archive of a row (see `archive`), its items in ``items.zip`` as ``items-<hash>.parquet``, with the hash that run.json
 states. Unpacked, they lie beside its folder. All are read alike.

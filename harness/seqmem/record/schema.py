@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,9 @@ ASKED_ORDER = ("experience", "step", "after")
 
 MODEL = "model"
 """Folder in a record that holds the trained model."""
+
+PROGRESS = "progress.json"
+"""File beside a record's run.json that says how far the run is; no part of the record."""
 
 TABLES: Mapping[str, pa.Schema] = {
     "probes": pa.schema(
@@ -111,14 +115,13 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader finds the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json_text(value))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
+    """Write JSON so that a reader finds the old file or the new one, never half of one.
+
+    What is not `lasting` is not waited for: a machine that loses power may lose it.
+    """
+    with _whole(path, lasting) as file:
+        file.write(json_text(value).encode())
 
 
 def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> None:
@@ -127,9 +130,21 @@ def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema
     table = pa.table(
         {name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with _whole(path) as file:
         pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+
+
+@contextmanager
+def _whole(path: Path, lasting: bool = True) -> Iterator[IO[bytes]]:
+    """Give a file to write that takes the place of `path` when it is whole; on a full disk nothing of it stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            if lasting:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seqmem.core.measures import Measure
@@ -14,6 +14,12 @@ from seqmem.scoring.statistics import (
     false_discovery,
     size_trend,
 )
+
+DIFFERENT_TOKENS = (
+    "the models cut text into different tokens, as far as their records say: numbers per token cannot be compared, "
+    "those per answer or byte can"
+)
+"""Reason for a missing slope."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def size_curves(table: Table, measures: Sequence[str], parameters: Mapping[str, 
         measures: names of measures; those that the table lacks are passed over.
         parameters: model name to number of parameters.
     """
+    alike = _tokenizers_alike(table)
     points: dict[tuple[str, str], list[SizePoint]] = {}
     known: dict[str, Measure] = {}
     for comparison in table.boards:
@@ -69,8 +76,37 @@ def size_curves(table: Table, measures: Sequence[str], parameters: Mapping[str, 
             if measure == name and own:
                 own.sort(key=lambda point: point.parameters)
                 trend = size_trend([(point.parameters, point.interval.mean) for point in own])
+                if trend.slope is not None and _in_tokens(known[name]) and not alike({p.model for p in own}):
+                    trend = Trend(None, None, None, None, trend.sizes, DIFFERENT_TOKENS)
                 curves.append(SizeCurve(known[name], arm, tuple(own), trend))
     return curves
+
+
+def _in_tokens(measure: Measure) -> bool:
+    """Return whether a measure's number depends on how long the tokenizer's tokens are.
+
+    Log-probabilities and losses do, unless they are stated per answer or per byte, and so do counts of tokens and
+    what is asked of a single token. Shares of answers, steps and exposures do not.
+    """
+    of, *per = measure.unit.split("/")
+    if "answer" in per or "byte" in per:
+        return False
+    counted = of in ("nats", "bits", "tokens") and per != ["parameter"]
+    return counted or "token" in per or "token" in measure.name
+
+
+def _tokenizers_alike(table: Table) -> Callable[[Collection[str]], bool]:
+    """Return what tells whether models cut text in the same way, going by the records of their runs.
+
+    A record that does not say, of before it was noted, is taken for a tokenizer of its own.
+    """
+    found: dict[str, set[str]] = {}
+    for comparison in table.boards:
+        own = found.setdefault(comparison.model, set())
+        for row in comparison.rows:
+            own |= {str(run.info.get("tokenizer", comparison.model)) for run in row.runs.values()}
+
+    return lambda models: len({way for model in models for way in found[model]}) < 2
 
 
 def adjust(pages: Sequence[Sequence[SizeCurve]]) -> list[list[SizeCurve]]:

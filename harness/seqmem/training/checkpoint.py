@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, whole or not at all, the last two kept."""
+"""Checkpoints: tensors in safetensors, the rest in JSON, whole or not at all, the last two kept, or one large one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import CheckpointError
-from seqmem.record.schema import write_json
+from seqmem.record.schema import json_text, write_json
 
 KEPT = 2
+LARGE = 10**9
+"""Bytes of a checkpoint above which one is kept. A new one is whole before the one before it goes."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,44 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under its step number; older ones beyond `KEPT` go."""
+    """Write a checkpoint under its step number; older ones beyond `KEPT` go, of a large one all older ones.
+
+    Raises:
+        DiskFull: there is no room for it; the ones before are as they were.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover)
-    final = folder / f"step-{checkpoint.state['step']:08d}"
+    needed = size(checkpoint)
+    if shutil.disk_usage(folder).free < needed:
+        raise disk_full(folder.parent, needed)
+    try:
+        _write(folder, checkpoint)
+    except (OSError, SafetensorError) as error:
+        if not is_full(error):
+            raise
+        for half in folder.glob(".step-*"):
+            shutil.rmtree(half)
+        raise disk_full(folder.parent, needed) from error
+    found = sorted(folder.glob("step-*"))
+    made = found.index(_place(folder, checkpoint))  # damaged ones may stand after it
+    kept = found[: made + 1][-(KEPT if needed <= LARGE else 1) :]
+    for old in found:
+        if old not in kept:
+            shutil.rmtree(old)
+
+
+def size(checkpoint: Checkpoint) -> int:
+    """Return the bytes that a checkpoint takes on disk, but for the names and shapes of its tensors."""
+    return sum(t.nbytes for t in checkpoint.tensors.values()) + len(json_text(checkpoint.state))
+
+
+def _place(folder: Path, checkpoint: Checkpoint) -> Path:
+    return folder / f"step-{checkpoint.state['step']:08d}"
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    final = _place(folder, checkpoint)
     work = folder / f".{final.name}"
     work.mkdir()
     # a clone per tensor: safetensors refuses tensors that share memory
@@ -62,8 +99,6 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(final)
     os.replace(work, final)
     _sync(folder)
-    for old in sorted(folder.glob("step-*"))[:-KEPT]:
-        shutil.rmtree(old)
 
 
 def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:

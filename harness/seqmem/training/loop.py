@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -15,7 +16,14 @@ from seqmem.training.checkpoint import digest
 from seqmem.training.learner import MAIN
 from seqmem.training.numerics import CHANGED_GRADIENT, CHANGED_UPDATE, LOSS_GRADIENT, OPTIMIZER
 from seqmem.training.probing import Forward, ProbeSet
-from seqmem.training.run_state import Run, checkpoint, restore_snapshot, snapshot, write_checkpoint
+from seqmem.training.run_state import (
+    Run,
+    checkpoint,
+    checkpoint_due,
+    restore_snapshot,
+    snapshot,
+    write_checkpoint,
+)
 
 
 class Stopped(Exception):
@@ -53,10 +61,10 @@ def train(run: Run) -> None:
             learner.step += 1
             progress.position += 1
             run.on_step(experience, loss)
-            if learner.step % run.checkpoint_every == 0:
+            stop = run.should_stop()
+            if stop or checkpoint_due(run):
                 write_checkpoint(run)
-            if run.should_stop():
-                write_checkpoint(run)
+            if stop:
                 raise Stopped
         if experience.trains != "none":
             run.numerics.check_weights(experience.name)
@@ -207,7 +215,9 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
             run.stream.probe_sets[point.probe_set], run.learner.device, run.stream.decoding, run.routed
         )
     probes = run.probe_sets[point.probe_set]
-    answers = probes.ask(run.learner.model, lambda label: forward(run, label))
+    answers = probes.ask(
+        run.learner.model, lambda label: forward(run, label), functools.partial(run.on_probing, probes)
+    )
     count = len(probes.probes)
     run.record.add(
         "probes",

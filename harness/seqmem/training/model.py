@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmem.core.errors import UsageError
-from seqmem.planning.model_files import first_line
+from seqmem.planning.model_files import first_line, pads_beyond, read_config
 from seqmem.planning.models import ModelChoice
 from seqmem.planning.tokenizer import load_tokenizer, quiet
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def load_model(
@@ -46,6 +46,7 @@ def load_model(
                 use_safetensors=True,
                 trust_remote_code=choice.trust_remote_code,
                 output_loading_info=True,
+                **_without_padding(folder, choice),
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             hint = ""
@@ -66,6 +67,20 @@ def load_model(
     return model
 
 
+def _without_padding(folder: Path, choice: ModelChoice) -> dict[str, PretrainedConfig]:
+    """Return the configuration to load a model with whose padding id has no embedding row; empty for all others."""
+    from transformers import AutoConfig
+
+    if not pads_beyond(read_config(folder / "config.json", f"model {choice.name!r}")):
+        return {}
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=choice.trust_remote_code
+    )
+    for part in {id(one): one for one in (config, config.get_text_config())}.values():
+        part.pad_token_id = None
+    return {"config": config}
+
+
 def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
     """Return the architecture of `folder` with the weights its own initialisation draws; drawn on the CPU."""
     import torch
@@ -74,7 +89,9 @@ def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
     trust = choice.trust_remote_code
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        config = _without_padding(folder, choice).get("config") or AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust
+        )
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config,
             dtype=getattr(torch, choice.dtype),

@@ -140,18 +140,22 @@ class ProbeSet:
 
     @torch.no_grad()
     def ask(
-        self, model: nn.Module, forward: Callable[[int | None], Forward | None] = lambda label: None
+        self,
+        model: nn.Module,
+        forward: Callable[[int | None], Forward | None] = lambda label: None,
+        on_block: Callable[[int, int], None] = lambda done, blocks: None,
     ) -> Answers:
         """Score every probe; the model, its mode and the random state are left as they were.
 
         `forward` gives, for a task label given or None, what stands in for the model's forward, if anything.
+        `on_block` is told before each block how many of how many are done.
         """
         training = model.training
         model.eval()
         try:
             if not self._blocks:
-                self._blocks = self._laid_out(model, forward)
-            scores = self._read(self._blocks, len(self._tokens), model, forward)
+                self._blocks = self._laid_out(model)
+            scores = self._read(self._blocks, len(self._tokens), model, forward, on_block)
         finally:
             model.train(training)
         return self._answers(scores)
@@ -187,9 +191,7 @@ class ProbeSet:
         said, true = scores.greedy[index], self._tokens[index]
         return said[: next(place for place, token in enumerate(said) if token != true[place]) + 1]
 
-    # ---- reading ----------------------------------------------------------------------------------------
-
-    def _laid_out(self, model: nn.Module, forward: Callable[[int | None], Forward | None]) -> list[Block]:
+    def _laid_out(self, model: nn.Module) -> list[Block]:
         """Return the blocks, with shared prompts where this model scores alike with and without them."""
         limit = min(ROW_TOKENS, LOGITS // _vocabulary(model))
         shared = self._lines(shared=True)
@@ -221,11 +223,13 @@ class ProbeSet:
         count: int,
         model: nn.Module,
         forward: Callable[[int | None], Forward | None] = lambda label: None,
+        on_block: Callable[[int, int], None] = lambda done, blocks: None,
     ) -> _Scores:
         logprob = torch.zeros(count, dtype=torch.float64)
         sampled = torch.zeros(count, dtype=torch.float64)
         greedy: list[list[int]] = [[] for _ in range(count)]
-        for block in blocks:
+        for done, block in enumerate(blocks):
+            on_block(done, len(blocks))
             logits = _logits(block, model, forward(block.given_task))
             total = logits.logsumexp(1)
             picked = logits[block.read, block.target] - total[block.read]
@@ -237,8 +241,6 @@ class ProbeSet:
                 drawn = _sampling_logprob(logits[block.read], block.target, self._decoding)
                 sampled.index_add_(0, block.score, drawn.double().cpu())
         return _Scores(logprob.numpy(), sampled.numpy(), greedy)
-
-    # ---- the form of what greedy decoding says -----------------------------------------------------------
 
     def _in_form(self, index: int, scores: _Scores) -> bool | None:
         """Return whether greedy decoding begins as a member of the closed set does.

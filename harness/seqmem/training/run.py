@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 
-from seqmem.core.data import Experience, Outline, ProbePoint, Relation, Stream
-from seqmem.core.errors import SeqmemError, UsageError
+from seqmem.core.cache import read_card
+from seqmem.core.data import Outline, Stream
+from seqmem.core.disk import disk_full, is_full
+from seqmem.core.errors import DiskFull, SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
-from seqmem.planning.tokenizer import bare_encoder, decoder
+from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
@@ -35,13 +37,10 @@ from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
 from seqmem.training.loop import Stopped, train
 from seqmem.training.model import check_saved, load_model, save_model
-from seqmem.training.probing import Answers, ProbeSet
+from seqmem.training.reporting import Report, Reporter
 from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
-Report = Callable[[dict[str, Any]], None]
-
 PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
-REPORT_SECONDS = 0.2
 
 
 def execute(
@@ -53,13 +52,22 @@ def execute(
     """Carry out a job; progress and the outcome go to `report`, results to the job's folder.
 
     The last report has event ``finished``, ``stopped``, ``failed`` (with ``reason``) or, when nothing was
-    written because the request cannot be carried out, ``refused``.
+    written because the request cannot be carried out, ``refused``. After a full disk the run has failed here, and its
+    record says stopped: with room it goes on.
     """
     folder = Path(job.folder)
+
+    def loading(what: str) -> None:
+        report({"event": "loading", "what": what})
+
     with deterministic(job.recipe):
         try:
             registry = registry or Registry.from_environment(frozenset(job.disabled))
-            run, outline = build_run(job, registry, _warner(report))
+            model = job.recipe.model
+            loading(f"model {model.name} ({model.parameters:,} parameters), tokenizer and stream")
+            run, outline = build_run(job, registry, _warner(report), loading)
+            if job.resume:
+                loading("the last checkpoint")
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
@@ -67,57 +75,79 @@ def execute(
         except Exception as error:  # too large a model, or a plugin's fault; nothing is written
             report({"event": "failed", "reason": reason_of(error, job.recipe)})
             return
-        run.on_step, run.on_answers = _reporters(run, outline.primary_relation, report)
-        run.should_stop, run.checkpoint_every = should_stop, job.checkpoint_every
+        run.should_stop = should_stop
         info = _describe(job, outline, run, registry)
         if saved is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         else:
             info["resumed"] = _earlier_parts(folder, saved.state["step"])
-        write_json(folder / "run.json", info | {"status": "running"})
-        report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
         started = time.perf_counter()
         try:
+            write_json(folder / "run.json", info | {"status": "running"})
+            report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
             if saved is None:
                 _write_items(folder, run.stream)
             else:
                 restore(run, saved)
+            Reporter(run, outline.steps, outline.primary_relation, report)
             train(run)
-        except Stopped:
-            info["status"] = "stopped"
-        except Exception as error:  # a plugin's fault must not take the other runs along
-            info |= {"status": "failed", "reason": reason_of(error, job.recipe)}
-            if not isinstance(error, SeqmemError):
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        else:
-            info |= {"status": "finished", **_results(run)}
+            results = _results(run)
             if job.save_model:
                 choice = model_choice(job.recipe)
                 save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
+            info |= {"status": "finished", **results}
+        except Stopped:
+            info["status"] = "stopped"
+        except Exception as error:  # a plugin's fault must not take the other runs along
+            info |= _failure(error, folder, job.recipe)
         info["seconds"] = round(time.perf_counter() - started, 3)
-        write_json(folder / "run.json", info)
+        try:
+            write_json(folder / "run.json", info)
+        except OSError as error:  # it says "running" as before: the run goes on from its last checkpoint
+            info = _failure(error, folder, job.recipe) | (
+                {"reason": info["reason"]} if "reason" in info else {}
+            )
     if info["status"] == "finished" and not job.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    report({"event": info["status"], **({"reason": info["reason"]} if "reason" in info else {})})
+    report({"event": "failed", "reason": info["reason"]} if "reason" in info else {"event": info["status"]})
+
+
+def _failure(error: Exception, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return what the record says of a run that broke off; a fault of a plugin leaves its traceback there."""
+    if is_full(error):
+        full = error if isinstance(error, DiskFull) else disk_full(folder)
+        return {"status": "stopped", "reason": reason_of(full, recipe)}
+    if not isinstance(error, SeqmemError):
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    return {"status": "failed", "reason": reason_of(error, recipe)}
 
 
 def build_run(
-    job: Job, registry: Registry, warn: Callable[[str], None] = lambda message: None
+    job: Job,
+    registry: Registry,
+    warn: Callable[[str], None] = lambda message: None,
+    loading: Callable[[str], None] = lambda what: None,
 ) -> tuple[Run, Outline]:
     """Build all parts of the run; what can refuse the request does so here, before anything is written."""
     recipe, model_folder = job.recipe, Path(job.model_folder)
     strategy = registry.load("strategy", recipe.strategy.name)
     same_version(strategy, recipe.strategy)
     own_options = strategy_options(strategy, recipe.strategy.options)
+    loading("tokenizer")
     tokenizer = tokenizer_of(job)
-    stream, outline = build_stream(job, registry, tokenizer)
+    loading("stream")
+    notes: list[str] = []
+    stream, outline = build_stream(job, registry, tokenizer, notes.append)
+    for note in notes:
+        warn(note)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
     model = model_choice(recipe)
     device = torch.device(recipe.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
+    loading(f"model {model.name}")
     weights = load_model(
         model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
     )
@@ -137,12 +167,15 @@ def build_run(
         progress=Progress(),
         probing=recipe.probing,
         checkpoint_every=job.checkpoint_every,
+        checkpoint_minutes=job.checkpoint_minutes,
         detector=ContaminationDetector(
             (p for probes in stream.probe_sets.values() for p in probes),
             bare_encoder(tokenizer),
             decoder(tokenizer, keep_special=True),
         ),
         decode=decoder(tokenizer),
+        tokenizer=tokenizer_hash(tokenizer),
+        notes=notes,
     )
     run.strategy.setup(learner)
     if job.save_model:
@@ -216,6 +249,9 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
         "primary_relation": outline.primary_relation,
         "design": run.stream.design.stated(),
         "steps": outline.steps,
+        "tokenizer": run.tokenizer,
+        **({"notes": list(run.notes)} if run.notes else {}),
+        **_source(Path(job.model_folder)),
         "parameter_bytes": sum(p.nbytes for p in run.learner.model.parameters()),
         "versions": {name: installed_version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
@@ -232,6 +268,17 @@ def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         },
     }
+
+
+def _source(model_folder: Path) -> dict[str, Any]:
+    """Return, under ``source``, what a converted or added model was made of; nothing of one that is taken as it lies.
+
+    It stands beside the recipe, whose fingerprint says which weights these are, however they came about.
+    """
+    card = read_card(model_folder)
+    if card is None:
+        return {}
+    return {"source": {key: value for key, value in card.items() if key not in ("files", "versions")}}
 
 
 def _earlier_parts(folder: Path, step: int) -> list[dict[str, Any]]:
@@ -278,35 +325,3 @@ def reason_of(error: Exception, recipe: Recipe) -> str:
 
 def _warner(report: Report) -> Callable[[str], None]:
     return lambda message: report({"event": "warning", "message": message})
-
-
-def _reporters(
-    run: Run, relation: Relation, report: Report
-) -> tuple[Callable[[Experience, float], None], Callable[[ProbePoint, Answers, ProbeSet], None]]:
-    """Return the reporters of progress: at most a few times a second, and recall whenever it was measured."""
-    last = 0.0
-
-    def on_step(experience: Experience, loss: float) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= REPORT_SECONDS:
-            last = now
-            report({"event": "step", "step": run.learner.step, "experience": experience.name, "loss": loss})
-
-    def on_answers(point: ProbePoint, answers: Answers, probes: ProbeSet) -> None:
-        recall: dict[str, list[bool]] = {}
-        for probe, correct in zip(probes.probes, answers.right(run.stream.design.recall), strict=True):
-            if probe.relation == relation != "general" and probe.cue == "none":
-                own = f"task {probe.task_label}" if probe.task_label is not None else probe.group or "facts"
-                label = "twins" if probe.twin_of else own
-                recall.setdefault(label, []).append(correct)
-        if recall:
-            report(
-                {
-                    "event": "recall",
-                    "step": run.learner.step,
-                    "recall": {k: sum(v) / len(v) for k, v in recall.items()},
-                }
-            )
-
-    return on_step, on_answers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from seqmem.core.choices import Probing
 from seqmem.core.data import Experience, ProbePoint, Stream
+from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import RunFailed
 from seqmem.plugin.strategy import Strategy, overrides
 from seqmem.record.writer import RecordWriter
-from seqmem.training.checkpoint import Checkpoint, save
+from seqmem.training.checkpoint import Checkpoint, save, size
 from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
 from seqmem.training.numerics import Numerics
@@ -43,7 +45,12 @@ class Progress:
 
 @dataclass
 class Run:
-    """Everything `train` works on."""
+    """Everything `train` works on.
+
+    Attributes:
+        checkpoint_every: steps between checkpoints; None where minutes say it.
+        checkpoint_minutes: minutes between checkpoints.
+    """
 
     learner: Learner
     strategy: Strategy
@@ -51,18 +58,23 @@ class Run:
     record: RecordWriter
     progress: Progress
     probing: Probing
-    checkpoint_every: int
+    checkpoint_every: int | None
+    checkpoint_minutes: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     on_step: Callable[[Experience, float], None] = lambda experience, loss: None
+    on_probing: Callable[[ProbeSet, int, int], None] = lambda probes, done, blocks: None
     on_answers: Callable[[ProbePoint, Answers, ProbeSet], None] = lambda point, answers, probes: None
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     detector: ContaminationDetector | None = None
     decode: Callable[[list[int]], str] = str
+    tokenizer: str = ""
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Watch the numbers, and tell the learner how the strategy routes, for strategies composed with it."""
         self.numerics = Numerics(self.learner, self.strategy)
+        self.checkpointed = time.monotonic()
         if self.routed:
             self.learner.route = lambda ids, label: self.strategy.forward(self.learner, ids, label, None)
 
@@ -151,10 +163,27 @@ def checkpoint(run: Run) -> Checkpoint:
     )
 
 
+def checkpoint_due(run: Run) -> bool:
+    """Return whether so many steps, or minutes, have gone by since the last checkpoint."""
+    if run.checkpoint_minutes is not None:
+        return time.monotonic() - run.checkpointed >= 60 * run.checkpoint_minutes
+    return run.checkpoint_every is not None and run.learner.step % run.checkpoint_every == 0
+
+
 def write_checkpoint(run: Run) -> None:
-    """Put the record's rows on disk, then the checkpoint that counts on them."""
-    run.record.flush()
-    save(run.record.folder / "checkpoints", checkpoint(run))
+    """Put the record's rows on disk, then the checkpoint that counts on them.
+
+    Raises:
+        DiskFull: there is no room for them; the checkpoint before is good.
+    """
+    try:
+        run.record.flush()
+        save(run.record.folder / "checkpoints", checkpoint(run))
+    except OSError as error:
+        if is_full(error):
+            raise disk_full(run.record.folder, size(checkpoint(run))) from error
+        raise
+    run.checkpointed = time.monotonic()
 
 
 def restore(run: Run, saved: Checkpoint) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ from seqmem.plugin.specs import MetricSpec
 from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
-from seqmem.verbs.display import choose
+from seqmem.verbs.display import choose, say_notes
+from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +94,9 @@ def bench(scenario: str | Sequence[str], strategy: str | Sequence[str], **given:
     """
     request, execution = read(Request, {"scenario": scenario, "strategy": strategy, **given}, "bench")
     registry = Registry.from_environment(execution.disabled)
-    return bench_planned(plan(request, registry), execution)
+    planned = plan(request, registry)
+    say_notes(planned.notes, execution.display)
+    return bench_planned(planned, execution)
 
 
 def bench_planned(planned: Plan, execution: Execution) -> BenchResult:
@@ -103,6 +107,8 @@ def bench_planned(planned: Plan, execution: Execution) -> BenchResult:
     """
     store = Store(execution.out)
     registry = Registry.from_environment(execution.disabled)
+    for note in planned.notes:
+        _say(note, execution)
     with store.locked():
         outcome, interrupted = carry_out(planned, store, planned.asked(), execution)
         unmeasured: list[str] = []
@@ -210,14 +216,9 @@ def _board(
 
 def _measure_cost(planned: Plan, store: Store, execution: Execution) -> list[str]:
     """Write what a step of each row costs beside every board; return a line for each row without a figure."""
-
-    def say(text: str) -> None:
-        if execution.display != "none":
-            print(clean(text), file=sys.stderr, flush=True)
-
     unmeasured = []
     for board in planned.boards:
-        cost = measure_board(planned, board, store, say, execution.disabled)
+        cost = measure_board(planned, board, store, partial(_say, execution=execution), execution.disabled)
         store.write_cost(board, cost)
         unmeasured += [
             f"step time of {label}: {row['reason']}" for label, row in cost["rows"].items() if "reason" in row
@@ -225,23 +226,39 @@ def _measure_cost(planned: Plan, store: Store, execution: Execution) -> list[str
     return unmeasured
 
 
+def _say(text: str, execution: Execution) -> None:
+    if execution.display != "none":
+        print(clean(text), file=sys.stderr, flush=True)
+
+
 def _work(
     planned: Plan, todo: Todo, jobs: Sequence[Job], execution: Execution
 ) -> tuple[Mapping[str, dict[str, Any]], bool]:
     if not jobs:
         return {}, False
-    shown = choose(execution.display)
+    watchers = (choose(execution.display), ProgressFiles({j.recipe.id: Path(j.folder) for j in jobs}))
+
+    def on_event(run: str, event: Mapping[str, Any]) -> None:
+        for watcher in watchers:
+            watcher.event(run, event)
+
+    def on_tick() -> None:
+        for watcher in watchers:
+            watcher.tick()
+
     names = {run.recipe.id: run.name for run in todo.start}
     steps = {run.recipe.id: run.outline.steps for run in todo.start}
     with _interruptible() as interrupted:
-        shown.begin(names, steps, len(todo.reused))
+        for watcher in watchers:
+            watcher.begin(names, steps, len(todo.reused))
         try:
             with Workers(
                 min(execution.workers or default_workers(planned), len(jobs)), planned.request.threads
             ) as pool:
-                outcome = pool.run(jobs, shown.event, interrupted.is_set)
+                outcome = pool.run(jobs, on_event, interrupted.is_set, on_tick)
         finally:
-            shown.end()
+            for watcher in watchers:
+                watcher.end()
         left = [
             job for job in jobs if outcome.get(job.recipe.id, {}).get("event") not in ("finished", "failed")
         ]

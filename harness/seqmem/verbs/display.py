@@ -1,21 +1,36 @@
-"""The display while runs go on: live on a terminal, a line per run elsewhere, or nothing."""
+"""The display while runs go on: live on a terminal, lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from seqmem.core.choices import DisplayName
+from seqmem.core.digits import duration
 from seqmem.core.sanitize import clean
 from seqmem.launch.local import ENDS
+from seqmem.verbs.progress import RunState
+
+LINE_SECONDS = 25.0
+"""Between lines of a run elsewhere than on a terminal, where nothing else was said of it: 30 s at most."""
+TICK_SECONDS = 1.0
+"""Between updates of the live area without an event."""
 
 
 class Display(Protocol):
@@ -27,8 +42,17 @@ class Display(Protocol):
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """An event of a worker."""
 
+    def tick(self) -> None:
+        """Every so often while runs go on, also when nothing is heard of them."""
+
     def end(self) -> None:
         """After the last run, also after an interruption."""
+
+
+def say_notes(notes: Iterable[str], display: DisplayName) -> None:
+    """Say on standard error what a plan notes about its models."""
+    for note in notes if display != "none" else ():
+        print(clean(f"seqmem: {note}"), file=sys.stderr, flush=True)
 
 
 def choose(name: DisplayName) -> Display:
@@ -49,15 +73,20 @@ class Silent:
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """Nothing."""
 
+    def tick(self) -> None:
+        """Nothing."""
+
     def end(self) -> None:
         """Nothing."""
 
 
 class Plain:
-    """A line when a run ends or warns, with the time left for the rest."""
+    """A line when a run begins, ends or warns, and every half a minute on how far it is."""
 
     def begin(self, names: Mapping[str, str], steps: Mapping[str, int], reused: int) -> None:
         """Say what is coming."""
+        self._runs = {run: RunState(name, steps[run]) for run, name in names.items()}
+        self._told: dict[str, float] = {}
         self._names, self._steps = names, steps
         self._done: dict[str, int] = dict.fromkeys(names, 0)
         self._before: dict[str, int] = {}
@@ -68,10 +97,16 @@ class Plain:
         self._say(f"{len(names)} runs to do, {sum(steps.values())} steps{again}")
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
-        """Print ends and warnings."""
+        """Print beginnings, ends and warnings."""
         kind, name = event["event"], self._names[run]
-        if kind == "started":
+        self._runs[run].note(event)
+        if kind == "loading" and run not in self._told:
+            self._tell(run)
+        elif kind == "started":
             self._before[run] = self._done[run] = event["step"]
+            self._told.setdefault(run, time.monotonic())
+            if event["step"]:
+                self._say(f"{name}: goes on from step {event['step']:,} of {self._steps[run]:,}")
         elif kind == "step":
             self._done[run] = event["step"]
         elif kind == "warning":
@@ -83,12 +118,22 @@ class Plain:
             reason = f": {event['reason']}" if "reason" in event else ""
             self._say(f"[{self._ended}/{len(self._names)}] {name} {kind}{reason}{self._left()}")
 
+    def tick(self) -> None:
+        """Print how far the runs are of which nothing was said for a while."""
+        for run, told in list(self._told.items()):
+            if self._runs[run].under_way and time.monotonic() - told >= LINE_SECONDS:
+                self._tell(run)
+
+    def _tell(self, run: str) -> None:
+        self._told[run] = time.monotonic()
+        self._say(self._runs[run].line())
+
     def _left(self) -> str:
         fresh = sum(self._done.values()) - sum(self._before.values())
         left = sum(self._steps.values()) - sum(self._done.values()) - self._left_out
         if not fresh or self._ended == len(self._names):
             return ""
-        return f", about {(time.monotonic() - self._started) * left / fresh:.0f} s left"
+        return f", about {duration((time.monotonic() - self._started) * left / fresh)} left for all"
 
     def end(self) -> None:
         """Nothing to clear."""
@@ -97,69 +142,80 @@ class Plain:
         print(clean(text), file=sys.stderr, flush=True)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """The time left of a run as its worker tells it; of all runs, as the bar's speed has it."""
+
+    def render(self, task: Task) -> Text:
+        """Return it in words."""
+        return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
+
+
 class Rich:
     """A bar for the whole grid, one per run under way, and recall per loop as it changes."""
 
     def begin(self, names: Mapping[str, str], steps: Mapping[str, int], reused: int) -> None:
         """Start the live area."""
-        self._names, self._steps = names, steps
+        self._runs = {run: RunState(name, steps[run]) for run, name in names.items()}
+        self._ticked = time.monotonic()
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _TimeLeft(elapsed_when_finished=True),
             console=self._console,
         )
         title = f"{len(names)} runs" + (f" ({reused} reused)" if reused else "")
         self._all = self._progress.add_task(title, total=sum(steps.values()))
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
-        self._where: dict[str, str] = {}
-        self._recall: dict[str, Mapping[str, float]] = {}
         self._live = Live(self._view(), console=self._console, refresh_per_second=5, transient=True)
         self._live.start()
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """Update the bars."""
-        kind, name = event["event"], self._names[run]
-        if kind == "started":
-            self._tasks[run] = self._progress.add_task(f"  {clean(name)}", total=self._steps[run])
-            self._advance(run, event["step"])
-        elif kind == "step":
-            self._where[run] = f"{event['experience']}, loss {event['loss']:.2f} nats"
-            self._advance(run, event["step"])
-        elif kind == "recall":
-            self._recall[run] = event["recall"]
+        kind, now = event["event"], self._runs[run]
+        name = now.name
+        now.note(event)
+        if kind in ("loading", "started") and run not in self._tasks:
+            self._tasks[run] = self._progress.add_task(f"  {clean(name)}", total=now.steps, left="")
+        if kind in ("started", "step", "probing"):
+            self._advance(run, now.step)
         elif kind == "warning":
             self._console.print(Text(clean(f"{name}: {event['message']}"), style="yellow"))
         elif kind in ENDS:
             if kind == "finished":
-                self._advance(run, self._steps[run])
+                self._advance(run, now.steps)
             else:
                 self._console.print(Text(clean(f"{name} {kind}: {event.get('reason', '')}"), style="red"))
             if run in self._tasks:
                 self._progress.remove_task(self._tasks.pop(run))
-            self._recall.pop(run, None)
         self._live.update(self._view())
+
+    def tick(self) -> None:
+        """Say of a run that nothing was heard of it for a while."""
+        if time.monotonic() - self._ticked >= TICK_SECONDS:
+            self._ticked = time.monotonic()
+            self._live.update(self._view())
 
     def _advance(self, run: str, step: int) -> None:
         self._progress.advance(self._all, step - self._done.get(run, 0))
         self._done[run] = step
         if run in self._tasks:
-            self._progress.update(self._tasks[run], completed=step)
+            self._progress.update(self._tasks[run], completed=step, left=self._runs[run].left())
 
     def _view(self) -> Group:
         table = Table(box=None, padding=(0, 1))
-        columns = list(dict.fromkeys(label for recall in self._recall.values() for label in recall))
+        shown = [run for run in self._runs.values() if run.under_way]
+        columns = list(dict.fromkeys(label for run in shown for label in run.recall))
         table.add_column("recall now")
         for label in columns:
             table.add_column(Text(clean(label)), justify="right")
         table.add_column("training")
-        for run, recall in self._recall.items():
-            cells = [f"{recall[label]:.2f}" if label in recall else "-" for label in columns]
-            table.add_row(Text(clean(self._names[run])), *cells, Text(clean(self._where.get(run, ""))))
-        return Group(self._progress, table) if self._recall else Group(self._progress)
+        for run in shown:
+            cells = [f"{run.recall[label]:.2f}" if label in run.recall else "-" for label in columns]
+            table.add_row(Text(clean(run.name)), *cells, Text(clean(", ".join(run.doing()))))
+        return Group(self._progress, table) if shown else Group(self._progress)
 
     def end(self) -> None:
         """Clear the live area."""

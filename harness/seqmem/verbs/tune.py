@@ -29,6 +29,7 @@ from seqmem.scoring.scores import score_rows
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.bench import carry_out
 from seqmem.verbs.choose import best_trial, notes
+from seqmem.verbs.display import say_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +101,7 @@ def tune(scenario: str, strategy: str | Sequence[str], **given: Any) -> TuneResu
     )
     registry = Registry.from_environment(execution.disabled)
     searches = plan_searches(asked, registry)
+    say_notes(dict.fromkeys(note for search in searches for note in search.planned.notes), execution.display)
     metrics, unreadable = load_metrics(registry)
     metric, measure = _measure(asked.measure or searches[0].planned.boards[0].primary, metrics)
     runs = {run_id: run for search in searches for run_id, run in search.planned.runs.items()}

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from seqmem import Options, TextSource, TextSpec, UsageError, hookimpl
-from seqmem_plugins.texts.documents import Document, document_of, source
+from seqmem import TextSource, TextSpec, UsageError, hookimpl
+from seqmem_plugins.texts.documents import Document, TextOptions, as_trained, document_of, source
 
 seqmem_api = ">=1,<2"
 
 
-class DatasetOptions(Options):
+class DatasetOptions(TextOptions):
     """Options of the text source `dataset`."""
 
     id: str = Field(
@@ -68,10 +68,8 @@ def _documents(options: DatasetOptions, where: str) -> Iterator[Document]:
     from pyarrow import ArrowException
 
     try:
-        for row in _rows(options):
-            document = document_of(row, options.field, options.domain, where)
-            if document[0]:
-                yield document
+        found = (document_of(row, options.field, options.domain, where) for row in _rows(options))
+        yield from as_trained(found, strip=options.strip)
     except (OSError, ValueError, KeyError, RuntimeError, HTTPError, ArrowException) as error:
         # Besides their own, all of these pass through from the libraries that datasets reads with.
         if isinstance(error.__cause__, StopIteration):

@@ -7,11 +7,13 @@ seeds, and a source is read from its start only as far as needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from seqmem import TextSource, UsageError
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from seqmem import Options, TextSource, UsageError
 
 Document = tuple[str, str]
 """A text and the domain it belongs to, empty where none is asked for."""
@@ -19,10 +21,31 @@ EVERY = 10
 """One document in this many is held out: the 10th, the 20th and so on."""
 
 
+class TextOptions(Options):
+    """Options of every source of documents."""
+
+    strip: bool = Field(
+        True, description="cut white space at the ends of a document; false trains it as it is"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `strip` out at its default, so that the ids of runs stay what they were before there was one."""
+        return {name: value for name, value in handler(self).items() if name != "strip" or value is not True}
+
+
+def as_trained(documents: Iterable[Document], *, strip: bool) -> Iterator[Document]:
+    """Yield the documents that are not blank, without white space at their ends or as they are."""
+    for text, domain in documents:
+        if text.strip():
+            yield text.strip() if strip else text, domain
+
+
 def source(documents: Iterable[Document], needed: tuple[int, int], where: str) -> TextSource:
     """Read as many documents as are needed, put them in order of their domains, split them by their place.
 
-    Domains follow one another as they first appear; inside a domain documents keep their order.
+    Domains follow one another as they first appear; inside a domain documents keep their order. A document that equals
+    a held-out one is not trained: the next ones take its place.
 
     Args:
         documents: in the order of the source, none of their texts blank.
@@ -34,26 +57,50 @@ def source(documents: Iterable[Document], needed: tuple[int, int], where: str) -
     """
     train, heldout = needed
     wanted = max(_place_in_training(train - 1) + 1 if train else 0, heldout * EVERY)
-    found = tuple(islice(documents, wanted))
-    place = {domain: number for number, domain in enumerate(dict.fromkeys(domain for _, domain in found))}
-    read = tuple(text for text, domain in sorted(found, key=lambda document: place[document[1]]))
-    if len(read) < wanted:
-        if not read:
-            raise UsageError(f"{where} holds no text")
-        raise UsageError(
-            f"{where} is too short: {len(read)} document{'s' * (len(read) > 1)}, but {wanted} are needed "
-            f"({train} for training, and every {EVERY}th is held out); give more text or train less"
-        )
-    # A copy each, so that a document cannot be reached through the other side.
-    held = read[EVERY - 1 :: EVERY]
-    kept = tuple(text for place, text in enumerate(read) if place % EVERY != EVERY - 1)
+    reading = iter(documents)
+    found: list[Document] = []
+    while True:
+        more = list(islice(reading, wanted - len(found)))
+        found += more
+        read = _by_domain(found)
+        # A copy each, so that a document cannot be reached through the other side.
+        held = read[EVERY - 1 :: EVERY]
+        never = frozenset(held)
+        offered = [text for place, text in enumerate(read) if place % EVERY != EVERY - 1]
+        kept = tuple(text for text in offered if text not in never)
+        left_out = len(offered) - len(kept)
+        if len(kept) >= train and len(held) >= heldout:
+            break
+        if not more:
+            raise _too_short(where, len(read), wanted, train, left_out)
+        wanted += max(train - len(kept), 1) if len(read) >= wanted else 0
 
     def at(side: tuple[str, ...], index: int) -> str:
         if not 0 <= index < len(side):
             raise IndexError(f"document {index} of {where} was not asked for; {len(side)} were")
         return side[index]
 
-    return TextSource(train=lambda index: at(kept, index), heldout=lambda index: at(held, index))
+    note = f"training documents of {where} that equal held-out ones and are not trained: {left_out}"
+    return TextSource(
+        train=lambda index: at(kept, index),
+        heldout=lambda index: at(held, index),
+        note=note if left_out else "",
+    )
+
+
+def _by_domain(documents: list[Document]) -> tuple[str, ...]:
+    place = {domain: number for number, domain in enumerate(dict.fromkeys(domain for _, domain in documents))}
+    return tuple(text for text, domain in sorted(documents, key=lambda document: place[document[1]]))
+
+
+def _too_short(where: str, read: int, wanted: int, train: int, left_out: int) -> UsageError:
+    if not read:
+        return UsageError(f"{where} holds no text")
+    equal = f", and {left_out} that equal held-out ones are not trained" * (left_out > 0)
+    return UsageError(
+        f"{where} is too short: {read} document{'s' * (read > 1)}, but {wanted} are needed "
+        f"({train} for training, and every {EVERY}th is held out{equal}); give more text or train less"
+    )
 
 
 def _place_in_training(index: int) -> int:
@@ -63,13 +110,15 @@ def _place_in_training(index: int) -> int:
 
 def document_of(row: Mapping[str, Any], field: str, domain: str | None, where: str) -> Document:
     """Return a row's text and its domain; see `field_of`."""
-    return field_of(row, field, where), "" if domain is None else field_of(row, domain, where, "domain")
+    return field_of(row, field, where), "" if domain is None else field_of(
+        row, domain, where, "domain"
+    ).strip()
 
 
 def field_of(row: Mapping[str, Any], field: str, where: str, option: str = "field") -> str:
     """Return the text of a field in one row, by its name or by a path such as ``message.content``.
 
-    White space around it is cut. It is empty where the field holds null, so that the row is skipped.
+    It is empty where the field holds null, so that the row is skipped.
 
     Raises:
         UsageError: the field is missing, or does not hold text.
@@ -89,7 +138,7 @@ def field_of(row: Mapping[str, Any], field: str, where: str, option: str = "fiel
         raise UsageError(f"field {field!r} of {where} holds {type(value).__name__}, not text")
     if any("\ud800" <= sign <= "\udfff" for sign in value):
         raise UsageError(f"field {field!r} of {where} holds half of a surrogate pair, which is not text")
-    return value.strip()
+    return value
 
 
 def names(row: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from seqmem import Options, TextSource, TextSpec, UsageError, hookimpl
-from seqmem_plugins.texts.documents import Document, document_of, source
+from seqmem import TextSource, TextSpec, UsageError, hookimpl, utf8
+from seqmem_plugins.texts.documents import Document, TextOptions, as_trained, document_of, source
 
 seqmem_api = ">=1,<2"
 
@@ -24,7 +24,7 @@ _ENDS = tuple(
 )
 
 
-class FileOptions(Options):
+class FileOptions(TextOptions):
     """Options of the text source `file`."""
 
     path: str = Field(description="a .txt, .jsonl or .parquet file, or a folder of such files")
@@ -99,25 +99,20 @@ def _documents(options: FileOptions) -> Iterator[Document]:
                 found = _json_lines(_read(path, where), options, where)
             else:
                 found = _parquet(path, options, where)
-            yield from (document for document in found if document[0])
+            yield from as_trained(found, strip=options.strip)
         except OSError as error:
             raise UsageError(f"{where} cannot be read: {error.strerror or error}") from None
 
 
 def _read(path: Path, where: str) -> str:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{where} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; "
-            "convert it, e.g. with: iconv -f latin1 -t utf-8"
-        ) from None
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    return utf8(path.read_bytes(), where).replace("\r\n", "\n")
 
 
 def cut(text: str, size: int) -> Iterator[str]:
-    """Cut plain text into documents of at most `size` characters, at the best end in the later half."""
+    """Cut plain text into documents of at most `size` characters, at the best end in the later half.
+
+    Together they are the whole text: white space stays at their ends.
+    """
     start = 0
     while len(text) - start > size:
         rest = len(text) - start
@@ -125,7 +120,7 @@ def cut(text: str, size: int) -> Iterator[str]:
         stop = start + min(size, rest - size // 2)
         start, document = _next(text, start, stop)
         yield document
-    yield text[start:].strip()
+    yield text[start:]
 
 
 def _next(text: str, start: int, stop: int) -> tuple[int, str]:
@@ -133,8 +128,8 @@ def _next(text: str, start: int, stop: int) -> tuple[int, str]:
     for pattern in _ENDS:
         ends = [match.end() for match in pattern.finditer(text, middle, stop + 1) if match.end() <= stop]
         if ends:
-            return ends[-1], text[start : ends[-1]].strip()
-    return stop, text[start:stop].strip()
+            return ends[-1], text[start : ends[-1]]
+    return stop, text[start:stop]
 
 
 def _json_lines(text: str, options: FileOptions, where: str) -> Iterator[Document]:

@@ -30,6 +30,10 @@ class Ask:
         """Id of its probe."""
         return f"{self.fact.id}-{self.question.relation}-{self.number}"
 
+    def place(self, source: str) -> str:
+        """Return where a source has it, for messages."""
+        return f"facts {source!r}, item {self.fact.id!r}, {self.question.field}"
+
 
 def _asked(fact: SourceFact, group: str, task_label: int | None, twin_of: str | None = None) -> list[Ask]:
     """Return every question about a fact."""

@@ -16,6 +16,7 @@ from seqmem_scenarios.common import (
     last_token,
 )
 from seqmem_scenarios.fact_injection.asking import Ask, facts_of, grouped, sets
+from seqmem_scenarios.fact_injection.legible import check_answers, check_question
 from seqmem_scenarios.fact_injection.options import PUBLISHED, FactInjectionOptions
 from seqmem_scenarios.fact_injection.timetable import KINDS
 from seqmem_scenarios.fact_sources import SourceFact
@@ -126,6 +127,7 @@ class Injection:
         """Return all probes by set; a question has the same probe in every set."""
         asked = sets(self.options, self.groups)
         probes = {ask.id: self._probe(ask) for ask in asked["ladder"]}
+        check_answers(self.options.facts, asked["ladder"], probes, self.context)
         made = {name: tuple(probes[ask.id] for ask in questions) for name, questions in asked.items()}
         made["general"] = general_probes(self.context, self.options.row_tokens)
         check_lengths(self.context, made)
@@ -133,6 +135,7 @@ class Injection:
 
     def _probe(self, ask: Ask) -> Probe:
         fact, question = ask.fact, ask.question
+        check_question(self.options.facts, ask, self.context)
         try:
             probe = answer_probe(
                 self.context.encode,
@@ -146,13 +149,14 @@ class Injection:
                 twin_of=ask.twin_of,
                 subject=fact.subject,
                 group=ask.group,
+                text=question.text or None,
             )
         except UsageError as error:
-            raise UsageError(f"facts {self.options.facts!r}, item {fact.id!r}: {error}") from None
+            raise UsageError(f"{ask.place(self.options.facts)}: {error}") from None
         length = len(probe.input_ids) - probe.answer_start
         if length >= self.context.max_positions:
             raise UsageError(
-                f"facts {self.options.facts!r}, item {fact.id!r}: the answer {question.answer[:30].strip()!r}... has "
+                f"{ask.place(self.options.facts)}: the answer {question.answer[:30].strip()!r}... has "
                 f"{length} tokens, the model reads {self.context.max_positions}; shorten the answer"
             )
         return last_token(probe) if question.relation == "last_token" else probe
