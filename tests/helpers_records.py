@@ -47,6 +47,7 @@ class Answer:
     loss: float = 1.0  # nats per token, two tokens
     best_other: float | None = None
     choice: int | None = None
+    in_form: bool | None = None
 
 
 Learner = Callable[[Ask, np.random.Generator], Answer]
@@ -184,7 +185,7 @@ def write_record(
         step: int, experience: int, after: int, schedule: str, *, forms: list[tuple[str, str]], twins: bool
     ) -> None:
         rows: dict[str, list[Any]] = {
-            name: [] for name in ("probe", "logprob", "correct", "best_other", "choice")
+            name: [] for name in ("probe", "logprob", "correct", "best_other", "choice", "in_form")
         }
         ended = int((ends <= step).sum())
         current = order[ended] if step < loops_end and after > 0 else None
@@ -217,6 +218,7 @@ def write_record(
                 rows["correct"].append(reply.correct)
                 rows["best_other"].append(reply.best_other)
                 rows["choice"].append(reply.choice)
+                rows["in_form"].append(reply.in_form)
         add_rows(step, experience, after, schedule, rows, tokens=2)
 
     def add_rows(
@@ -230,7 +232,7 @@ def write_record(
             "schedule": (schedule,),
             "tokens": tokens,
         }
-        unknown = {"closed": [None] * n, "sampled": [None] * n, "said": [None] * n}
+        unknown = {name: [None] * n for name in ("rank", "closed", "sampled", "said")}
         writer.add("probes", **{name: [value] * n for name, value in fixed.items()}, **rows, **unknown)
 
     def ask_general(step: int, experience: int, after: int) -> None:
@@ -241,6 +243,7 @@ def write_record(
             "correct": [False] * n,
             "best_other": [None] * n,
             "choice": [None] * n,
+            "in_form": [None] * n,
         }
         add_rows(step, experience, after, "general", rows, tokens=10)
 

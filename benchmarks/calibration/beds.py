@@ -158,7 +158,10 @@ class Bed:
         vars(run)["experiences"] = self.experiences
         vars(run)["exposures"] = self.exposures
         vars(run)["probes"] = self.probes.assign(
-            logprob=logprob, correct=answers.correct[place], best_other=rivals
+            logprob=logprob,
+            correct=answers.correct[place],
+            right=answers.correct[place],
+            best_other=rivals,
         )
         return run
 
@@ -222,7 +225,8 @@ def bed(scenario: str, control: str = "", seed: int = 0, forms: tuple[str, ...] 
         "id": f"{scenario}-{control}-{seed}",
         "status": "finished",
         "recipe": recipe,
-        "design": stream.design.stated(),
+        # a synthetic learner says whether it is right: nothing competes
+        "design": stream.design.model_copy(update={"recall": "exact_match"}).stated(),
         "primary_relation": outline.primary_relation,
     }
     return _walk(stream, info, forms)
@@ -276,9 +280,10 @@ def _walk(stream: Stream, info: Mapping[str, Any], forms: tuple[str, ...]) -> Be
     )[ITEMS.names].astype({"position": float, "task_label": float})
     columns = ["step", "experience", "after", "schedule", "probe", "tokens"]
     probes = pd.DataFrame(asked, columns=columns).merge(items, on="probe", how="left")
-    unknown = {name: np.nan for name in ("best_other", "choice", "closed", "sampled")}
+    unknown = {name: np.nan for name in ("best_other", "rank", "choice", "closed", "in_form", "sampled")}
     lists = pa.chunked_array([pa.array(probes["schedule"], pa.list_(pa.string()))])
-    probes = probes.assign(**unknown, logprob=0.0, correct=False, said=None, schedule=schedule_column(lists))
+    answered = {"logprob": 0.0, "correct": False, "right": False, "said": None}
+    probes = probes.assign(**unknown, **answered, schedule=schedule_column(lists))
     trained = {fact for _, fact, _ in exposures}
     curves = items.drop_duplicates("fact").reset_index(drop=True)
     sweeps = probes[["step", "experience", "after"]].drop_duplicates().reset_index(drop=True)

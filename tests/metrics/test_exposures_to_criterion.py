@@ -92,7 +92,7 @@ def record(
 
     def ask(step: int, index: int, schedule: str, **rows: Sequence[Any]) -> None:
         n = len(rows["probe"])
-        empty = {"best_other": [None] * n, "choice": [None] * n}
+        empty = {name: [None] * n for name in ("best_other", "rank", "choice", "in_form")}
         writer.add(
             "probes",
             **{

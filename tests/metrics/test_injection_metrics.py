@@ -148,7 +148,8 @@ def record(learner: Learner, schedule: Schedule = Schedule(), seed: int = 0, **o
         choice=np.nan,
     )
     vars(run)["items"] = table
-    vars(run)["probes"] = asked_rows.assign(correct=asked_rows["logprob"] > -3).merge(table, on="probe")
+    right = asked_rows["logprob"] > -3
+    vars(run)["probes"] = asked_rows.assign(correct=right, right=right).merge(table, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
     vars(run)["experiences"] = pd.DataFrame(
         {
@@ -440,6 +441,7 @@ def simulated(options: FactInjectionOptions) -> RunRecord:
     )
     vars(run)["items"] = items
     answers = pd.DataFrame(probes, columns=names).assign(best_other=np.nan, choice=np.nan)
+    answers = answers.assign(right=answers["correct"])
     answers = answers.assign(schedule=on_schedules(answers["schedule"]))
     vars(run)["probes"] = answers.merge(items, on="probe")
     vars(run)["exposures"] = pd.DataFrame(exposures, columns=["step", "fact", "count", "rehearsed"])
@@ -561,7 +563,7 @@ def test_interference_is_compared_with_background() -> None:
     trained = probes["task_label"].notna()
     probes["logprob"] = -np.where(trained, loss[probes["step"]], 0.005 * probes["step"]) * 3
     schedule = on_schedules([("boundary",)] * len(probes))
-    vars(run)["probes"] = probes.assign(tokens=3, schedule=schedule, experience=0, correct=True)
+    vars(run)["probes"] = probes.assign(tokens=3, schedule=schedule, experience=0, correct=True, right=True)
     vars(run)["experiences"] = pd.DataFrame(
         {
             "phase": phases,

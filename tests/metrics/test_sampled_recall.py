@@ -64,7 +64,9 @@ def record(
             "tokens": 1,
             "correct": False,
             "best_other": None,
+            "rank": None,
             "choice": None,
+            "in_form": None,
             "closed": None,
             "said": None,
         }

@@ -13,7 +13,7 @@ from seqmem.record.reader import RunRecord
 
 ANSWER = (
     *("step", "experience", "schedule", "probe", "fact", "twin_of", "task_label"),
-    *("right", "correct", "in_form", "logprob", "tokens", "best_other", "choice", "choices"),
+    *("right", "correct", "logprob", "tokens", "best_other", "choice", "choices"),
 )
 """Columns of an answer that metrics read."""
 

@@ -30,7 +30,7 @@ _MIN_RATE = 0.5
 
 def asked_at(run: RunRecord, step: int) -> pd.DataFrame:
     """Return the answers about trained facts at a boundary, in the primary probe form, that have a closed set."""
-    rows = reading.questions(run)
+    rows = run.asked(schedule="boundary", columns=("step", "fact", "correct", "in_form"))
     rows = reading.some(rows[rows["in_form"].notna()], "no closed set was asked: answers have no form")
     return reading.some(rows[rows["step"] == step], f"no boundary probe at step {step}")
 
