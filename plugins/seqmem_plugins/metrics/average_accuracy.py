@@ -24,7 +24,7 @@ seqmem_metric = metric.hook
 def average_accuracy(run: RunRecord) -> Value:
     """Return ACC = mean_j a_Tj (Lopez-Paz & Ranzato 2017).
 
-    a_lj is the share of loop j's trained facts answered exactly by greedy decoding in the primary probe form after
+    a_lj is the share of loop j's trained facts recalled in the primary probe form after
     visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better. None without a
     boundary probe at the end of the stream.
     """

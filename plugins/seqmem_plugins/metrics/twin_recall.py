@@ -15,7 +15,7 @@ seqmem_metric = metric.hook
 
 @metric.measure("twin_recall", "fraction", "lower", "twins recalled at the end of the loops", margin=0.05)
 def twin_recall(run: RunRecord) -> Value:
-    """Return the share of never-trained twins answered exactly in the primary probe form at the end of the loops.
+    """Return the share of never-trained twins recalled in the primary probe form at the end of the loops.
 
     Unit: fraction; range 0 to 1; lower is better. None where twins were not asked.
     """
