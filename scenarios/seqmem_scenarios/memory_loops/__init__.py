@@ -70,7 +70,7 @@ def outline(options: MemoryLoopsOptions) -> Outline:
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
         documents=(documents, GENERAL_DOCUMENTS),
         primary=_primary(o),
-        primary_relation="question" if o.facts_per_loop else "general",
+        primary_relation=o.asked_as if o.facts_per_loop else "general",
     )
 
 
@@ -113,11 +113,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest": "none",
     },
     "relearn": {"cycles": 1, "exposures": 24, "relearn": True},
+    "pretrained": {
+        "loops": 3,
+        "cycles": 3,
+        "facts_per_loop": 10,
+        "batch_size": 10,
+        "rest_steps": 32,
+        "even_every": 8,
+        "asked_as": "verbatim",
+    },
 }
 
 OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
     "default": {"name": "adam", "lr": 1e-3},
     "anticipatory": {"name": "sgd", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
 }
 
 RATES: Mapping[str, float] = {"sgd": 0.3}

@@ -42,6 +42,10 @@ class MemoryLoopsOptions(Options):
     train_on: Literal["statements", "questions", "both"] = Field(
         "statements", description="form in which facts are trained; both alternates over exposures"
     )
+    asked_as: Literal["question", "verbatim"] = Field(
+        "question",
+        description="primary probe form: the bare question, or the trained statement continued",
+    )
     setting: bool = Field(False, description="state each fact inside a sentence of its loop's prose")
     loop_text: Literal["place", "background"] = Field(
         "place", description="loop prose: a recognisable place of the world, or documents of the text source"

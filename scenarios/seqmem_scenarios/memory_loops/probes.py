@@ -82,14 +82,14 @@ class Probes:
             sets: dict[str, tuple[Probe, ...]] = {"documents": documents, "general": general}
         else:
             sets = {
-                "primary": tuple(p for m in self.rows.memories for p in self._bare(m, ("question",))),
+                "primary": tuple(p for m in self.rows.memories for p in self._bare(m, (o.asked_as,))),
                 "ladder": tuple(p for m in self.rows.memories for p in self._all_forms(m)),
                 "general": general,
             }
             if o.relearn:
                 for memory in [*self.rows.memories, *self.rows.new_facts]:
                     name = f"loop {memory.loop}"
-                    sets[name] = (*sets.get(name, ()), self._probe(memory, "question", twin=False))
+                    sets[name] = (*sets.get(name, ()), self._probe(memory, o.asked_as, twin=False))
         check_lengths(context, sets)
         return sets
 
@@ -101,7 +101,7 @@ class Probes:
         other = (memory.loop + self.options.all_loops // 2) % self.options.all_loops
         cues: tuple[tuple[Cue, int], ...] = (("own", memory.loop), ("other", other))
         cued = [
-            self._probe(memory, "question", twin=twin, cue=cue, place=place)
+            self._probe(memory, self.options.asked_as, twin=twin, cue=cue, place=place)
             for cue, place in cues
             for twin in (False, True)
         ]
