@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 
@@ -56,7 +56,7 @@ def _option(field: inspect.Parameter) -> inspect.Parameter:
     flag = f"--{'no-' * off}{field.name.replace('_', '-')}"
     if get_origin(kind) is tuple:
         kind = list[str]
-    elif get_origin(kind) is Literal:
+    elif get_origin(kind) is Literal or any(get_origin(one) is Literal for one in get_args(kind)):
         kind = str  # checked with all else, so that the error names the nearest
     default = False if off else list(field.default) if isinstance(field.default, tuple) else field.default
     return field.replace(annotation=Annotated[kind, typer.Option(flag, help=help_text)], default=default)

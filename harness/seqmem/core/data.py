@@ -297,6 +297,7 @@ class Outline:
         branches: experiences return to snapshots; strategies that mix the whole stream cannot run it.
         from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
         exact: tokens and rows have been counted in the stream itself.
+        step_tokens: tokens of the largest batch, padding included; 0 where it has not been counted.
     """
 
     steps: int
@@ -312,3 +313,4 @@ class Outline:
     branches: bool = False
     from_scratch: bool = False
     exact: bool = False
+    step_tokens: int = 0

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from seqmem.core.choices import Attention, Dtype, Probing
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Growing(Options):
+    """Base of settings that a recipe holds: what came later is left out of the JSON at its default, so that ids stay.
+
+    Attributes:
+        later: names of the fields that came later.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in self.later or getattr(self, name) != fields[name].default
+        }
 
 
 class OptimizerSettings(Options):
@@ -57,8 +76,14 @@ class ModelIdentity(Options):
     trust_remote_code: bool
 
 
-class Recipe(Options):
-    """Everything that determines one run."""
+class Recipe(Growing):
+    """Everything that determines one run.
+
+    Attributes:
+        micro_tokens: most tokens of a forward in training, padding included; None for the whole batch at once.
+    """
+
+    later = ("micro_tokens",)
 
     scenario: PluginChoice
     strategy: PluginChoice
@@ -69,6 +94,7 @@ class Recipe(Options):
     device: str
     threads: int
     probing: Probing = "schedule"
+    micro_tokens: int | None = Field(None, ge=1)
 
     @property
     def id(self) -> str:

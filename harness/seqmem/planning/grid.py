@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from seqmem.core.data import Outline
 from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
+from seqmem.planning.activations import Activations
 from seqmem.planning.models import ResolvedModel
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
@@ -25,17 +27,18 @@ STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The bytes that a run takes.
+    """The bytes that a run takes, and what its forwards come to on top.
 
     Attributes:
         parameter_bytes: of the weights alone.
-        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps.
         extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     parameter_bytes: int
     memory_bytes: int
     extra_bytes: int
+    activations: Activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,17 @@ class PlannedRun(Memory):
     text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
+
+    @property
+    def activation_bytes(self) -> int:
+        """Estimate the bytes of the largest forward, in training or in probing, and its backward."""
+        outline, limit = self.outline, self.recipe.micro_tokens
+        batch = outline.step_tokens or math.ceil(outline.train_tokens / max(outline.steps, 1))
+        tokens = max(batch if limit is None else min(batch, limit), outline.longest_row)
+        return max(
+            self.activations.in_training(tokens, outline.longest_row),
+            self.activations.in_probing(outline.probe_tokens),
+        )
 
     @property
     def operations(self) -> float:

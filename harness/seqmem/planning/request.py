@@ -21,6 +21,8 @@ from seqmem.core.errors import UsageError, unknown
 Texts = tuple[str, ...]
 Count = Annotated[int, Ge(1)]
 
+MicroTokens = Count | Literal["auto"]
+
 PYTHON_ONLY = ("probing", "disabled")
 """Fields without an option on the command line."""
 
@@ -60,6 +62,16 @@ class Request:
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
     threads: Annotated[Count, "Threads per run."] = 1
+    micro_tokens: Annotated[
+        MicroTokens | None,
+        "Tokens of a forward in training, padding included: a larger batch is read in parts, and what it trains "
+        "is the same but for rounding. auto: what takes 2 GiB; by default the whole batch at once.",
+    ] = None
+    activation_checkpointing: Annotated[
+        bool,
+        "Keep the activations at the borders of the model's blocks only and compute the rest again: less memory, "
+        "more time, the same bits.",
+    ] = False
     probing: Annotated[Probing, "When probes are asked: as the stream says, after every step, or never."] = (
         "schedule"
     )

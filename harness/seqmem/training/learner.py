@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqmem.core.data import Example, FloatArray, IntArray
+from seqmem.core.data import Example, IntArray
 from seqmem.core.errors import RunFailed, unknown
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.training.parameter_state import ParameterState
+from seqmem.training.rows import lay_out, parts
 
 MAIN = "main"
 """Name of the moment context every learner starts with."""
@@ -30,17 +31,26 @@ class Learner:
         route: token ids and a task label to logits, where the run's strategy has a forward of its own.
         before: parameters as they were before the optimizer's step, where a strategy compares with them.
         step: optimizer steps of the stream done so far.
+        micro_tokens: most tokens of a forward in training, padding included; None for the whole batch.
         generator: the strategy's own random numbers, seeded by the run and saved with it.
     """
 
     def __init__(
-        self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int
+        self,
+        model: nn.Module,
+        settings: OptimizerSettings,
+        device: torch.device,
+        seed: int,
+        *,
+        micro_tokens: int | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         """Wrap a loaded model; the moment context `main` is created and active."""
-        self.model = model.to(device)
-        self.model.train()
         self.device = device
+        self._activation_checkpointing = activation_checkpointing
+        self.model = self._prepared(model)
         self.settings = settings
+        self.micro_tokens = micro_tokens
         self.parameters: dict[str, nn.Parameter] = {
             name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
         }
@@ -90,14 +100,23 @@ class Learner:
         `origins` says of a parameter which old one its state comes from, where the names differ.
         """
         old = dict(self.parameters)
-        self.model = model.to(self.device)
-        self.model.train()
+        self.model = self._prepared(model)
         self.parameters.clear()
         self.parameters.update({n: p for n, p in model.named_parameters() if p.requires_grad})
         self.state.resize(old, origins or {})
         self.before = {}
         self.optimizer = _optimizer(list(self.parameters.values()), self.settings)
         self.use_moments(self.active_moments)
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """Return the model on the device and in training mode."""
+        if self._activation_checkpointing:
+            # transformers is about to rename it
+            enable = (
+                getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            )
+            enable({"use_reentrant": False})
+        return model.to(self.device).train()
 
     def extra_bytes(self) -> int:
         """Return the bytes of weights and state beyond those of a plain run's learner; negative where it keeps less."""
@@ -158,15 +177,43 @@ class Learner:
         logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits
 
-    def loss(
+    def accumulate(
         self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    ) -> tuple[Tensor, int, int]:
+        """Add the gradient of the rows' loss to the parameters', unless gradients are switched off.
+
+        Where a forward has a limit of tokens (`micro_tokens`), the rows are read in parts whose gradients add up to
+        that of the whole: every part's sum is divided by the weight of all targets. Only rounding differs, and
+        dropout, which draws for each part.
+
+        Returns:
+            What `loss` returns, the loss without a gradient.
+        """
+        if forward is not None:
+            rows = [document for row in rows for document in unpack(row)]
+        pieces = parts(rows, self.micro_tokens)
+        weight = None if len(pieces) == 1 else lay_out(rows).weight
+        nats, tokens, targets = torch.zeros((), device=self.device), 0, 0
+        for number, piece in enumerate(pieces):
+            loss, read, counted = self.loss(piece, forward, weight)
+            if torch.is_grad_enabled():
+                loss.backward()  # type: ignore[no-untyped-call]
+            nats = nats + loss.detach() if number else loss.detach()
+            tokens, targets = tokens + read, targets + counted
+        return nats, tokens, targets
+
+    def loss(
+        self,
+        rows: Sequence[Example],
+        forward: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        weight: float | None = None,
     ) -> tuple[Tensor, int, int]:
         """Return the mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
-        Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
         Packed documents train as they would in rows of their own (see `_borders`).
         `forward`, token ids (B, T) and None to logits (B, T, V), stands in for the model where a strategy
         routes; it knows no borders, so it is given packed documents in rows of their own.
+        `weight` divides the sum in place of the rows' own weight, where they are a part of a batch.
 
         Returns:
             The loss (0-dim, with gradient), tokens read, targets counted.
@@ -176,32 +223,26 @@ class Learner:
         """
         if forward is not None:
             rows = [document for row in rows for document in unpack(row)]
-        width = max(len(row.input_ids) for row in rows)
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.bool_)
-        for line, row in enumerate(rows):
-            ids[line, : len(row.input_ids)] = row.input_ids
-            mask[line, : len(row.loss_mask)] = row.loss_mask
-        borders: dict[str, Tensor] = {}
-        input_ids = torch.from_numpy(ids).to(self.device)
-        if any(row.segments is not None for row in rows):
-            segments = _segments(rows, width)
-            mask[:, 1:] &= segments[:, 1:] == segments[:, :-1]
-            borders = self._borders(input_ids, segments)
-        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
+        laid = lay_out(rows)
+        input_ids = torch.from_numpy(laid.ids).to(self.device)
+        borders = {} if laid.segments is None else self._borders(input_ids, laid.segments)
+        targets_at = torch.from_numpy(laid.targets[:, 1:]).to(self.device)
         if forward is None:
             logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
         else:
             logits = forward(input_ids, None)
-        picked = logits[:, :-1][targets_at].float()
+        picked = logits[:, :-1][targets_at]
+        picked = picked.to(torch.promote_types(picked.dtype, torch.float32))
         labels = input_ids[:, 1:][targets_at]
-        if all(row.weights is None for row in rows):
-            loss = nn.functional.cross_entropy(picked, labels)
-        else:
-            weights = torch.from_numpy(_weights(rows, width)[:, 1:]).to(self.device)[targets_at]
-            losses = nn.functional.cross_entropy(picked, labels, reduction="none")
-            loss = (losses * weights).sum() / weights.sum()
-        return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
+        counts = sum(len(row.input_ids) for row in rows), int(laid.targets[:, 1:].sum())
+        entropy = nn.functional.cross_entropy
+        if laid.weights is None:
+            if weight is None:
+                return entropy(picked, labels), *counts
+            return entropy(picked, labels, reduction="sum") / weight, *counts
+        weights = torch.from_numpy(laid.weights[:, 1:]).to(self.device)[targets_at]
+        total = (entropy(picked, labels, reduction="none") * weights).sum()
+        return total / (weights.sum() if weight is None else weight), *counts
 
     def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
         """Return what the model is given besides token ids so that every segment is a document of its own.
@@ -301,23 +342,6 @@ class Learner:
             {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}, fills
         )
         self.use_moments(active_moments)
-
-
-def _segments(rows: Sequence[Example], width: int) -> IntArray:
-    """(rows, width): the number of each token's document; -1 where a row is padded."""
-    segments = np.full((len(rows), width), -1, dtype=np.int32)
-    for line, row in enumerate(rows):
-        segments[line, : len(row.input_ids)] = 0 if row.segments is None else row.segments
-    return segments
-
-
-def _weights(rows: Sequence[Example], width: int) -> FloatArray:
-    """(rows, width): the weight of each token's loss."""
-    weights = np.ones((len(rows), width), dtype=np.float32)
-    for line, row in enumerate(rows):
-        if row.weights is not None:
-            weights[line, : len(row.weights)] = row.weights
-    return weights
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:

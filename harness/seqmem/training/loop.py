@@ -98,10 +98,9 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     """Make one optimizer step and return its loss in nats per target token."""
     learner, strategy, numerics = run.learner, run.strategy, run.numerics
     rehearsed = strategy.rehearse(learner, batch)
-    loss, tokens, targets = learner.loss([*batch, *rehearsed], forward(run, experience.task_label))
+    loss, tokens, targets = learner.accumulate([*batch, *rehearsed], forward(run, experience.task_label))
     nats = loss.item()
     numerics.check_loss(nats, experience.name)
-    loss.backward()  # type: ignore[no-untyped-call]
     numerics.note_gradient(LOSS_GRADIENT)
     penalty = strategy.add_gradient(learner)
     grad_norm = learner.clip()
@@ -154,7 +153,7 @@ def forward(run: Run, task_label: int | None) -> Forward | None:
 def read_only(run: Run, experience: Experience, batch: Batch) -> float:
     """Read the loss of a step that trains nothing."""
     run.learner.model.eval()
-    loss, tokens, targets = run.learner.loss(batch, forward(run, experience.task_label))
+    loss, tokens, targets = run.learner.accumulate(batch, forward(run, experience.task_label))
     run.learner.model.train()
     log_step(run, experience, loss.item(), 0.0, 0.0, 0.0, tokens, targets, 0)
     return loss.item()
