@@ -380,7 +380,7 @@ def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board:
     rules = published.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
     rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in published.rows]
     said = reproduce(replace(published, rules=rules, rows=rows))
-    assert all(words in said for words in ("--model nano", "--dtype bfloat16", "--text pile"))
+    assert all(words in said for words in ("--model nano", "--precision bfloat16", "--text pile"))
     tuned = rows[2].label
     search: Any = object()
     lines = reproduce(replace(published, rows=rows, searches={tuned: search})).splitlines()

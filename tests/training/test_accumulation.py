@@ -124,8 +124,9 @@ def test_strategies_that_rehearse_route_or_read_gradients_see_the_whole_batch(
 
 
 def test_no_forward_in_training_is_larger_than_asked(tmp_path: Path) -> None:
-    from seqmem.training import run as runner
     from small_runs import installed, job_of
+
+    from seqmem.training import run as runner
 
     model = small_model(tmp_path / "model")
     run, _ = runner.build_run(job_of(planned(model, micro_tokens=120), tmp_path / "run"), installed())

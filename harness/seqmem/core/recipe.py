@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from seqmem.core.choices import Attention, Dtype, Probing
+from seqmem.core.choices import Attention, Precision, Probing
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 
@@ -71,7 +71,7 @@ class ModelIdentity(Options):
     fingerprint: str
     parameters: int
     max_positions: int
-    dtype: Dtype
+    dtype: Precision
     attention: Attention
     trust_remote_code: bool
 
@@ -113,5 +113,5 @@ def check_precision(recipe: Recipe) -> None:
     if optimizer.name != "sgd" and dtype == "float16" and np.float16(optimizer.eps) == 0:
         raise UsageError(
             f"optimizer.eps = {optimizer.eps:g} is 0 in float16, and {optimizer.name} would divide 0 by it at once; "
-            "give a larger one (--set optimizer.eps=1e-4) or --dtype bfloat16 or float32"
+            "give a larger one (--set optimizer.eps=1e-4) or --precision bfloat16 or float32"
         )

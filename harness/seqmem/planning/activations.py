@@ -38,6 +38,7 @@ class Activations:
         value_bytes: bytes of a number in the forward; of mixed precision those of the larger type.
         attention: the attention kernel.
         checkpointing: a block's activations are computed again in the backward.
+        cast_bytes: of the weights as mixed precision copies them for a forward.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -45,19 +46,21 @@ class Activations:
     value_bytes: int
     attention: Attention
     checkpointing: bool = False
+    cast_bytes: int = 0
 
     def in_training(self, tokens: int, row: int) -> int:
         """Return the bytes of forward and backward of so many tokens, padding included."""
-        return math.ceil(tokens * self._per_token(row))
+        return self.cast_bytes + math.ceil(tokens * self._per_token(row))
 
     def in_probing(self, tokens: int) -> int:
         """Return the bytes of asking so many tokens of probes: a bound, as if every position's logits were read."""
         width = max(self._blocks.values(), default=0)
-        return min(tokens, ROW_TOKENS) * (PROBE_LOGITS * 4 * self._vocabulary + width * self.value_bytes)
+        each = PROBE_LOGITS * 4 * self._vocabulary + width * self.value_bytes
+        return self.cast_bytes + min(tokens, ROW_TOKENS) * each
 
     def fitting(self, row: int) -> int:
         """Return the tokens of a forward in training that stays within `BUDGET`; at least one row of `row` tokens."""
-        tokens = int(BUDGET / self._per_token(row))
+        tokens = int((BUDGET - self.cast_bytes) / self._per_token(row))
         return max(tokens // STEP * STEP, row)
 
     def _per_token(self, row: int) -> float:

@@ -18,7 +18,7 @@ def memory_of(arm: Arm, located: LocatedModel, request: Request, outline: Outlin
     Raises:
         UsageError: the strategy cannot work with this model.
     """
-    strategy, options, dtype = arm.strategy, arm.strategy_options, request.dtype
+    strategy, options, dtype = arm.strategy, arm.strategy_options, request.precision
     plain = Footprint(
         shapes=located.shapes,
         value_bytes=DTYPE_BYTES[dtype],
@@ -44,5 +44,6 @@ def memory_of(arm: Arm, located: LocatedModel, request: Request, outline: Outlin
             value_bytes=DTYPE_BYTES[dtype],
             attention=request.attention,
             checkpointing=request.activation_checkpointing,
+            cast_bytes=2 * resized.weight_bytes // 4 if dtype == "bf16-mixed" else 0,
         ),
     )

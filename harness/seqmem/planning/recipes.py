@@ -109,7 +109,7 @@ def _runs(
             fingerprint=model.fingerprint,
             parameters=model.parameters,
             max_positions=model.max_positions,
-            dtype=request.dtype,
+            dtype=request.precision,
             attention=request.attention,
             trust_remote_code=request.trust_remote_code,
         ),

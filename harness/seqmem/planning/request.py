@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from annotated_types import Ge
 
-from seqmem.core.choices import Attention, DisplayName, Dtype, Probing
+from seqmem.core.choices import Attention, DisplayName, Precision, Probing
 from seqmem.core.errors import UsageError, unknown
 
 Texts = tuple[str, ...]
@@ -57,7 +57,10 @@ class Request:
     optimizer: Annotated[str | None, "adam, adamw or sgd; the preset proposes one."] = None
     lr: Annotated[float | None, "Learning rate; the preset proposes one."] = None
     revision: Annotated[str | None, "Revision of a Hugging Face id, e.g. step3000."] = None
-    dtype: Annotated[Dtype, "float32, bfloat16 or float16."] = "float32"
+    precision: Annotated[
+        Precision,
+        "float32, bf16-mixed (weights and moments in float32, products in bfloat16), bfloat16 or float16.",
+    ] = "float32"
     attention: Annotated[Attention, "eager, sdpa or flash_attention_2."] = "sdpa"
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
@@ -147,6 +150,9 @@ class Execution:
     disabled: Annotated[frozenset[str], "Plugins to leave out."] = frozenset()
 
 
+EARLIER = {"precision": "dtype"}
+"""Fields by the names that they had earlier, which still work."""
+
 RequestT = TypeVar("RequestT", bound=Request)
 ModelT = TypeVar("ModelT")
 VerbT = TypeVar("VerbT", bound=Callable[..., Any])
@@ -194,6 +200,8 @@ def read(
     Raises:
         UsageError: an argument is unknown, or its value is not allowed.
     """
+    now = {before: name for name, before in EARLIER.items()}
+    given = {now.get(name, name): value for name, value in given.items()}
     known = {f.name for model in (asked, Execution) for f in fields(model)} - {*without}
     for name in given:
         if name not in known:

@@ -96,7 +96,7 @@ def _what_was_run(suite: SuitePlan, sections: Sequence[Section]) -> list[str]:
         ("Seeds", request.seeds),
         ("Background text", request.text),
         ("Options set", ", ".join(request.set)),
-        ("Device", f"{device_of(suite)}, {request.dtype}, {threads}"),
+        ("Device", f"{device_of(suite)}, {request.precision}, {threads}"),
         ("Controls", "" if request.controls else "left out"),
         ("Suite", f"{suite.spec.name} {suite.spec.version}, seqmem {__version__}"),
         ("Ran with", versions(sections)),

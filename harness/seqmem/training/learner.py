@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +45,11 @@ class Learner:
         *,
         micro_tokens: int | None = None,
         activation_checkpointing: bool = False,
+        autocast: torch.dtype | None = None,
     ) -> None:
         """Wrap a loaded model; the moment context `main` is created and active."""
         self.device = device
+        self._autocast = autocast
         self._activation_checkpointing = activation_checkpointing
         self.model = self._prepared(model)
         self.settings = settings
@@ -111,10 +114,9 @@ class Learner:
     def _prepared(self, model: nn.Module) -> nn.Module:
         """Return the model on the device and in training mode."""
         if self._activation_checkpointing:
+            held: Any = model
             # transformers is about to rename it
-            enable = (
-                getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            )
+            enable = getattr(held, "activation_checkpointing_enable", held.gradient_checkpointing_enable)
             enable({"use_reentrant": False})
         return model.to(self.device).train()
 
@@ -172,10 +174,17 @@ class Learner:
 
     def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
         """Return logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
-        if self.route is not None:
-            return self.route(input_ids, task_label)
-        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
-        return logits
+        with self.autocast():
+            if self.route is not None:
+                return self.route(input_ids, task_label)
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+            return logits
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute forwards inside in the run's precision; backwards belong outside."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
 
     def accumulate(
         self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
@@ -225,12 +234,13 @@ class Learner:
             rows = [document for row in rows for document in unpack(row)]
         laid = lay_out(rows)
         input_ids = torch.from_numpy(laid.ids).to(self.device)
-        borders = {} if laid.segments is None else self._borders(input_ids, laid.segments)
         targets_at = torch.from_numpy(laid.targets[:, 1:]).to(self.device)
-        if forward is None:
-            logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
-        else:
-            logits = forward(input_ids, None)
+        with self.autocast():
+            if forward is None:
+                borders = {} if laid.segments is None else self._borders(input_ids, laid.segments)
+                logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
+            else:
+                logits = forward(input_ids, None)
         picked = logits[:, :-1][targets_at]
         picked = picked.to(torch.promote_types(picked.dtype, torch.float32))
         labels = input_ids[:, 1:][targets_at]

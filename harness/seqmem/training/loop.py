@@ -206,7 +206,8 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
             run.stream.probe_sets[point.probe_set], run.learner.device, run.stream.decoding, run.routed
         )
     probes = run.probe_sets[point.probe_set]
-    answers = probes.ask(run.learner.model, lambda label: forward(run, label))
+    with run.learner.autocast():
+        answers = probes.ask(run.learner.model, lambda label: forward(run, label))
     count = len(probes.probes)
     run.record.add(
         "probes",

@@ -129,7 +129,8 @@ def build_run(
         )
     if job.activation_checkpointing and not weights.supports_gradient_checkpointing:
         raise UsageError(
-            f"model {model.name}: transformers cannot compute its activations again; leave out --activation-checkpointing"
+            f"model {model.name}: transformers cannot compute its activations again; "
+            "leave out --activation-checkpointing"
         )
     learner = Learner(
         weights,
@@ -138,6 +139,7 @@ def build_run(
         _strategy_seed(recipe),
         micro_tokens=recipe.micro_tokens,
         activation_checkpointing=job.activation_checkpointing,
+        autocast=torch.bfloat16 if recipe.model.dtype == "bf16-mixed" else None,
     )
     torch.manual_seed(recipe.seed)
     run = Run(
@@ -283,7 +285,7 @@ def reason_of(error: Exception, recipe: Recipe) -> str:
         return " ".join(text.split())
     return (
         f"out of memory on {recipe.device}: lower the tokens of a forward (--micro-tokens auto), the rows per step "
-        "(--set scenario.batch_size), the row length or --workers, or use --dtype bfloat16 or a smaller --model"
+        "(--set scenario.batch_size), the row length or --workers, or use --precision bfloat16 or a smaller --model"
     )
 
 
