@@ -45,9 +45,16 @@ def test_default_settings_have_the_ids_they_always_had(pinned: str) -> None:
     assert PINNED[pinned].id == pinned
 
 
-@pytest.mark.parametrize("later", [{"micro_tokens": 2048}])
-def test_what_came_later_is_in_the_id_and_comes_back_from_json(later: dict[str, Any]) -> None:
-    changed = recipe(**later)
+@pytest.mark.parametrize(
+    ("optimizer", "later"),
+    [({}, {"micro_tokens": 2048}), ({"schedule": "cosine"}, {}), ({"warmup": 0.01}, {})],
+)
+def test_what_came_later_is_in_the_id_and_comes_back_from_json(
+    optimizer: dict[str, Any], later: dict[str, Any]
+) -> None:
+    changed = recipe(optimizer, **later)
     assert changed.id not in PINNED
     assert Recipe.model_validate_json(changed.model_dump_json()) == changed
-    assert set(later) <= set(changed.model_dump(mode="json")) - set(recipe().model_dump(mode="json"))
+    stated, before = changed.model_dump(mode="json"), recipe().model_dump(mode="json")
+    assert set(stated) - set(before) == set(later)
+    assert set(stated["optimizer"]) - set(before["optimizer"]) == set(optimizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -35,8 +36,10 @@ class Growing(Options):
         }
 
 
-class OptimizerSettings(Options):
-    """The optimizer a run trains with; the rate is constant."""
+class OptimizerSettings(Growing):
+    """The optimizer a run trains with, and the way its rate goes over the stream."""
+
+    later = ("schedule", "warmup")
 
     name: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     lr: float = Field(1e-3, gt=0, description="learning rate")
@@ -45,6 +48,24 @@ class OptimizerSettings(Options):
     weight_decay: float = Field(0.0, ge=0, description="decay; decoupled in adamw")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; null for none")
+
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="course of the rate after the warm-up: at lr, or down to 0 at the stream's end",
+    )
+    warmup: float = Field(
+        0.0, ge=0, lt=1, description="share of the stream's steps over which the rate rises to lr"
+    )
+
+    def share_of_rate(self, position: int, steps: int) -> float:
+        """Return the multiple of `lr` that step `position`, from 0, of a stream of `steps` trains at."""
+        rising = round(self.warmup * steps)
+        if position < rising:
+            return (position + 1) / rising
+        done = min((position - rising) / max(steps - rising, 1), 1.0)
+        if self.schedule == "linear":
+            return 1 - done
+        return (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
 
     @property
     def moments(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class Learner:
         route: token ids and a task label to logits, where the run's strategy has a forward of its own.
         before: parameters as they were before the optimizer's step, where a strategy compares with them.
         step: optimizer steps of the stream done so far.
+        undone: those that a return to a snapshot has undone; the schedule of the learning rate does not count them.
         micro_tokens: most tokens of a forward in training, padding included; None for the whole batch.
         generator: the strategy's own random numbers, seeded by the run and saved with it.
     """
@@ -43,6 +44,7 @@ class Learner:
         device: torch.device,
         seed: int,
         *,
+        steps: int = 1,
         micro_tokens: int | None = None,
         activation_checkpointing: bool = False,
         autocast: torch.dtype | None = None,
@@ -61,6 +63,8 @@ class Learner:
         self.optimizer = _optimizer(list(self.parameters.values()), settings)
         self.before: dict[str, Tensor] = {}
         self.step = 0
+        self.undone = 0
+        self._scheduled_steps = steps
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.route: Callable[[Tensor, int | None], Tensor] | None = None
         self._keeps_borders = False
@@ -315,6 +319,20 @@ class Learner:
             f"documents are packed into rows, and this model {reason}; use a model whose attention takes a "
             "mask and position_ids, or rows that are not packed"
         )
+
+    @contextmanager
+    def scheduled(self) -> Iterator[None]:
+        """Let the schedule scale the learning rates inside, whatever a strategy has made of them."""
+        share = self.settings.share_of_rate(self.step - self.undone, self._scheduled_steps)
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * share
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
 
     def rate(self) -> float:
         """Return the optimizer's learning rate; of several groups the mean over the numbers they train now."""

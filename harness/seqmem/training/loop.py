@@ -108,8 +108,9 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     strategy.transform_gradient(learner)
     numerics.note_gradient(CHANGED_GRADIENT)
     before = learner.copy_parameters() if run.compares_updates else {}
-    rate = learner.rate()
-    learner.optimizer.step()
+    with learner.scheduled():
+        rate = learner.rate()
+        learner.optimizer.step()
     numerics.note_weights(OPTIMIZER)
     if run.compares_updates:
         strategy.transform_update(learner, before)

@@ -137,6 +137,7 @@ def build_run(
         recipe.optimizer,
         device,
         _strategy_seed(recipe),
+        steps=outline.scheduled_steps,
         micro_tokens=recipe.micro_tokens,
         activation_checkpointing=job.activation_checkpointing,
         autocast=torch.bfloat16 if recipe.model.dtype == "bf16-mixed" else None,
