@@ -140,6 +140,11 @@ class Plan:
     searches: Mapping[str, Search] = field(default_factory=dict)
     models: Mapping[str, ResolvedModel] = field(default_factory=dict)
 
+    @property
+    def threads(self) -> int:
+        """Return the threads of every run."""
+        return next(iter(self.runs.values())).recipe.threads
+
     def asked(self) -> dict[str, Any]:
         """Return what the request asks beyond the defaults, and what the searches it names have chosen."""
         chosen = {

@@ -96,6 +96,7 @@ def _runs(
     micro_tokens = request.micro_tokens
     if micro_tokens == "auto":
         micro_tokens = memory.activations.fitting(outline.longest_row)
+    assert request.threads != "auto"  # as `plan` has it
     recipe = Recipe(
         scenario=choice_of(scenario, options),
         strategy=PluginChoice(

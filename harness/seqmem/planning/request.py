@@ -20,8 +20,7 @@ from seqmem.core.errors import UsageError, unknown
 
 Texts = tuple[str, ...]
 Count = Annotated[int, Ge(1)]
-
-MicroTokens = Count | Literal["auto"]
+CountOrAuto = Count | Literal["auto"]
 
 PYTHON_ONLY = ("probing", "disabled")
 """Fields without an option on the command line."""
@@ -64,9 +63,11 @@ class Request:
     attention: Annotated[Attention, "eager, sdpa or flash_attention_2."] = "sdpa"
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
-    threads: Annotated[Count, "Threads per run."] = 1
+    threads: Annotated[
+        CountOrAuto, "Threads per run; auto: the cores divided by the runs of the request, at least 1."
+    ] = 1
     micro_tokens: Annotated[
-        MicroTokens | None,
+        CountOrAuto | None,
         "Tokens of a forward in training, padding included: a larger batch is read in parts, and what it trains "
         "is the same but for rounding. auto: what takes 2 GiB; by default the whole batch at once.",
     ] = None

@@ -90,7 +90,8 @@ def _what_was_run(suite: SuitePlan, sections: Sequence[Section]) -> list[str]:
         row.facts["strategy"] for section in sections for row in section.rows if row.reference == row.label
     }
     said = [f"{arm} (reference)" if arm in references else arm for arm in arms] or list(request.strategy)
-    threads = f"{request.threads} thread{'s' * (request.threads > 1)} per run"
+    count = suite.plans[0].threads
+    threads = f"{count} thread{'s' * (count > 1)} per run"
     stated = [
         ("Strategies", ", ".join(said)),
         ("Seeds", request.seeds),
