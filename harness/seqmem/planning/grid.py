@@ -32,12 +32,14 @@ class Memory:
     Attributes:
         parameter_bytes: of the weights alone.
         memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps.
+        checkpoint_bytes: of one checkpoint on disk; random state and counters come on top.
         extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     parameter_bytes: int
     memory_bytes: int
     extra_bytes: int
+    checkpoint_bytes: int
     activations: Activations
 
 
@@ -67,6 +69,11 @@ class PlannedRun(Memory):
             self.activations.in_training(tokens, outline.longest_row),
             self.activations.in_probing(outline.probe_tokens),
         )
+
+    @property
+    def peak_bytes(self) -> int:
+        """Estimate the bytes that the run takes at most; the process and its rows come on top."""
+        return self.memory_bytes + self.activation_bytes
 
     @property
     def operations(self) -> float:

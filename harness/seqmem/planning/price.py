@@ -38,6 +38,7 @@ def memory_of(arm: Arm, located: LocatedModel, request: Request, outline: Outlin
         parameter_bytes=DTYPE_BYTES[dtype] * located.model.parameters,
         memory_bytes=kept + resized.trained_bytes + snapshot,
         extra_bytes=kept - plain.weight_bytes - plain.context_bytes,
+        checkpoint_bytes=kept + snapshot,
         activations=Activations(
             shapes={**located.shapes, **resized.shapes},
             config=located.config,
