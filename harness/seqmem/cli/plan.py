@@ -90,17 +90,19 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
         f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
         f"about {whole} with {workers} at a time."
     )
-    say("Memory is weights, gradients, moments, a snapshot of them where the stream has branches, what the")
     say(
-        "strategy keeps, and about the activations of the largest forward, which --micro-tokens bounds. A process"
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, what the strategy"
     )
     say(
-        "takes some 0.7 GiB besides. A checkpoint is on disk, and a run keeps the last ones until it has finished."
+        "keeps, the rows of an experience, and about the activations of the largest forward, which --micro-tokens"
     )
     say(
-        "Times are rough, from operation counts, a typical rate of the device and a typical cost per step, for one"
+        "bounds. A process takes some 0.7 GiB besides. A checkpoint is on disk, and a run keeps the last ones until"
     )
-    say("run alone.")
+    say(
+        "it has finished. Times are rough, from operation counts, a typical rate of the device and a typical cost"
+    )
+    say("per step, for one run alone.")
 
 
 def _tokens(count: int, exact: bool) -> str:

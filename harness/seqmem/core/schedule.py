@@ -226,7 +226,13 @@ class Schedule:
             branches=any(segment.start_from is not None for segment in used),
             from_scratch=from_scratch,
             longest_path=self._longest_path(),
+            held_batches=self._held_batches(),
         )
+
+    def _held_batches(self) -> int:
+        """Return the batches of the two largest experiences that follow one another."""
+        batches = [place.segment.batches for place in self.places()]
+        return max((sum(pair) for pair in zip(batches, [*batches[1:], 0], strict=True)), default=0)
 
     def _longest_path(self) -> int:
         """Return the steps from the start to the end of the longest branch."""

@@ -22,6 +22,8 @@ BUDGET = 2 * 2**30
 LOGITS = 6
 """Arrays of logits in training at once, in float32: logits, those of targets, log-probabilities, a gradient of each."""
 PROBE_LOGITS = 3
+WASTE = 1.3
+"""What the allocator comes to after many forwards of different shapes, against a first one."""
 STEP = 64
 """`auto` gives a multiple of this."""
 
@@ -72,7 +74,7 @@ class Activations:
             body = len(inner) * self._hidden + one
         else:
             body = sum(inner) + len(inner) * scores
-        return LOGITS * 4 * self._vocabulary + self.value_bytes * (outside + body + one)
+        return WASTE * (LOGITS * 4 * self._vocabulary + self.value_bytes * (outside + body + one))
 
     @property
     def _vocabulary(self) -> int:

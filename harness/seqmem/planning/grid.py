@@ -22,6 +22,9 @@ from seqmem.planning.search import Search
 # the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
 RATES = {"cpu": 8e10, "cuda": 2e13}
 
+ROW_BYTES = 5
+"""Bytes of a token of a plain training row: its id and whether it is a target."""
+
 STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 
@@ -72,8 +75,14 @@ class PlannedRun(Memory):
 
     @property
     def peak_bytes(self) -> int:
-        """Estimate the bytes that the run takes at most; the process and its rows come on top."""
-        return self.memory_bytes + self.activation_bytes
+        """Estimate the bytes that the run takes at most; the process comes on top."""
+        return self.memory_bytes + self.activation_bytes + self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Estimate the bytes of the training rows that are in memory at once."""
+        mean = self.outline.train_tokens / max(self.outline.steps, 1)
+        return math.ceil(ROW_BYTES * mean * self.outline.held_batches)
 
     @property
     def operations(self) -> float:
