@@ -313,7 +313,7 @@ def test_a_run_that_was_not_asked_the_same_is_refused(tmp_path: Path, change: An
     assert any(expected in line for line in found), found
 
 
-FIELDS = "betas, clip, eps, lr, momentum, name, weight_decay"
+FIELDS = "betas, clip, eps, lr, momentum, name, schedule, warmup, weight_decay"
 ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the run again with this one"
 
 
@@ -326,7 +326,7 @@ ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the ru
         ),
         (
             lambda record: edit_run(record, lambda info: info["recipe"].update(novel=1)),
-            "recipe.novel: not a field that this version knows, allowed: device, model, optimizer, probing, ",
+            "recipe.novel: not a field that this version knows, allowed: device, micro_tokens, model, ",
         ),
         (
             lambda record: edit_run(record, lambda info: info["recipe"].pop("model")),
