@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from seqmem.core.data import Decoding, Probe
+from seqmem.core.probes import ROW_TOKENS
 
-ROW_TOKENS = 4096
-"""Tokens per forward, padding included: bounds the memory a forward takes."""
 EVEN_TOKENS = 256
 """A forward of at least this many tokens is efficient; it takes no row that would pad the others much."""
 EVEN = 1.1
