@@ -17,6 +17,14 @@ def check_outline(stated: Outline, stream: Stream, trained: Iterable[int], heldo
     assert stated.steps == sum(e.steps for e in experiences)
     assert stated.loops == len({e.task_label for e in experiences} - {None})
     assert stated.branches == any(e.start_from is not None for e in experiences)
+    kept: dict[str | None, int] = {None: 0}
+    ends = [0]
+    for e in experiences:
+        ends.append((kept[e.start_from] if e.start_from else ends[-1]) + e.steps)
+        kept[e.save_as] = ends[-1]
+    assert stated.scheduled_steps == max(ends)
+    sizes = [len(e.batches) for e in experiences]
+    assert stated.held_batches == max(map(sum, zip(sizes, [*sizes[1:], 0], strict=True)))
     points = [point for e in experiences for point in stream.probe_points(e.index)]
     assert stated.probe_rows == sum(len(stream.probe_sets[point.probe_set]) for point in points)
     told = counted(stated, stream)

@@ -313,7 +313,7 @@ def test_a_run_that_was_not_asked_the_same_is_refused(tmp_path: Path, change: An
     assert any(expected in line for line in found), found
 
 
-FIELDS = "betas, clip, eps, lr, momentum, name, weight_decay"
+FIELDS = "betas, clip, eps, lr, momentum, name, schedule, warmup, weight_decay"
 ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the run again with this one"
 
 
@@ -326,7 +326,7 @@ ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the ru
         ),
         (
             lambda record: edit_run(record, lambda info: info["recipe"].update(novel=1)),
-            "recipe.novel: not a field that this version knows, allowed: device, model, optimizer, probing, ",
+            "recipe.novel: not a field that this version knows, allowed: device, micro_tokens, model, ",
         ),
         (
             lambda record: edit_run(record, lambda info: info["recipe"].pop("model")),
@@ -380,7 +380,7 @@ def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board:
     rules = published.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
     rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in published.rows]
     said = reproduce(replace(published, rules=rules, rows=rows))
-    assert all(words in said for words in ("--model nano", "--dtype bfloat16", "--text pile"))
+    assert all(words in said for words in ("--model nano", "--precision bfloat16", "--text pile"))
     tuned = rows[2].label
     search: Any = object()
     lines = reproduce(replace(published, rows=rows, searches={tuned: search})).splitlines()

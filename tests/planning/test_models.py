@@ -306,7 +306,7 @@ def test_what_hugging_face_may_answer(monkeypatch: pytest.MonkeyPatch, fault: st
 
 def test_settings_that_cannot_work(folders: Path) -> None:
     assert "only applies to a Hugging Face id" in refused(folders / "gpt2", revision="main")
-    assert "--dtype bfloat16" in refused(folders / "gpt2", attention="flash_attention_2")
+    assert "--precision bfloat16" in refused(folders / "gpt2", attention="flash_attention_2")
     with pytest.raises(ValidationError):
         ModelChoice(name="tiny", dtype="int8")  # type: ignore[arg-type]
 
@@ -367,14 +367,15 @@ def test_an_adapter_is_not_a_model(copy: Callable[[str], Path]) -> None:
 # ---- loading
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16-mixed", "bfloat16", "float16"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_load_and_train_a_step(folders: Path, kind: str, dtype: str, attention: str) -> None:
     import torch
 
     model = load_model(folders / kind, choice(folders / kind, dtype=dtype, attention=attention))
-    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+    weights = getattr(torch, "float32" if dtype == "bf16-mixed" else dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {weights}
     assert model.config._attn_implementation == attention
     rows = torch.arange(16).reshape(2, 8)
     output = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False)

@@ -19,6 +19,7 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.training.checkpoint import digest
 from seqmem.training.run import build_run
+from seqmem.verbs.bench import default_workers
 from seqmem.verbs.tune import tune
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 
@@ -288,3 +289,14 @@ def test_an_unknown_argument_is_refused_with_the_nearest(verb: str, argument: st
         UsageError, match=f"unknown argument of seqmem.{verb} '{argument}'. Did you mean '{near}'"
     ):
         call("memory_loops", "naive", **{argument: 1})
+
+
+@pytest.mark.parametrize(("seeds", "threads"), [("0", 8), ("0-2", 2), ("0-8", 1)])
+def test_auto_shares_the_cores_among_the_runs(
+    seeds: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    whole = made(seeds=seeds, threads="auto")
+    assert whole.threads == whole.request.threads == threads
+    assert whole.runs.keys() == made(seeds=seeds, threads=threads).runs.keys()
+    assert default_workers(whole) == 8 // threads

@@ -38,6 +38,7 @@ def test_the_hash_is_that_of_the_cuts_not_of_the_files(tmp_path: Path) -> None:
 def test_tokens_that_span_words_are_counted() -> None:
     assert spanning_notes(superword().get_vocab(), "m")[0].startswith("m: its tokenizer has ")
     assert "such as 'in the':" in spanning_notes(["Ġof", "ĠofĠthe", "ĠĠ", "inĠthe", "1 000", "a_b"], "m")[0]
+    assert spanning_notes(["ĊĠĠĠĠĊ", "Ċ    Ċ", "ĉ ĉ", "Ġof"], "m") == []  # white space is no word
     for kind in ("byte_level", "metaspace", "word_piece", "unigram"):
         assert spanning_notes(KINDS[kind]().get_vocab(), "m") == []
 

@@ -875,9 +875,9 @@ def test_what_numpy_cannot_hold_is_refused_and_the_rest_runs_in_half_precision(
     model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="needs a model in float32, not one of 2 bytes a number"):
-        planned_case(model, "SynapticIntelligence", dtype="bfloat16")
+        planned_case(model, "SynapticIntelligence", precision="bfloat16")
     for case in ("EWC online", "RWalk", "LwF", "GEM"):
-        run = planned_case(model, case, {"scenario.cycles": 1, "scenario.rest": "none"}, dtype="bfloat16")
+        run = planned_case(model, case, {"scenario.cycles": 1, "scenario.rest": "none"}, precision="bfloat16")
         record = finish(run, tmp_path / case)
         if case != "GEM":
             assert record.info["extra_state_bytes"] == run.extra_bytes, case

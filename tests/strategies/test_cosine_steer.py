@@ -427,7 +427,7 @@ def test_bfloat16_is_planned_right_and_its_gradients_are_turned_to_the_target(
     model: Path, tmp_path: Path
 ) -> None:
     options = {"strategy.space": "gradient", "strategy.target": 0.5}
-    run = planned(model, "cosine_steer", options, dtype="bfloat16", **NO_PROBES)
+    run = planned(model, "cosine_steer", options, precision="bfloat16", **NO_PROBES)
     record = finish(run, tmp_path / "run")
     assert record.info["extra_state_bytes"] == run.extra_bytes
     assert (measured(record)["cosine"] - 0.5).abs().max() < 1e-3

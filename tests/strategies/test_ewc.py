@@ -486,7 +486,7 @@ def test_the_plan_states_to_the_byte_what_the_run_will_keep(kind: Kind, tmp_path
 
 
 def test_half_precision_is_planned_right_too(model: Path, tmp_path: Path) -> None:
-    run = planned(model, "ewc", {"scenario.cycles": 1, "scenario.rest": "none"}, dtype="bfloat16")
+    run = planned(model, "ewc", {"scenario.cycles": 1, "scenario.rest": "none"}, precision="bfloat16")
     record = finish(run, tmp_path / "run")
     # the anchor in two bytes a number, the importance in four
     assert record.info["extra_state_bytes"] == run.extra_bytes == 3 * record.info["parameter_bytes"]

@@ -431,7 +431,7 @@ def test_the_plan_is_right_for_every_architecture_and_the_effect_is_not_zero(
 
 def test_half_precision_is_planned_right_too(model: Path, tmp_path: Path) -> None:
     options = {**SHORT, "strategy.prune": "fisher", "strategy.grow": "width", "strategy.budget": 1.05}
-    run = planned(model, "grow_prune", options, dtype="bfloat16")
+    run = planned(model, "grow_prune", options, precision="bfloat16")
     record = finish(run, tmp_path / "run")
     assert record.info["extra_state_bytes"] == run.extra_bytes > 0
     assert record.measured["value"].max() == int(1.05 * run.recipe.model.parameters)

@@ -396,7 +396,7 @@ def test_the_plan_is_right_for_every_architecture(kind: Kind, tmp_path: Path) ->
 
 
 def test_half_precision_is_planned_right_too(model: Path, tmp_path: Path) -> None:
-    run = planned(model, "moment_avg", {"scenario.rest": "none"}, dtype="bfloat16")
+    run = planned(model, "moment_avg", {"scenario.rest": "none"}, precision="bfloat16")
     events = carry_out(run, tmp_path / "run")
     assert events[-1] == {"event": "finished"}
     from seqmem.record.reader import RunRecord

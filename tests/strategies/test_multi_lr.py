@@ -457,7 +457,7 @@ def test_the_plan_states_to_the_byte_what_is_kept(kind: Kind, tmp_path: Path) ->
 
 def test_half_precision_is_planned_right_and_trains(model: Path) -> None:
     for granularity, schedule in CHOICES:
-        run = planned(model, "multi_lr", chosen(granularity, schedule), dtype="bfloat16")
+        run = planned(model, "multi_lr", chosen(granularity, schedule), precision="bfloat16")
         assert kept(run, torch.bfloat16) == run.extra_bytes
 
 

@@ -27,7 +27,7 @@ def test_bfloat16_keeps_state_in_bfloat16(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model")
 
     full = finish(planned(model, "moment_avg"), tmp_path / "full")
-    half = finish(planned(model, "moment_avg", dtype="bfloat16"), tmp_path / "half")
+    half = finish(planned(model, "moment_avg", precision="bfloat16"), tmp_path / "half")
 
     assert half.info["parameter_bytes"] * 2 == full.info["parameter_bytes"]
     assert half.info["extra_state_bytes"] < full.info["extra_state_bytes"]

@@ -551,7 +551,13 @@ def test_a_strategy_that_raises_before_anything_is_trained_fails_its_run_alone(
 def test_running_out_of_memory_says_what_to_lower(strange: Registry, model: Path, tmp_path: Path) -> None:
     events = carry_out(planned(model, "runs_out", registry=strange), tmp_path / "run", registry=strange)
     assert events[-1]["event"] == "failed"
-    for word in ("out of memory on cpu", "scenario.batch_size", "--workers", "--dtype bfloat16", "--model"):
+    for word in (
+        "out of memory on cpu",
+        "scenario.batch_size",
+        "--workers",
+        "--precision bfloat16",
+        "--model",
+    ):
         assert word in events[-1]["reason"]
 
 

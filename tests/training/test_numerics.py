@@ -174,9 +174,11 @@ def test_the_recorded_rate_is_the_one_the_optimizer_used(tmp_path: Path) -> None
 
 def test_adam_s_eps_that_float16_rounds_to_nothing_is_refused_while_planning(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model")
-    said = r"optimizer\.eps = 1e-08 is 0 in float16.*--set optimizer\.eps=1e-4.*--dtype bfloat16 or float32"
+    said = (
+        r"optimizer\.eps = 1e-08 is 0 in float16.*--set optimizer\.eps=1e-4.*--precision bfloat16 or float32"
+    )
     with pytest.raises(UsageError, match=said):
-        planned(model, dtype="float16")
-    assert planned(model, options={"optimizer.eps": 1e-4}, dtype="float16").recipe.optimizer.eps == 1e-4
-    assert planned(model, dtype="bfloat16").recipe.model.dtype == "bfloat16"
-    assert planned(model, optimizer="sgd", lr=0.1, dtype="float16").recipe.optimizer.name == "sgd"
+        planned(model, precision="float16")
+    assert planned(model, options={"optimizer.eps": 1e-4}, precision="float16").recipe.optimizer.eps == 1e-4
+    assert planned(model, precision="bfloat16").recipe.model.dtype == "bfloat16"
+    assert planned(model, optimizer="sgd", lr=0.1, precision="float16").recipe.optimizer.name == "sgd"

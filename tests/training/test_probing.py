@@ -15,9 +15,10 @@ from questions import Encode, answered, generated, of_folder, questions, shipped
 from small_runs import small_model
 
 from seqmem import Decoding, Probe, text_example
+from seqmem.core.probes import ROW_TOKENS
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.training.learner import Learner
-from seqmem.training.probe_rows import ROW_TOKENS, Block
+from seqmem.training.probe_rows import Block
 from seqmem.training.probing import ProbeSet
 from seqmem_scenarios.world import ATTRIBUTES, background
 

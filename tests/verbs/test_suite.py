@@ -307,7 +307,7 @@ def test_a_model_that_cannot_read_the_rows_is_left_out(
             ["--set", "scenario.loop=2"],
             "unknown option of scenario memory_loops 'loop'. Did you mean 'loops'?",
         ),
-        (["--dtype", "float8"], "unknown --dtype 'float8'."),
+        (["--dtype", "float8"], "unknown --precision 'float8'."),
         (["--display", "loud"], "unknown --display 'loud'."),
         (["--resume"], "nothing to resume in"),
     ],

@@ -207,8 +207,9 @@ def _bench(board: PublishedBoard, rows: Sequence[Row], searches: Sequence[str]) 
         words += ["--model", model]
     words += ["--preset", rules.preset] * (rules.preset != "default")
     words += ["--seeds", rules.seeds]
-    for option, value in (("dtype", rules.dtype), ("probing", rules.probing), ("text", rules.text)):
-        words += [f"--{option}", value] * (value != Rules.model_fields[option].default)
+    for option, name in (("precision", "dtype"), ("probing", "probing"), ("text", "text")):
+        value = getattr(rules, name)
+        words += [f"--{option}", value] * (value != Rules.model_fields[name].default)
     for path in searches:
         words += ["--tuned", path]
     return shlex.join(words)

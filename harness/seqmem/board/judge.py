@@ -195,8 +195,9 @@ class Judge:
         """Yield what breaks the rules about the choice of options and optimizer."""
         rules, kept = self.rules, recipe.optimizer.model_dump(mode="json")
         if kept != self.optimizer and (rules.optimizer == "fixed" or search is None):
-            differing = {name: value for name, value in kept.items() if value != self.optimizer[name]}
-            allowed = {name: self.optimizer[name] for name in differing}
+            names = kept.keys() | self.optimizer.keys()  # some are stated only where they are not the default
+            differing = {n: kept.get(n) for n in sorted(names) if kept.get(n) != self.optimizer.get(n)}
+            allowed = {name: self.optimizer.get(name) for name in differing}
             how = "" if rules.optimizer == "fixed" else ", or as a search chose"
             yield "optimizer", f"{json.dumps(allowed)} as the preset has it{how}", json.dumps(differing)
         defaults = self._defaults(recipe.strategy.name)

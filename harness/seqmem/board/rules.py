@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from seqmem.core.choices import Precision
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError, unknown
 from seqmem.core.options import parse_seeds
@@ -47,7 +48,7 @@ class Rules(Options):
     tuning_seeds: str = ""
     least_seeds: int = Field(0, ge=0)
     controls: tuple[str, ...] = ()
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     probing: Literal["schedule", "every", "none"] = "schedule"
     text: str = "world"
     text_content: str = ""

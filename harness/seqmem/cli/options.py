@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 
-from seqmem.planning.request import PYTHON_ONLY, kind_of, parameters
+from seqmem.planning.request import EARLIER, PYTHON_ONLY, kind_of, parameters
 
 Given = Mapping[str, Any]
 """Fields by name, for a verb's parameter `given`."""
@@ -54,9 +54,10 @@ def _option(field: inspect.Parameter) -> inspect.Parameter:
     kind, help_text = kind_of(field.annotation), field.annotation.__metadata__[-1]
     off = field.default is True
     flag = f"--{'no-' * off}{field.name.replace('_', '-')}"
+    flags = [flag, *(f"--{EARLIER[name]}" for name in [field.name] if name in EARLIER)]
     if get_origin(kind) is tuple:
         kind = list[str]
-    elif get_origin(kind) is Literal:
+    elif get_origin(kind) is Literal or any(get_origin(one) is Literal for one in get_args(kind)):
         kind = str  # checked with all else, so that the error names the nearest
     default = False if off else list(field.default) if isinstance(field.default, tuple) else field.default
-    return field.replace(annotation=Annotated[kind, typer.Option(flag, help=help_text)], default=default)
+    return field.replace(annotation=Annotated[kind, typer.Option(*flags, help=help_text)], default=default)

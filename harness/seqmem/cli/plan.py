@@ -53,7 +53,10 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "probe_tokens": run.outline.probe_tokens,
             "exact_tokens": run.outline.exact,
             "parameter_bytes": run.parameter_bytes,
-            "memory_bytes": run.memory_bytes,
+            "memory_bytes": run.peak_bytes,
+            "activation_bytes": run.activation_bytes,
+            "checkpoint_bytes": run.checkpoint_bytes,
+            "micro_tokens": run.recipe.micro_tokens,
             "extra_state_bytes": run.extra_bytes,
             "operations": run.operations,
             "seconds": run.seconds,
@@ -74,12 +77,15 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
             _tokens(r["train_tokens"], r["exact_tokens"]),
             _tokens(r["probe_tokens"], r["exact_tokens"]),
             _bytes(r["memory_bytes"]),
+            _bytes(r["activation_bytes"]),
             _bytes(r["extra_state_bytes"]),
+            _bytes(r["checkpoint_bytes"]),
             duration(r["seconds"]),
         ]
         for r in records
     ]
-    headers = ["run", "id", "steps", "train tokens", "probe tokens", "memory", "of it strategy", "about"]
+    headers = ["run", "id", "steps", "train tokens", "probe tokens", "memory", "of it activations"]
+    headers += ["of it strategy", "checkpoint", "about"]
     print_table(headers, rows)
     say()
     workers = default_workers(planned)
@@ -89,12 +95,18 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
         f"about {whole} with {workers} at a time."
     )
     say(
-        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, and what the"
+        "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, what the strategy"
     )
     say(
-        "strategy keeps; activations come on top. Times are rough, from operation counts, a typical rate of the"
+        "keeps, the rows of an experience, and about the activations of the largest forward, which --micro-tokens"
     )
-    say("device and a typical cost per step, for one run alone.")
+    say(
+        "bounds. A process takes some 0.7 GiB besides. A checkpoint is on disk, and a run keeps the last ones until"
+    )
+    say(
+        "it has finished. Times are rough, from operation counts, a typical rate of the device and a typical cost"
+    )
+    say("per step, for one run alone.")
 
 
 def _tokens(count: int, exact: bool) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seqmem.verbs.suite import SuiteResult
 
 OPTIONS = (
-    *("models", "strategy", "seeds", "set", "text", "smoke", "dtype", "device", "threads", "controls"),
+    *("models", "strategy", "seeds", "set", "text", "smoke", "precision", "device", "threads", "controls"),
     *("out", "workers", "resume", "force", "accept_versions", "display"),
 )
 

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("scenario", "strategy", "model", "preset", "seeds", "space", "budget", "measure", "controls", "set"),
-    *("text", "optimizer", "lr", "revision", "dtype", "attention", "trust_remote_code", "device", "threads"),
+    *(
+        "text",
+        "optimizer",
+        "lr",
+        "revision",
+        "precision",
+        "attention",
+        "trust_remote_code",
+        "device",
+        "threads",
+    ),
+    *("micro_tokens", "activation_checkpointing"),
     *("out", "workers", "resume", "force", "accept_versions", "display"),
 )
 

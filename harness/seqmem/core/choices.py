@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bf16-mixed", "bfloat16", "float16"]
+"""Type of weights, gradients and moments; mixed: those in float32, matrix products of a forward in bfloat16."""
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
 AttentionChoice = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 Probing = Literal["schedule", "every", "none"]

@@ -10,13 +10,15 @@ from seqmem.core.data import Outline, Probe, Stream
 
 def counted(outline: Outline, stream: Stream) -> Outline:
     """Return the outline with its tokens counted row by row; it then bounds nothing."""
-    tokens = longest = 0
+    tokens = longest = step = 0
     asked: Counter[str] = Counter()
     for index in range(stream.length):
         experience = stream.experience(index)
-        lengths = [len(row.input_ids) for batch in experience.batches for row in batch]
-        tokens += experience.repeats * sum(lengths)
-        longest = max(longest, *lengths, 0)
+        for batch in experience.batches:
+            lengths = [len(row.input_ids) for row in batch]
+            tokens += experience.repeats * sum(lengths)
+            longest = max(longest, *lengths, 0)
+            step = max(step, len(lengths) * max(lengths, default=0))
         asked.update(point.probe_set for point in stream.probe_points(index))
     sets = {name: stream.probe_sets[name] for name in asked}
     return replace(
@@ -25,6 +27,7 @@ def counted(outline: Outline, stream: Stream) -> Outline:
         probe_tokens=sum(count * sum(map(scored_tokens, sets[name])) for name, count in asked.items()),
         longest_row=max(longest, *(_longest(probe) for own in sets.values() for probe in own), 0),
         exact=True,
+        step_tokens=step,
     )
 
 

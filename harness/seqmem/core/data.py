@@ -305,6 +305,9 @@ class Outline:
         branches: experiences return to snapshots; strategies that mix the whole stream cannot run it.
         from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
         exact: tokens and rows have been counted in the stream itself.
+        step_tokens: tokens of the largest batch, padding included; 0 where it has not been counted.
+        held_batches: batches whose rows are in memory at once; 0 where it is not known.
+        longest_path: steps from the stream's start to the end of the longest branch; 0 for all steps.
     """
 
     steps: int
@@ -320,3 +323,11 @@ class Outline:
     branches: bool = False
     from_scratch: bool = False
     exact: bool = False
+    step_tokens: int = 0
+    held_batches: int = 0
+    longest_path: int = 0
+
+    @property
+    def scheduled_steps(self) -> int:
+        """Return the steps over which a schedule of the learning rate goes."""
+        return self.longest_path or self.steps

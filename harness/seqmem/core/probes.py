@@ -12,6 +12,9 @@ from seqmem.core.errors import UsageError
 
 Encode = Callable[[str], list[int]]
 
+ROW_TOKENS = 4096
+"""Tokens of a forward that asks probes, padding included: bounds the memory it takes."""
+
 
 def text_example(
     encode: Encode, text: str, *, facts: Sequence[str] = (), length: int | None = None

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from seqmem.core.choices import Attention, Dtype, Probing
+from seqmem.core.choices import Attention, Precision, Probing
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimizerSettings(Options):
-    """The optimizer a run trains with; the rate is constant."""
+class Growing(Options):
+    """Base of settings that a recipe holds: what came later is left out of the JSON at its default, so that ids stay.
+
+    Attributes:
+        later: names of the fields that came later.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in self.later or getattr(self, name) != fields[name].default
+        }
+
+
+class OptimizerSettings(Growing):
+    """The optimizer a run trains with, and the way its rate goes over the stream."""
+
+    later = ("schedule", "warmup")
 
     name: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     lr: float = Field(1e-3, gt=0, description="learning rate")
@@ -26,6 +48,24 @@ class OptimizerSettings(Options):
     weight_decay: float = Field(0.0, ge=0, description="decay; decoupled in adamw")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; null for none")
+
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="course of the rate after the warm-up: at lr, or down to 0 at the stream's end",
+    )
+    warmup: float = Field(
+        0.0, ge=0, lt=1, description="share of the stream's steps over which the rate rises to lr"
+    )
+
+    def share_of_rate(self, position: int, steps: int) -> float:
+        """Return the multiple of `lr` that step `position`, from 0, of a stream of `steps` trains at."""
+        rising = round(self.warmup * steps)
+        if position < rising:
+            return (position + 1) / rising
+        done = min((position - rising) / max(steps - rising, 1), 1.0)
+        if self.schedule == "linear":
+            return 1 - done
+        return (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -52,13 +92,19 @@ class ModelIdentity(Options):
     fingerprint: str
     parameters: int
     max_positions: int
-    dtype: Dtype
+    dtype: Precision
     attention: Attention
     trust_remote_code: bool
 
 
-class Recipe(Options):
-    """Everything that determines one run."""
+class Recipe(Growing):
+    """Everything that determines one run.
+
+    Attributes:
+        micro_tokens: most tokens of a forward in training, padding included; None for the whole batch at once.
+    """
+
+    later = ("micro_tokens",)
 
     scenario: PluginChoice
     strategy: PluginChoice
@@ -69,6 +115,7 @@ class Recipe(Options):
     device: str
     threads: int
     probing: Probing = "schedule"
+    micro_tokens: int | None = Field(None, ge=1)
 
     @property
     def id(self) -> str:
@@ -87,5 +134,5 @@ def check_precision(recipe: Recipe) -> None:
     if optimizer.name != "sgd" and dtype == "float16" and np.float16(optimizer.eps) == 0:
         raise UsageError(
             f"optimizer.eps = {optimizer.eps:g} is 0 in float16, and {optimizer.name} would divide 0 by it at once; "
-            "give a larger one (--set optimizer.eps=1e-4) or --dtype bfloat16 or float32"
+            "give a larger one (--set optimizer.eps=1e-4) or --precision bfloat16 or float32"
         )

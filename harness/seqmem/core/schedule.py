@@ -225,4 +225,25 @@ class Schedule:
             primary_relation=primary_relation,
             branches=any(segment.start_from is not None for segment in used),
             from_scratch=from_scratch,
+            longest_path=self._longest_path(),
+            held_batches=self._held_batches(),
         )
+
+    def _held_batches(self) -> int:
+        """Return the batches of the two largest experiences that follow one another."""
+        batches = [place.segment.batches for place in self.places()]
+        return max((sum(pair) for pair in zip(batches, [*batches[1:], 0], strict=True)), default=0)
+
+    def _longest_path(self) -> int:
+        """Return the steps from the start to the end of the longest branch."""
+        kept: dict[str, int] = {}
+        position = longest = 0
+        for place in self.places():
+            segment = place.segment
+            if segment.start_from is not None:
+                position = kept.get(segment.start_from, 0)
+            position += place.steps
+            longest = max(longest, position)
+            if segment.save_as is not None:
+                kept[segment.save_as] = position
+        return longest

@@ -23,6 +23,11 @@ def choose_device(asked: str) -> str:
     return asked
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _gpu_in_sight() -> bool:
     """Return whether there is an NVIDIA device that is not hidden, and a torch that is built for one."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

@@ -45,9 +45,10 @@ class Arm:
     @property
     def facts(self) -> dict[str, Any]:
         """Return what a table says of the row beside scenario, strategy, model and preset."""
+        course = "" if self.optimizer.schedule == "constant" else f" {self.optimizer.schedule}"
         return {
             "options": self.strategy_options.model_dump(mode="json"),
-            "optimizer": f"{self.optimizer.name} {self.optimizer.lr:g}",
+            "optimizer": f"{self.optimizer.name} {self.optimizer.lr:g}" + course,
             **({} if self.tuned is None else {"search": self.tuned.search.short()}),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from seqmem.core.data import Outline
 from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
+from seqmem.planning.activations import Activations
 from seqmem.planning.models import ResolvedModel
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
@@ -20,22 +22,28 @@ from seqmem.planning.search import Search
 # the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
 RATES = {"cpu": 8e10, "cuda": 2e13}
 
+ROW_BYTES = 5
+"""Bytes of a token of a plain training row: its id and whether it is a target."""
+
 STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The bytes that a run takes.
+    """The bytes that a run takes, and what its forwards come to on top.
 
     Attributes:
         parameter_bytes: of the weights alone.
-        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps; activations come on top.
+        memory_bytes: weights, gradients, moments, a snapshot of them, all the strategy keeps.
+        checkpoint_bytes: of one checkpoint on disk; random state and counters come on top.
         extra_bytes: what the strategy will keep beyond what the plain learner has; negative where it keeps less.
     """
 
     parameter_bytes: int
     memory_bytes: int
     extra_bytes: int
+    checkpoint_bytes: int
+    activations: Activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,28 @@ class PlannedRun(Memory):
     text_options: Mapping[str, Any]
     model_folder: Path
     outline: Outline
+
+    @property
+    def activation_bytes(self) -> int:
+        """Estimate the bytes of the largest forward, in training or in probing, and its backward."""
+        outline, limit = self.outline, self.recipe.micro_tokens
+        batch = outline.step_tokens or math.ceil(outline.train_tokens / max(outline.steps, 1))
+        tokens = max(batch if limit is None else min(batch, limit), outline.longest_row)
+        return max(
+            self.activations.in_training(tokens, outline.longest_row),
+            self.activations.in_probing(outline.probe_tokens),
+        )
+
+    @property
+    def peak_bytes(self) -> int:
+        """Estimate the bytes that the run takes at most; the process comes on top."""
+        return self.memory_bytes + self.activation_bytes + self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Estimate the bytes of the training rows that are in memory at once."""
+        mean = self.outline.train_tokens / max(self.outline.steps, 1)
+        return math.ceil(ROW_BYTES * mean * self.outline.held_batches)
 
     @property
     def operations(self) -> float:
@@ -127,6 +157,11 @@ class Plan:
     searches: Mapping[str, Search] = field(default_factory=dict)
     models: Mapping[str, ResolvedModel] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """Return the threads of every run."""
+        return next(iter(self.runs.values())).recipe.threads
 
     def asked(self) -> dict[str, Any]:
         """Return what the request asks beyond the defaults, and what the searches it names have chosen."""

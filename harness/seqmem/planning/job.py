@@ -24,6 +24,7 @@ class Job(Options):
         checkpoint_minutes: minutes between checkpoints.
         keep_checkpoints: leave the last checkpoints in place when the run has finished.
         save_model: leave the trained model in the record's folder, as transformers loads it.
+        activation_checkpointing: compute activations again in the backward instead of keeping them.
         resume: continue from the last checkpoint.
         disabled: plugins switched off by `-p no:NAME`.
     """
@@ -40,6 +41,7 @@ class Job(Options):
     save_model: bool
     resume: bool
     disabled: list[str]
+    activation_checkpointing: bool = False
 
 
 def job_of(
@@ -65,4 +67,5 @@ def job_of(
         save_model=execution.save_models,
         resume=resume,
         disabled=sorted(execution.disabled),
+        activation_checkpointing=run.activations.checkpointing,
     )

@@ -36,6 +36,8 @@ _TOKENIZER_FILES = (
 )
 
 _TWO_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]")
+_BLANKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t", "č": "\r"})
+"""White space as it stands in vocabularies."""
 
 _NOT_CAUSAL = (
     "ForMaskedLM",
@@ -181,7 +183,7 @@ def pads_beyond(config: Mapping[str, Any]) -> bool:
 
 def spanning_notes(vocabulary: Iterable[str], where: str) -> list[str]:
     """Return a line about tokens that span words, such as " of the"; none where a tokenizer has none."""
-    words = (token.replace("Ġ", " ").replace("▁", " ").strip() for token in vocabulary)
+    words = (token.translate(_BLANKS).strip() for token in vocabulary)
     spanning = sorted({word for word in words if _TWO_WORDS.search(word)}, key=lambda word: (len(word), word))
     if not spanning:
         return []

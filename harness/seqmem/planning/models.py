@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from seqmem.core.choices import Attention, AttentionChoice, Dtype
+from seqmem.core.choices import Attention, AttentionChoice, Precision
 from seqmem.core.errors import UsageError
 from seqmem.planning.architecture import choose_attention
 from seqmem.planning.conversion import in_safetensors
@@ -35,7 +35,7 @@ from seqmem.planning.model_files import (
 )
 from seqmem.plugin.registry import Registry
 
-DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bf16-mixed": 4, "bfloat16": 2, "float16": 2}
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -46,7 +46,7 @@ class ModelChoice(BaseModel):
     Attributes:
         name: short name of a plugin's model, a local folder, or a Hugging Face id.
         revision: branch, tag or commit of a Hugging Face id.
-        dtype: type of weights, gradients and optimizer state.
+        dtype: the precision: type of weights, gradients and optimizer state, or `bf16-mixed`.
         attention: the attention kernel; ``auto`` leaves it to `resolve`.
         trust_remote_code: run Python code that comes with the model.
     """
@@ -55,7 +55,7 @@ class ModelChoice(BaseModel):
 
     name: str
     revision: str | None = None
-    dtype: Dtype = "float32"
+    dtype: Precision = "float32"
     attention: AttentionChoice = "sdpa"
     trust_remote_code: bool = False
 
@@ -121,10 +121,10 @@ def resolve(choice: ModelChoice, registry: Registry) -> LocatedModel:
     Raises:
         UsageError: nothing of that name, or something in its files that cannot work.
     """
-    if choice.attention == "flash_attention_2" and choice.dtype == "float32":
+    if choice.attention == "flash_attention_2" and choice.dtype in ("float32", "bf16-mixed"):
         raise UsageError(
-            "attention 'flash_attention_2' cannot run in float32; "
-            "use --dtype bfloat16 (or float16), or --attention sdpa"
+            "attention 'flash_attention_2' cannot run on weights in float32; "
+            "use --precision bfloat16 (or float16), or --attention sdpa"
         )
     return describe(find(choice.name, choice.revision, registry, code=choice.trust_remote_code), choice)
 

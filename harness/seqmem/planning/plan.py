@@ -5,6 +5,9 @@ A step is a file: `parse`, `resolve`, `expand`, then `recipes`, which calls `che
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from seqmem.planning.device import cores
 from seqmem.planning.expand import Trials, expand
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRun
 from seqmem.planning.models import ResolvedModel
@@ -28,6 +31,9 @@ def plan(request: Request, registry: Registry, trials: Trials | None = None) -> 
         UsageError: a name, option or value is wrong, or no model can be used.
         PluginError: a plugin that is needed cannot be loaded.
     """
+    if request.threads == "auto":
+        alone = plan(replace(request, threads=1), registry, trials)
+        return plan(replace(request, threads=max(1, cores() // len(alone.runs))), registry, trials)
     parsed = parse(request)
     setting = resolve_setting(parsed, registry)
     runs: dict[str, PlannedRun] = {}

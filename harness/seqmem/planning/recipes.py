@@ -91,7 +91,12 @@ def _runs(
     scenario, model = resolved.scenario, located.model
     options = validate(scenario.options, scenario_options, f"scenario {scenario.name}")
     outline = scenario.outline(options)
-    check_run(scenario.name, arm, model, outline)
+    check_run(scenario.name, arm, model, outline, request)
+    memory = memory_of(arm, located, request, outline)
+    micro_tokens = request.micro_tokens
+    if micro_tokens == "auto":
+        micro_tokens = memory.activations.fitting(outline.longest_row)
+    assert request.threads != "auto"  # as `plan` has it
     recipe = Recipe(
         scenario=choice_of(scenario, options),
         strategy=PluginChoice(
@@ -105,7 +110,7 @@ def _runs(
             fingerprint=model.fingerprint,
             parameters=model.parameters,
             max_positions=model.max_positions,
-            dtype=request.dtype,
+            dtype=request.precision,
             attention=located.attention,
             trust_remote_code=request.trust_remote_code,
         ),
@@ -115,9 +120,9 @@ def _runs(
         device=setting.device,
         threads=request.threads,
         probing=request.probing,
+        micro_tokens=micro_tokens,
     )
     check_precision(recipe)
-    memory = vars(memory_of(arm, located, request.dtype, outline))
     front, back = f"{scenario.name} {arm.title} {model.name}", f" {control}" if control else ""
     return {
         seed: PlannedRun(
@@ -127,7 +132,7 @@ def _runs(
             text_options=setting.text_options,
             model_folder=located.folder,
             outline=outline,
-            **memory,
+            **vars(memory),
         )
         for seed in seeds
     }

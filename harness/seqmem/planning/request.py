@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from annotated_types import Ge
 
-from seqmem.core.choices import AttentionChoice, DisplayName, Dtype, Probing
+from seqmem.core.choices import AttentionChoice, DisplayName, Precision, Probing
 from seqmem.core.errors import UsageError, unknown
 
 Texts = tuple[str, ...]
 Count = Annotated[int, Ge(1)]
+CountOrAuto = Count | Literal["auto"]
 
 PYTHON_ONLY = ("probing", "disabled")
 """Fields without an option on the command line."""
@@ -56,13 +57,28 @@ class Request:
     optimizer: Annotated[str | None, "adam, adamw or sgd; the preset proposes one."] = None
     lr: Annotated[float | None, "Learning rate; the preset proposes one."] = None
     revision: Annotated[str | None, "Revision of a Hugging Face id, e.g. step3000."] = None
-    dtype: Annotated[Dtype, "float32, bfloat16 or float16."] = "float32"
+    precision: Annotated[
+        Precision,
+        "float32, bf16-mixed (weights and moments in float32, products in bfloat16), bfloat16 or float16.",
+    ] = "float32"
     attention: Annotated[
         AttentionChoice, "auto, eager, sdpa or flash_attention_2; auto is sdpa where the architecture has it."
     ] = "auto"
     trust_remote_code: Annotated[bool, "Run code that comes with the model; recorded."] = False
     device: Annotated[str, "auto, cpu or cuda."] = "auto"
-    threads: Annotated[Count, "Threads per run."] = 1
+    threads: Annotated[
+        CountOrAuto, "Threads per run; auto: the cores divided by the runs of the request, at least 1."
+    ] = 1
+    micro_tokens: Annotated[
+        CountOrAuto | None,
+        "Tokens of a forward in training, padding included: a larger batch is read in parts, and what it trains "
+        "is the same but for rounding. auto: what takes 2 GiB; by default the whole batch at once.",
+    ] = None
+    activation_checkpointing: Annotated[
+        bool,
+        "Keep the activations at the borders of the model's blocks only and compute the rest again: less memory, "
+        "more time, the same bits.",
+    ] = False
     probing: Annotated[Probing, "When probes are asked: as the stream says, after every step, or never."] = (
         "schedule"
     )
@@ -156,6 +172,9 @@ class Execution:
         return int(self.checkpoint_every[:-1]) if self.checkpoint_every.endswith("m") else None
 
 
+EARLIER = {"precision": "dtype"}
+"""Fields by the names that they had earlier, which still work."""
+
 RequestT = TypeVar("RequestT", bound=Request)
 ModelT = TypeVar("ModelT")
 VerbT = TypeVar("VerbT", bound=Callable[..., Any])
@@ -203,6 +222,8 @@ def read(
     Raises:
         UsageError: an argument is unknown, or its value is not allowed.
     """
+    now = {before: name for name, before in EARLIER.items()}
+    given = {now.get(name, name): value for name, value in given.items()}
     known = {f.name for model in (asked, Execution) for f in fields(model)} - {*without}
     for name in given:
         if name not in known:

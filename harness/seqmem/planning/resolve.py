@@ -149,7 +149,7 @@ def _models(request: Request, names: Sequence[str], registry: Registry) -> Model
         choice = ModelChoice(
             name=name,
             revision=request.revision,
-            dtype=request.dtype,
+            dtype=request.precision,
             attention=request.attention,
             trust_remote_code=request.trust_remote_code,
         )

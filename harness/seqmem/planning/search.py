@@ -20,7 +20,7 @@ FIRST_TUNING_SEED = 100
 TUNABLE = ("strategy.", "optimizer.")
 """Options a search may choose: of the learner, not of what it is asked to learn."""
 
-FREE = ("seed", "device", "threads", "probing")
+FREE = ("seed", "device", "threads", "probing", "micro_tokens")
 """Parts of a recipe in which a row may differ from the search that tuned it."""
 
 

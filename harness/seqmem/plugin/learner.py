@@ -99,5 +99,8 @@ class Learner(Protocol):
     def all_trained(self) -> AbstractContextManager[None]:
         """Make every parameter require a gradient inside, whatever the experience trains."""
 
+    def autocast(self) -> AbstractContextManager[object]:
+        """Compute forwards inside in the run's precision, as `logits` does; backwards belong outside."""
+
     def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
         """Return logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""

@@ -19,7 +19,7 @@ FORMAT = 1
 def suite_data(suite: SuitePlan, sections: Sequence[Section], interrupted: bool) -> dict[str, Any]:
     """Return the whole page as JSON values."""
     request = suite.request
-    asked = ("strategy", "seeds", "set", "text", "dtype", "threads", "controls")
+    asked = ("strategy", "seeds", "set", "text", "precision", "threads", "controls")
     listed = {name: getattr(request, name) for name in asked}
     return {
         "format": FORMAT,

@@ -88,13 +88,14 @@ def _frame(suite: SuitePlan, sections: Sequence[Section], interrupted: bool) -> 
         row.facts["strategy"] for section in sections for row in section.rows if row.reference == row.label
     }
     said = [f"{arm} (reference)" if arm in references else arm for arm in arms] or list(request.strategy)
-    threads = f"{request.threads} thread{'s' * (request.threads > 1)} per run"
+    count = suite.plans[0].threads
+    threads = f"{count} thread{'s' * (count > 1)} per run"
     facts = (
         ("Strategies", ", ".join(said)),
         ("Seeds", request.seeds),
         ("Background text", request.text),
         ("Options set", ", ".join(request.set)),
-        ("Device", f"{device_of(suite)}, {request.dtype}, {threads}"),
+        ("Device", f"{device_of(suite)}, {request.precision}, {threads}"),
         ("Controls", "" if request.controls else "left out"),
         ("Suite", f"{suite.spec.name} {suite.spec.version}, seqmem {__version__}"),
         ("Ran with", versions(sections)),

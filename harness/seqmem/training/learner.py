@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqmem.core.data import Example, FloatArray, IntArray
+from seqmem.core.data import Example, IntArray
 from seqmem.core.errors import RunFailed, unknown
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.training.parameter_state import ParameterState
+from seqmem.training.rows import lay_out, parts
 
 MAIN = "main"
 """Name of the moment context every learner starts with."""
@@ -30,17 +32,30 @@ class Learner:
         route: token ids and a task label to logits, where the run's strategy has a forward of its own.
         before: parameters as they were before the optimizer's step, where a strategy compares with them.
         step: optimizer steps of the stream done so far.
+        undone: those that a return to a snapshot has undone; the schedule of the learning rate does not count them.
+        micro_tokens: most tokens of a forward in training, padding included; None for the whole batch.
         generator: the strategy's own random numbers, seeded by the run and saved with it.
     """
 
     def __init__(
-        self, model: nn.Module, settings: OptimizerSettings, device: torch.device, seed: int
+        self,
+        model: nn.Module,
+        settings: OptimizerSettings,
+        device: torch.device,
+        seed: int,
+        *,
+        steps: int = 1,
+        micro_tokens: int | None = None,
+        activation_checkpointing: bool = False,
+        autocast: torch.dtype | None = None,
     ) -> None:
         """Wrap a loaded model; the moment context `main` is created and active."""
-        self.model = model.to(device)
-        self.model.train()
         self.device = device
+        self._autocast = autocast
+        self._activation_checkpointing = activation_checkpointing
+        self.model = self._prepared(model)
         self.settings = settings
+        self.micro_tokens = micro_tokens
         self.parameters: dict[str, nn.Parameter] = {
             name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
         }
@@ -48,6 +63,8 @@ class Learner:
         self.optimizer = _optimizer(list(self.parameters.values()), settings)
         self.before: dict[str, Tensor] = {}
         self.step = 0
+        self.undone = 0
+        self._scheduled_steps = steps
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.route: Callable[[Tensor, int | None], Tensor] | None = None
         self._keeps_borders = False
@@ -90,14 +107,22 @@ class Learner:
         `origins` says of a parameter which old one its state comes from, where the names differ.
         """
         old = dict(self.parameters)
-        self.model = model.to(self.device)
-        self.model.train()
+        self.model = self._prepared(model)
         self.parameters.clear()
         self.parameters.update({n: p for n, p in model.named_parameters() if p.requires_grad})
         self.state.resize(old, origins or {})
         self.before = {}
         self.optimizer = _optimizer(list(self.parameters.values()), self.settings)
         self.use_moments(self.active_moments)
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """Return the model on the device and in training mode."""
+        if self._activation_checkpointing:
+            held: Any = model
+            # transformers is about to rename it
+            enable = getattr(held, "activation_checkpointing_enable", held.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
+        return model.to(self.device).train()
 
     def extra_bytes(self) -> int:
         """Return the bytes of weights and state beyond those of a plain run's learner; negative where it keeps less."""
@@ -153,20 +178,55 @@ class Learner:
 
     def logits(self, input_ids: Tensor, task_label: int | None) -> Tensor:
         """Return logits (B, T, V) of token ids (B, T) as the run's strategy routes them in training."""
-        if self.route is not None:
-            return self.route(input_ids, task_label)
-        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
-        return logits
+        with self.autocast():
+            if self.route is not None:
+                return self.route(input_ids, task_label)
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+            return logits
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute forwards inside in the run's precision; backwards belong outside."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
+
+    def accumulate(
+        self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    ) -> tuple[Tensor, int, int]:
+        """Add the gradient of the rows' loss to the parameters', unless gradients are switched off.
+
+        Where a forward has a limit of tokens (`micro_tokens`), the rows are read in parts whose gradients add up to
+        that of the whole: every part's sum is divided by the weight of all targets. Only rounding differs, and
+        dropout, which draws for each part.
+
+        Returns:
+            What `loss` returns, the loss without a gradient.
+        """
+        if forward is not None:
+            rows = [document for row in rows for document in unpack(row)]
+        pieces = parts(rows, self.micro_tokens)
+        weight = None if len(pieces) == 1 else lay_out(rows).weight
+        nats, tokens, targets = torch.zeros((), device=self.device), 0, 0
+        for number, piece in enumerate(pieces):
+            loss, read, counted = self.loss(piece, forward, weight)
+            if torch.is_grad_enabled():
+                loss.backward()  # type: ignore[no-untyped-call]
+            nats = nats + loss.detach() if number else loss.detach()
+            tokens, targets = tokens + read, targets + counted
+        return nats, tokens, targets
 
     def loss(
-        self, rows: Sequence[Example], forward: Callable[[Tensor, Tensor | None], Tensor] | None = None
+        self,
+        rows: Sequence[Example],
+        forward: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        weight: float | None = None,
     ) -> tuple[Tensor, int, int]:
         """Return the mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
-        Rows are padded on the right with id 0, which causal attention never reads and the loss never counts.
         Packed documents train as they would in rows of their own (see `_borders`).
         `forward`, token ids (B, T) and None to logits (B, T, V), stands in for the model where a strategy
         routes; it knows no borders, so it is given packed documents in rows of their own.
+        `weight` divides the sum in place of the rows' own weight, where they are a part of a batch.
 
         Returns:
             The loss (0-dim, with gradient), tokens read, targets counted.
@@ -176,32 +236,27 @@ class Learner:
         """
         if forward is not None:
             rows = [document for row in rows for document in unpack(row)]
-        width = max(len(row.input_ids) for row in rows)
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.bool_)
-        for line, row in enumerate(rows):
-            ids[line, : len(row.input_ids)] = row.input_ids
-            mask[line, : len(row.loss_mask)] = row.loss_mask
-        borders: dict[str, Tensor] = {}
-        input_ids = torch.from_numpy(ids).to(self.device)
-        if any(row.segments is not None for row in rows):
-            segments = _segments(rows, width)
-            mask[:, 1:] &= segments[:, 1:] == segments[:, :-1]
-            borders = self._borders(input_ids, segments)
-        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
-        if forward is None:
-            logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
-        else:
-            logits = forward(input_ids, None)
-        picked = logits[:, :-1][targets_at].float()
+        laid = lay_out(rows)
+        input_ids = torch.from_numpy(laid.ids).to(self.device)
+        targets_at = torch.from_numpy(laid.targets[:, 1:]).to(self.device)
+        with self.autocast():
+            if forward is None:
+                borders = {} if laid.segments is None else self._borders(input_ids, laid.segments)
+                logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
+            else:
+                logits = forward(input_ids, None)
+        picked = logits[:, :-1][targets_at]
+        picked = picked.to(torch.promote_types(picked.dtype, torch.float32))
         labels = input_ids[:, 1:][targets_at]
-        if all(row.weights is None for row in rows):
-            loss = nn.functional.cross_entropy(picked, labels)
-        else:
-            weights = torch.from_numpy(_weights(rows, width)[:, 1:]).to(self.device)[targets_at]
-            losses = nn.functional.cross_entropy(picked, labels, reduction="none")
-            loss = (losses * weights).sum() / weights.sum()
-        return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
+        counts = sum(len(row.input_ids) for row in rows), int(laid.targets[:, 1:].sum())
+        entropy = nn.functional.cross_entropy
+        if laid.weights is None:
+            if weight is None:
+                return entropy(picked, labels), *counts
+            return entropy(picked, labels, reduction="sum") / weight, *counts
+        weights = torch.from_numpy(laid.weights[:, 1:]).to(self.device)[targets_at]
+        total = (entropy(picked, labels, reduction="none") * weights).sum()
+        return total / (weights.sum() if weight is None else weight), *counts
 
     def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
         """Return what the model is given besides token ids so that every segment is a document of its own.
@@ -265,6 +320,20 @@ class Learner:
             "mask and position_ids, or rows that are not packed"
         )
 
+    @contextmanager
+    def scheduled(self) -> Iterator[None]:
+        """Let the schedule scale the learning rates inside, whatever a strategy has made of them."""
+        share = self.settings.share_of_rate(self.step - self.undone, self._scheduled_steps)
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * share
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+
     def rate(self) -> float:
         """Return the optimizer's learning rate; of several groups the mean over the numbers they train now."""
         groups = self.optimizer.param_groups
@@ -301,23 +370,6 @@ class Learner:
             {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}, fills
         )
         self.use_moments(active_moments)
-
-
-def _segments(rows: Sequence[Example], width: int) -> IntArray:
-    """(rows, width): the number of each token's document; -1 where a row is padded."""
-    segments = np.full((len(rows), width), -1, dtype=np.int32)
-    for line, row in enumerate(rows):
-        segments[line, : len(row.input_ids)] = 0 if row.segments is None else row.segments
-    return segments
-
-
-def _weights(rows: Sequence[Example], width: int) -> FloatArray:
-    """(rows, width): the weight of each token's loss."""
-    weights = np.ones((len(rows), width), dtype=np.float32)
-    for line, row in enumerate(rows):
-        if row.weights is not None:
-            weights[line, : len(row.weights)] = row.weights
-    return weights
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:

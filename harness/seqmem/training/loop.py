@@ -106,10 +106,9 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     """Make one optimizer step and return its loss in nats per target token."""
     learner, strategy, numerics = run.learner, run.strategy, run.numerics
     rehearsed = strategy.rehearse(learner, batch)
-    loss, tokens, targets = learner.loss([*batch, *rehearsed], forward(run, experience.task_label))
+    loss, tokens, targets = learner.accumulate([*batch, *rehearsed], forward(run, experience.task_label))
     nats = loss.item()
     numerics.check_loss(nats, experience.name)
-    loss.backward()  # type: ignore[no-untyped-call]
     numerics.note_gradient(LOSS_GRADIENT)
     penalty = strategy.add_gradient(learner)
     grad_norm = learner.clip()
@@ -117,8 +116,9 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     strategy.transform_gradient(learner)
     numerics.note_gradient(CHANGED_GRADIENT)
     before = learner.copy_parameters() if run.compares_updates else {}
-    rate = learner.rate()
-    learner.optimizer.step()
+    with learner.scheduled():
+        rate = learner.rate()
+        learner.optimizer.step()
     numerics.note_weights(OPTIMIZER)
     if run.compares_updates:
         strategy.transform_update(learner, before)
@@ -162,7 +162,7 @@ def forward(run: Run, task_label: int | None) -> Forward | None:
 def read_only(run: Run, experience: Experience, batch: Batch) -> float:
     """Read the loss of a step that trains nothing."""
     run.learner.model.eval()
-    loss, tokens, targets = run.learner.loss(batch, forward(run, experience.task_label))
+    loss, tokens, targets = run.learner.accumulate(batch, forward(run, experience.task_label))
     run.learner.model.train()
     log_step(run, experience, loss.item(), 0.0, 0.0, 0.0, tokens, targets, 0)
     return loss.item()
@@ -215,9 +215,9 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
             run.stream.probe_sets[point.probe_set], run.learner.device, run.stream.decoding, run.routed
         )
     probes = run.probe_sets[point.probe_set]
-    answers = probes.ask(
-        run.learner.model, lambda label: forward(run, label), functools.partial(run.on_probing, probes)
-    )
+    asked = functools.partial(run.on_probing, probes)
+    with run.learner.autocast():
+        answers = probes.ask(run.learner.model, lambda label: forward(run, label), asked)
     count = len(probes.probes)
     run.record.add(
         "probes",

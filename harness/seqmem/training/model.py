@@ -22,7 +22,7 @@ def load_model(
     *,
     random_weights: int | None = None,
 ) -> PreTrainedModel:
-    """Return the model in `choice.dtype` on `device`, in evaluation mode as transformers returns it.
+    """Return the model in the precision of `choice` on `device`, in evaluation mode as transformers returns it.
 
     With `random_weights`, a seed, the architecture alone is taken and its weights are drawn anew.
 
@@ -30,7 +30,6 @@ def load_model(
         UsageError: the architecture or kernel is not available, weights are missing from the files
             (transformers would silently draw random ones), or the model sees later tokens.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     where = f"model {choice.name!r}"
@@ -40,7 +39,7 @@ def load_model(
         try:
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 folder,
-                dtype=getattr(torch, choice.dtype),
+                dtype=_weight_type(choice),
                 attn_implementation=choice.attention,
                 local_files_only=True,
                 use_safetensors=True,
@@ -81,6 +80,14 @@ def _without_padding(folder: Path, choice: ModelChoice) -> dict[str, PretrainedC
     return {"config": config}
 
 
+def _weight_type(choice: ModelChoice) -> torch.dtype:
+    """Return the type of the weights; mixed precision keeps them in float32."""
+    import torch
+
+    found: torch.dtype = getattr(torch, "float32" if choice.dtype == "bf16-mixed" else choice.dtype)
+    return found
+
+
 def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
     """Return the architecture of `folder` with the weights its own initialisation draws; drawn on the CPU."""
     import torch
@@ -94,7 +101,7 @@ def _untrained(folder: Path, choice: ModelChoice, seed: int) -> PreTrainedModel:
         )
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config,
-            dtype=getattr(torch, choice.dtype),
+            dtype=_weight_type(choice),
             attn_implementation=choice.attention,
             trust_remote_code=trust,
         )

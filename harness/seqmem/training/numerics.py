@@ -107,7 +107,7 @@ class Numerics:
 
     def _failed(self, what: str, step: int, experience: str, advice: str) -> RunFailed:
         half = any(p.dtype == torch.float16 for p in self._learner.parameters.values())
-        other = ", or use --dtype bfloat16 or float32, whose range is larger" if half else ""
+        other = ", or use --precision bfloat16 or float32, whose range is larger" if half else ""
         return RunFailed(f"{what} at step {step} ({experience}); {advice}{other}")
 
 

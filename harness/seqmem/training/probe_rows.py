@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROW_TOKENS = 4096
-"""Tokens per forward, padding included: bounds the memory a forward takes."""
+from seqmem.core.probes import ROW_TOKENS
+
 EVEN_TOKENS = 256
 """A forward of at least this many tokens is efficient; it takes no row that would pad the others much."""
 EVEN = 1.1

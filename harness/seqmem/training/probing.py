@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from seqmem.core.data import Decoding, Probe
-from seqmem.training.probe_rows import ROW_TOKENS, Block, Ids, Line, lay_out, lines_of
+from seqmem.core.probes import ROW_TOKENS
+from seqmem.training.probe_rows import Block, Ids, Line, lay_out, lines_of
 
 LOGITS = 2**27
 """Logits that one forward reads at most, where a large vocabulary would make more of them: half a GB."""

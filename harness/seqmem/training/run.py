@@ -157,7 +157,21 @@ def build_run(
             f"model {model.name} has {count:,} parameters, its files were taken to hold {recipe.model.parameters:,}: "
             "what is stated per parameter is wrong"
         )
-    learner = Learner(weights, recipe.optimizer, device, _strategy_seed(recipe))
+    if job.activation_checkpointing and not weights.supports_gradient_checkpointing:
+        raise UsageError(
+            f"model {model.name}: transformers cannot compute its activations again; "
+            "leave out --activation-checkpointing"
+        )
+    learner = Learner(
+        weights,
+        recipe.optimizer,
+        device,
+        _strategy_seed(recipe),
+        steps=outline.scheduled_steps,
+        micro_tokens=recipe.micro_tokens,
+        activation_checkpointing=job.activation_checkpointing,
+        autocast=torch.bfloat16 if recipe.model.dtype == "bf16-mixed" else None,
+    )
     torch.manual_seed(recipe.seed)
     run = Run(
         learner=learner,
@@ -318,8 +332,8 @@ def reason_of(error: Exception, recipe: Recipe) -> str:
         text = str(error) if isinstance(error, SeqmemError) else f"{type(error).__name__}: {error}"
         return " ".join(text.split())
     return (
-        f"out of memory on {recipe.device}: lower the rows per step (--set scenario.batch_size), the row length, "
-        "--workers, or use --dtype bfloat16 or a smaller --model"
+        f"out of memory on {recipe.device}: lower the tokens of a forward (--micro-tokens auto), the rows per step "
+        "(--set scenario.batch_size), the row length or --workers, or use --precision bfloat16 or a smaller --model"
     )
 
 

@@ -126,6 +126,7 @@ def learner_state(run: Run) -> dict[str, Any]:
         "active_moments": run.learner.active_moments,
         "fills": run.learner.state.fills(),
         "generator": run.learner.generator.bit_generator.state,
+        "position": run.learner.step - run.learner.undone,
         "strategy": run.strategy.state_dict(),
     }
 
@@ -135,6 +136,7 @@ def set_learner(run: Run, saved: Checkpoint) -> None:
     learner = run.learner
     run.strategy.reshape(learner, saved.state["strategy"])
     learner.restore(saved.tensors, saved.state["fills"], saved.state["active_moments"])
+    learner.undone = learner.step - saved.state.get("position", learner.step)  # older ones know no schedule
     learner.generator.bit_generator.state = saved.state["generator"]
     run.strategy.load_state_dict(saved.state["strategy"])
     own = {k.removeprefix("strategy:"): t for k, t in saved.tensors.items() if k.startswith("strategy:")}
@@ -188,8 +190,8 @@ def write_checkpoint(run: Run) -> None:
 
 def restore(run: Run, saved: Checkpoint) -> None:
     """Continue from a checkpoint; record parts it does not know are deleted."""
-    set_learner(run, saved)
     run.learner.step = saved.state["step"]
+    set_learner(run, saved)
     for number, name in enumerate(sorted(saved.state["snapshots"])):
         front = f"snapshot {number}:"
         tensors = {k.removeprefix(front): t for k, t in saved.tensors.items() if k.startswith(front)}

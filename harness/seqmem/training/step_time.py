@@ -70,9 +70,9 @@ class _Side:
 
     def rewind(self) -> None:
         """Go back to the start of the stream."""
+        self.run.learner.step = 0
         self.run.snapshots = {"start": self.start}
         restore_snapshot(self.run, "start")
-        self.run.learner.step = 0
         self.run.progress, self.run.snapshots = Progress(), {}
 
     def time(self, index: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from seqmem.core.data import Stream
 from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import clean
 from seqmem.launch.local import Workers
+from seqmem.planning.device import cores
 from seqmem.planning.grid import Plan, PlannedBoard
 from seqmem.planning.job import Job, job_of
 from seqmem.planning.plan import plan
@@ -253,7 +253,7 @@ def _work(
             watcher.begin(names, steps, len(todo.reused))
         try:
             with Workers(
-                min(execution.workers or default_workers(planned), len(jobs)), planned.request.threads
+                min(execution.workers or default_workers(planned), len(jobs)), planned.threads
             ) as pool:
                 outcome = pool.run(jobs, on_event, interrupted.is_set, on_tick)
         finally:
@@ -269,8 +269,7 @@ def default_workers(planned: Plan) -> int:
     """Return how many runs go on at a time unless the user says otherwise: one per core, on a GPU one."""
     if any(run.recipe.device.startswith("cuda") for run in planned.runs.values()):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // planned.request.threads)
+    return max(1, cores() // planned.threads)
 
 
 @contextmanager

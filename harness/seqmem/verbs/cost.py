@@ -46,7 +46,7 @@ def measure_board(
         pairs.append((job_of(own, store, {}, execution), job_of(other, store, {}, execution)))
     rows: dict[str, dict[str, Any]] = {row.label: dict(NO_REFERENCE) for row in board.rows}
     machine: dict[str, Any] = {}
-    timed = time_pairs(pairs, planned.request.threads)
+    timed = time_pairs(pairs, planned.threads)
     for number, (row, reference) in enumerate(compared, 1):
         say(f"step time [{number}/{len(compared)}] {row.label}")
         found = next(timed)

@@ -126,9 +126,10 @@ class Teacher:
     def __call__(self, x: Padded) -> Tensor:
         """Return logits (N, V) at the N real tokens."""
         inputs = {"input_ids": x.ids, "use_cache": False}
-        logits: Tensor = torch.func.functional_call(
-            self._learner.model, dict(self.weights), kwargs=inputs
-        ).logits
+        with self._learner.autocast():
+            logits: Tensor = torch.func.functional_call(
+                self._learner.model, dict(self.weights), kwargs=inputs
+            ).logits
         return logits[x.real]
 
 

@@ -151,7 +151,7 @@ def _check_float32(options: Any, footprint: Footprint) -> None:
     if footprint.value_bytes != FLOAT32:
         raise UsageError(
             f"avalanche:SynapticIntelligence computes its paths in numpy and needs a model in float32, "
-            f"not one of {footprint.value_bytes} bytes a number; use --dtype float32"
+            f"not one of {footprint.value_bytes} bytes a number; use --precision float32"
         )
 
 
