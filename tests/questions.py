@@ -14,7 +14,7 @@ from seqmem import Probe, answer_probe
 from seqmem.planning.models import ModelChoice
 from seqmem.planning.tokenizer import encoder, load_tokenizer
 from seqmem.training.model import load_model
-from seqmem_scenarios.rungs import locate
+from seqmem_scenarios.embedded import locate
 from seqmem_scenarios.world import (
     ATTRIBUTE_BY_NAME,
     Fact,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from tokenizers import Tokenizer
 
 from seqmem import BuildContext, TextSource
-from seqmem_scenarios.rungs import locate
+from seqmem_scenarios.embedded import locate
 from seqmem_scenarios.world import background
 
 

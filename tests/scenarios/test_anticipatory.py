@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from seqmem.planning.grid import PlannedRun
 from seqmem.record.reader import RunRecord
-from seqmem_scenarios.rungs import locate
+from seqmem_scenarios.embedded import locate
 from seqmem_scenarios.world import background
 
 Losses = npt.NDArray[np.float64]

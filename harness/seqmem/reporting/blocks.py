@@ -202,6 +202,12 @@ def chance_text(comparison: Comparison) -> str:
     return "" if comparison.chance is None else without_zero(significant(comparison.chance))
 
 
+def by_forced_choice(comparison: Comparison) -> bool:
+    """Return whether a fact counts as recalled where its answer is preferred to the other candidates."""
+    runs = (run for row in comparison.rows for run in row.runs.values())
+    return any(run.design.recall == "forced_choice" for run in runs)
+
+
 # ---- tables -----------------------------------------------------------------------------------------------
 
 
@@ -251,6 +257,8 @@ def _summary(comparison: Comparison) -> list[Block]:
     )
     chance = chance_text(comparison)
     below = f"Chance on the primary probe form: {chance}" if chance else ""
+    if chance and by_forced_choice(comparison):
+        below = f"{below}; recall is by forced choice among candidates"
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),

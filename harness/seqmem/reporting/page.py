@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from seqmem.core.sanitize import clean
 from seqmem.reporting import charts, provenance
-from seqmem.reporting.blocks import Field, chance_text, unit_of
+from seqmem.reporting.blocks import Field, by_forced_choice, chance_text, unit_of
 from seqmem.reporting.page_data import PartData, page_data
 from seqmem.reporting.page_section import Chip, EmptyPart, Frame, Part, page_section, results_chart
 from seqmem.reporting.words import answer, headline, measure_in_words
@@ -66,7 +66,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"t": _isolated, "cell": _cell, "block": _json_block, "headline": headline}
-    said = (answer, chance_text, headline, measure_in_words, results_chart, unit_of)
+    said = (answer, by_forced_choice, chance_text, headline, measure_in_words, results_chart, unit_of)
     environment.globals |= {"provenance": provenance, **{one.__name__: one for one in said}}
     return environment
 
