@@ -15,8 +15,8 @@ from seqmem.cli.app import run
 from seqmem.planning.models import ModelChoice, resolve
 from seqmem.planning.tokenizer import encoder
 from seqmem.training.model import load_model
-from seqmem_scenarios.model_sizes.untrained import make_nano, nano_tokenizer
 from seqmem_scenarios.embedded import locate
+from seqmem_scenarios.model_sizes.untrained import make_nano, nano_tokenizer
 from seqmem_scenarios.saturation import TOLD
 from seqmem_scenarios.world import World, background, population
 
