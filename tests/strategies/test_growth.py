@@ -33,7 +33,11 @@ GROW: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 
 
 ALL = (*KINDS, *MORE_KINDS)
-CASES = [(kind, how) for kind in ALL for how in GROW if (kind, how) != ("bloom", "width")]
+CASES = [
+    *((kind, how) for kind in KINDS for how in GROW),
+    *((kind, "three blocks between") for kind in MORE_KINDS),
+    *((kind, "width") for kind in MORE_KINDS if kind != "bloom"),
+]
 
 
 def test_every_architecture_that_grows_is_tested_here() -> None:

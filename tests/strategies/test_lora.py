@@ -169,6 +169,7 @@ def test_adapters_are_put_into_other_architectures_as_planned_and_alone_get_grad
     [
         ("model.layers.0.mlp.experts.gate_up_proj", "it holds 'model.layers.0.mlp.experts.gate_up_proj'"),
         ("model.layers.0.mixer.in_proj.weight", "attention or MLP is missing"),
+        ("vision.layers.0.self_attn.q_proj.weight", "it has 2 lists of blocks"),
     ],
 )
 def test_blocks_of_other_parts_are_refused_in_one_line(name: str, reason: str) -> None:

@@ -52,7 +52,7 @@ def check_adapters(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
     """Refuse a model whose blocks are not attention and an MLP of plain matrices.
 
     Raises:
-        UsageError: experts, convolutions, or no attention.
+        UsageError: experts, convolutions, no attention, or several lists of blocks, as models of images have.
     """
     blocks = range(block_count(shapes))
     attention, mlp = (target_modules(shapes, kind, blocks) for kind in ("attention", "mlp"))
@@ -61,8 +61,10 @@ def check_adapters(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
         for name, shape in shapes.items()
         if block_of(name) is not None and (len(shape) > 2 or "expert" in name)
     ]
-    if odd or not attention or not mlp:
+    lists = {name[: place.start()] for name in shapes if (place := BLOCK.search(name))}
+    if odd or not attention or not mlp or len(lists) > 1:
         found = f"it holds {odd[0]!r}" if odd else "attention or MLP is missing"
+        found = f"it has {len(lists)} lists of blocks" if len(lists) > 1 else found
         raise UsageError(
             f"strategy {strategy} cannot put adapters into a {config.get('model_type')!r} model: {found}; it works "
             "with decoders whose blocks are attention and one MLP of plain matrices, such as Llama, Gemma or GPT-2"

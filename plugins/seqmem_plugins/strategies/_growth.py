@@ -3,8 +3,8 @@
 A new block starts as the identity: the output projections of its attention and of its MLP are zero, weight and
 bias, so it adds nothing to the residual stream; all else is as the architecture initialises it. Where a norm
 follows the projection (Gemma 2 and 3, OLMo 2 and 3), the norm's scale is zero instead: a norm multiplies the
-gradient of a projection that gives 0 by 1 / sqrt(eps), a thousand or more, and after one step it would make the
-block's output as large as a trained one's. A widened MLP has new inner units with random input weights, bias 0
+gradient of a projection that gives 0 by 1 / sqrt(eps), hundreds or more, and a few steps would make the block's
+output as large as a trained one's. A widened MLP has new inner units with random input weights, bias 0
 and zero output weights. In all cases the logits stay the same, up to rounding, and the gradient of what was
 zeroed is not zero.
 
@@ -179,15 +179,17 @@ def units(tensor: Tensor, name: str, axis: int, count: int, start: int = 0) -> l
 def part_fused(learner: Learner, family: Family, old: int, width: int) -> None:
     """Put registered state of matrices that hold two in its place, after `Learner.adopt` of a widened model.
 
-    Old values lead there, so those of the second matrix lie behind those of the first.
+    Old values lead there, so those of the second matrix lie behind those of the first. What comes last is filled up.
     """
-    fills = learner.state.fills()
     for entry in learner.state:
         for name, tensor in learner.state[entry].items():
             axis = width_axis(name, family)
             if is_fused(name) and axis is not None and tensor.dim() and tensor.shape[axis] == 2 * width:
-                second = tensor.narrow(axis, old, old).clone()
-                tensor.narrow(axis, old, old).fill_(fills[entry])
+                second, filled = (
+                    tensor.narrow(axis, old, old).clone(),
+                    tensor.narrow(axis, 2 * width - 1, 1).clone(),
+                )
+                tensor.narrow(axis, old, old).copy_(filled)
                 tensor.narrow(axis, width, old).copy_(second)
 
 
