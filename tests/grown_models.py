@@ -11,6 +11,11 @@ import torch
 from model_folders import Kind, make_model_folder
 
 
+def kernel(kind: Kind) -> str:
+    """The attention kernel that `auto` takes."""
+    return "eager" if kind in ("bloom", "gemma2") else "sdpa"
+
+
 @functools.cache
 def loaded(kind: Kind, **changes: Any) -> Any:
     """A small model of which no number is zero, so that nothing is unchanged because it did nothing."""
@@ -21,7 +26,7 @@ def loaded(kind: Kind, **changes: Any) -> Any:
         config = AutoConfig.from_pretrained(folder, **changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=kernel(kind))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape))

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Kind = Literal["gpt_neox", "opt", "gpt2", "llama"]
+Kind = Literal[
+    "gpt_neox",
+    "opt",
+    "gpt2",
+    "llama",
+    "bloom",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "mistral",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+]
 KINDS: tuple[Kind, ...] = ("gpt_neox", "opt", "gpt2", "llama")
+"""One of every layout that most tests are held to."""
+MORE_KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in KINDS)
+"""Further architectures that grow and get adapters."""
+WINDOW = 8
+"""Tokens that sliding attention of these models sees."""
 
 VOCABULARY = 512
 _END = "<|endoftext|>"
@@ -87,7 +111,7 @@ def as_pickled(folder: Path, *, parts: int = 1, **how: Any) -> Path:
 
 
 def _config(kind: Kind, max_positions: int) -> Any:
-    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, OPTConfig
+    from transformers import AutoConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, OPTConfig
 
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     if kind == "gpt2":
@@ -106,7 +130,26 @@ def _config(kind: Kind, max_positions: int) -> Any:
         return GPTNeoXConfig(intermediate_size=64, **common)
     if kind == "opt":
         return OPTConfig(ffn_dim=64, word_embed_proj_dim=32, **common)
-    return LlamaConfig(intermediate_size=64, num_key_value_heads=1, **common)
+    if kind == "llama":
+        return LlamaConfig(intermediate_size=64, num_key_value_heads=1, **common)
+    return AutoConfig.for_model(
+        kind, **common, **_MORE.get(kind, {"intermediate_size": 64, "num_key_value_heads": 1})
+    )
+
+
+_GEMMA = {"intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16}
+_MIXED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+_MORE: dict[str, dict[str, Any]] = {
+    "bloom": {},
+    "falcon": {"bias": True},
+    "gemma": _GEMMA,
+    "gemma2": {**_GEMMA, **_MIXED},
+    "gemma3_text": {**_GEMMA, **_MIXED},
+    "mistral": {**_GEMMA, "sliding_window": WINDOW},
+    "olmo3": {"intermediate_size": 64, **_MIXED},
+    "phi": {"intermediate_size": 64},
+    "smollm3": {"intermediate_size": 64, "num_key_value_heads": 1, "no_rope_layers": [1, 0]},
+}
 
 
 def neox(blocks: int = 2) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import KINDS, VOCABULARY, Kind, make_model_folder
+from model_folders import KINDS, MORE_KINDS, VOCABULARY, WINDOW, Kind, make_model_folder
 
 from seqmem import Example, UsageError, pack
 from seqmem.core.choices import Attention
@@ -18,6 +18,7 @@ from seqmem.core.errors import RunFailed
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.planning.models import ModelChoice
+from seqmem.training import borders
 from seqmem.training.learner import Learner
 from seqmem.training.model import load_model
 
@@ -247,6 +248,57 @@ def test_a_strategy_s_own_forward_is_given_documents_in_rows_of_their_own(folder
     assert shapes == [(5, 30)]
 
 
+SLIDING: tuple[tuple[Kind, Attention], ...] = (
+    ("mistral", "sdpa"),
+    ("gemma2", "eager"),
+    ("gemma3_text", "sdpa"),
+    ("olmo3", "sdpa"),
+)
+
+
+@pytest.mark.parametrize(("kind", "attention"), SLIDING)
+def test_packed_documents_longer_than_a_sliding_window_are_read_as_in_rows_of_their_own(
+    kind: Kind, attention: Attention, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert max(LENGTHS) > 2 * WINDOW
+    learner = learner_of(make_model_folder(kind, tmp_path), attention)
+    with torch.no_grad():
+        for parameter in learner.parameters.values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    alone, expected = gradients(learner, documents())
+    packed, found = gradients(learner, pack(documents(), 48))
+    assert packed == pytest.approx(alone, abs=1e-5)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    # a mask without the window is another model: what the check finds
+    made = borders._bordering
+
+    def without(model: Any, *packed: Any) -> dict[str, Any]:
+        with monkeypatch.context() as patched:
+            patched.setattr(model.config, "sliding_window", None)
+            return made(model, *packed)
+
+    monkeypatch.setattr(learner, "_borders", borders.Borders())
+    monkeypatch.setattr(borders, "_bordering", without)
+    with pytest.raises(RunFailed, match="reads a packed document otherwise than the same document in a row"):
+        learner.loss(pack(documents(), 48))
+
+
+@pytest.mark.parametrize("kind", MORE_KINDS)
+def test_every_architecture_reads_packed_documents_as_they_are_or_is_refused(
+    kind: Kind, tmp_path: Path
+) -> None:
+    learner = learner_of(make_model_folder(kind, tmp_path), "eager")
+    with torch.no_grad():
+        alone, *_ = learner.loss(documents())
+        if kind == "bloom":
+            with pytest.raises(RunFailed, match="this model cannot be told of their borders") as refused:
+                learner.loss(pack(documents(), 48))
+            assert "\n" not in str(refused.value)
+        else:
+            assert learner.loss(pack(documents(), 48))[0].item() == pytest.approx(alone.item(), abs=1e-5)
+
+
 # -- models that cannot ------------------------------------------------------------------------------------
 
 
@@ -268,6 +320,22 @@ class Crossing(torch.nn.Module):
         position_ids: torch.Tensor | None = None,
     ) -> Any:
         return SimpleNamespace(logits=self.table[input_ids].cumsum(1) @ self.table.T)
+
+
+class Sliding(Crossing):
+    """Attends within a window of 20 unless it is given a mask, and has no name for that in its configuration."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        use_cache: bool,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> Any:
+        places = torch.arange(input_ids.shape[1])
+        back = places[:, None] - places
+        seen = ((back >= 0) & (back < 20))[None] if attention_mask is None else attention_mask[:, 0] == 0
+        return SimpleNamespace(logits=seen.float() @ self.table[input_ids] @ self.table.T)
 
 
 class Alone(Crossing):
@@ -292,6 +360,10 @@ def toy(model: torch.nn.Module) -> Learner:
     ("model", "reason"),
     [
         (Crossing(), r"packed into rows, and this model lets one document read another; use a model whose"),
+        (
+            Sliding(),
+            r"this model reads a packed document otherwise than the same document in a row of its own;",
+        ),
         (Recurrent(), r"this model cannot be told of their borders \(.*position_ids.*\); use a model whose"),
         (Alone("flash_attention_2"), r"'flash_attention_2' takes no mask .*; use --attention sdpa or eager"),
     ],
@@ -308,7 +380,7 @@ def test_a_model_that_cannot_keep_documents_apart_is_refused_in_one_line(
     assert learner.model.training
 
 
-def test_the_check_is_made_once_and_not_before_a_row_holds_two_documents() -> None:
+def test_the_check_is_made_once_and_again_for_a_longer_row() -> None:
     model = Alone()
     learner, passes = toy(model), []
     inner = model.forward
@@ -318,22 +390,11 @@ def test_the_check_is_made_once_and_not_before_a_row_holds_two_documents() -> No
         return inner(*arguments, **further)
 
     model.forward = counted  # type: ignore[method-assign]
-    learner.loss(pack([document(0, 5)], 48))
-    assert passes == [True]
     for _ in range(3):
         learner.loss(pack(documents(), 48))
-    assert passes == [True, False, False, True, True, True]
-    # a model that has obeyed on rows of one document only has shown nothing
-    careless = toy(Crossing())
-    careless.loss(pack([document(0, 5)], 48))
+    assert passes == [False, False, False, True, True, True]
+    learner.loss(pack(documents(), 60))  # it may hold a document that is longer than a window
+    assert passes[6:] == [False, False, False, True]
+    # a row of one document is given a mask too
     with pytest.raises(RunFailed):
-        careless.loss(pack(documents(), 48))
-
-
-def test_the_check_leaves_the_random_state_alone(folders: dict[Kind, Path]) -> None:
-    learner = learner_of(folders["gpt2"])
-    learner.model.train()
-    state = torch.get_rng_state()
-    first = learner.loss(pack(documents(), 48))[0].item()  # with the check
-    torch.set_rng_state(state)
-    assert learner.loss(pack(documents(), 48))[0].item() == first
+        toy(Sliding()).loss(pack([document(0, 40)], 48))

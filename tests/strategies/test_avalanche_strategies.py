@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from grown_models import loaded
 from model_folders import Kind
 from small_runs import carry_out, finish, installed, planned, results, rows, small_model
 
@@ -525,6 +527,42 @@ def test_distilling_is_judged_anew_in_each_experience_and_rounding_is_no_effect(
     assert 0 < max(map(abs, resting)) < 1e-7
     with pytest.raises(RunFailed, match="has no effect after experience 4"):
         train(learner, strategy, visit(4))
+
+
+def dropping(lr: float) -> Learner:
+    """A small GPT-2 that drops a tenth of everything in training."""
+    model = copy.deepcopy(loaded("gpt2"))
+    assert model.config.resid_pdrop == 0.1
+    torch.manual_seed(0)
+    return Learner(model, OptimizerSettings(name="adam", lr=lr), torch.device("cpu"), seed=3)
+
+
+def test_dropout_is_no_distance_between_a_model_and_its_former_self() -> None:
+    learner, strategy = dropping(lr=1e-20), build("LwF")
+    strategy.setup(learner)
+    before = weights(learner)
+    train(learner, strategy, visit(0))
+    with pytest.raises(
+        RunFailed, match="has no effect after experience 1: at every step its penalty was 0, but"
+    ):
+        train(learner, strategy, visit(1))
+    assert all(torch.equal(parameter, before[name]) for name, parameter in weights(learner).items())
+    learner, strategy = dropping(lr=1e-3), build("LwF")
+    strategy.setup(learner)
+    train(learner, strategy, visit(0))
+    first, *later = train(learner, strategy, visit(1))
+    assert first < 1e-6 < 1e-4 < max(later)
+
+
+def test_distilling_with_strength_zero_is_naive_to_the_bit_with_dropout() -> None:
+    ends = []
+    for strategy in (build("LwF", alpha=0.0), Strategy()):
+        learner = dropping(lr=1e-2)
+        strategy.setup(learner)
+        for index in range(2):
+            train(learner, strategy, visit(index))
+        ends.append(weights(learner))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,57 @@ def test_moments_of_widened_tensors_are_put_at_age_1_with_their_corrected_values
         assert torch.equal(learner.moments("main", moment)[still], old[moment][still])
 
 
+def test_state_of_two_matrices_in_one_grows_within_each_of_them() -> None:
+    learner = learner_of("phi3")
+    strategy = strategy_of(
+        learner, grow="width", prune="fisher", amount=100, growths=1, budget=1.1, train="new"
+    )
+    other = learner.state.add("other", fill=3.0)
+    train(learner, strategy, visit(0))
+    name = "model.layers.1.mlp.gate_up_proj.weight"
+    other[name].copy_(torch.arange(128.0)[:, None].expand(128, 32))
+    entries = ("moments.main.exp_avg", "moments.main.exp_avg_sq", "grow_prune.fisher", "other")
+    old = {entry: learner.state[entry][name].clone() for entry in entries}
+    strategy.before_experience(learner, visit(1))
+    kept = masks(learner)[name]
+    for entry, before in old.items():
+        after = learner.state[entry][name]
+        assert after.shape == learner.parameters[name].shape == (328, 32)
+        for half in range(2):
+            was, new = before[64 * half : 64 * half + 64], after[164 * half : 164 * half + 164]
+            if entry.startswith("moments."):  # pruned to 0, and put at age 1
+                stays = kept[164 * half : 164 * half + 64]
+                ratio = (new[:64] / was)[stays & (was != 0)]
+                torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+                assert not new[:64][~stays].any()
+            else:
+                assert torch.equal(new[:64], was)
+            assert (new[64:] == (3 if entry == "other" else 0)).all()
+    assert 0 < int((~kept).sum()) and kept[64:164].all() and kept[228:].all()
+    assert not learner.parameters[name].detach()[~kept].any()
+    weight = learner.parameters[name].detach()
+    assert weight[kept].all()
+    before = weight.clone()
+    train(learner, strategy, visit(1))
+    still = (weight == before).all(1)
+    assert still.tolist() == 2 * [*[True] * 64, *[False] * 100]
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "olmo2", "olmo3", "llama"])
+def test_a_new_block_stays_near_the_identity_at_its_first_step(kind: Kind) -> None:
+    """A norm behind a projection of zeros would make 1 of whatever the projection gives after a step."""
+    learner = learner_of(kind)
+    strategy = strategy_of(learner, train="new", growths=1, budget=2)
+    learner.optimizer.param_groups[0]["lr"] = 1e-5
+    train(learner, strategy, visit(0, 1))
+    strategy.before_experience(learner, visit(1, 1))
+    learner.optimizer.param_groups[0]["lr"] = 1e-5
+    before = logits(learner.model.eval())
+    train(learner, strategy, visit(1, 1))
+    moved = (logits(learner.model.eval()) - before).abs().max()
+    assert 0 < moved < 1e-3
+
+
 @pytest.mark.parametrize("renewed", [True, False])
 def test_at_their_old_age_new_weights_would_take_steps_several_times_too_large(
     renewed: bool, monkeypatch: pytest.MonkeyPatch
@@ -414,7 +465,8 @@ def test_a_run_stopped_after_every_single_step_ends_as_if_it_never_was(
     assert kept.max() == kept.iloc[-1] == int(TIGHT[how]["strategy.budget"] * run.recipe.model.parameters)
 
 
-@pytest.mark.parametrize("kind", ["opt", "gpt2", "llama"])  # gpt_neox is above
+# gpt_neox is above; gemma2 has norms behind its projections and blocks of two kinds
+@pytest.mark.parametrize("kind", ["opt", "gpt2", "llama", "gemma2"])
 def test_the_plan_is_right_for_every_architecture_and_the_effect_is_not_zero(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -499,22 +551,27 @@ def _every(steps: int) -> Any:
     return lambda: next(asked) >= steps
 
 
-@pytest.mark.parametrize("grow", GROW)
-def test_reshape_gives_the_structure_of_any_state_from_any_other(grow: str) -> None:
-    learner = learner_of()
-    strategy = strategy_of(learner, grow=grow, growths=2, budget=2)
+@pytest.mark.parametrize(
+    ("kind", "grow"), [("gpt_neox", "blocks"), ("gpt_neox", "width"), ("gemma2", "blocks")]
+)
+def test_reshape_gives_the_structure_of_any_state_from_any_other(kind: Kind, grow: str) -> None:
+    learner = learner_of(kind)
+    strategy = strategy_of(learner, grow=grow, amount=2, place="even", growths=2, budget=2)
     shapes = []
     states = []
+    types = []
     for index in range(3):
         train(learner, strategy, visit(index, 1))
         shapes.append({name: tuple(p.shape) for name, p in learner.parameters.items()})
         states.append(json.loads(json.dumps(strategy.state_dict())))
+        types.append(getattr(learner.model.config, "layer_types", None))
     assert len({sum(map(np.prod, each.values())) for each in shapes}) == 3
     for target in (0, 2, 1, 1, 0):
         strategy.reshape(learner, states[target])
         strategy.load_state_dict(states[target])
         assert {name: tuple(p.shape) for name, p in learner.parameters.items()} == shapes[target]
         assert strategy.state_dict() == states[target]
+        assert getattr(learner.model.config, "layer_types", None) == types[target]
 
 
 # -- what is refused --------------------------------------------------------------------------------------
@@ -589,9 +646,14 @@ def test_a_stream_without_tasks_and_a_model_that_cannot_grow_are_refused(model: 
     (folder / "config.json").write_text(json.dumps({**config, "do_layer_norm_before": False}))
     with pytest.raises(UsageError, match="widen its MLPs instead"):
         planned(folder, "grow_prune")
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "bloom"}))
-    with pytest.raises(UsageError, match="does not know the parts of a 'bloom' model"):
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "xglm"}))
+    with pytest.raises(
+        UsageError, match="does not know the parts of a 'xglm' model; it works with bloom, "
+    ) as no:
         planned(folder, "grow_prune")
+    assert "\n" not in str(no.value)
+    with pytest.raises(UsageError, match="cannot widen the MLPs of a 'bloom' model: .*; add blocks instead"):
+        planned(small_model(tmp_path / "bloom", "bloom"), "grow_prune", {"strategy.grow": "width"})
 
 
 def test_a_part_that_owns_the_model_too_is_refused(model: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from grown_models import IDS, loaded, logits
-from model_folders import KINDS, Kind
+from grown_models import IDS, kernel, loaded, logits
+from model_folders import KINDS, MORE_KINDS, Kind
 
 from seqmem import UsageError
-from seqmem_plugins.strategies._architecture import FAMILIES, block_count, block_of
+from seqmem_plugins.strategies._architecture import GROWABLE, Family, block_count, block_of, family_of
 from seqmem_plugins.strategies._growth import (
     add_blocks,
     check_blocks,
@@ -32,12 +32,27 @@ GROW: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 }
 
 
+ALL = (*KINDS, *MORE_KINDS)
+CASES = [
+    *((kind, how) for kind in KINDS for how in GROW),
+    *((kind, "three blocks between") for kind in MORE_KINDS),
+    *((kind, "width") for kind in MORE_KINDS if kind != "bloom"),
+]
+
+
+def test_every_architecture_that_grows_is_tested_here() -> None:
+    assert sorted(GROWABLE) == sorted(ALL)
+
+
+def family(model: Any) -> Family:
+    return family_of(model.config.to_dict(), shapes_of(model), "growth")
+
+
 def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("how", GROW)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "how"), CASES)
 def test_a_larger_model_has_the_same_logits_also_when_saved_and_loaded(
     kind: Kind, how: str, tmp_path: Path
 ) -> None:
@@ -54,50 +69,58 @@ def test_a_larger_model_has_the_same_logits_also_when_saved_and_loaded(
     assert before.std() > 0.1
     assert origins.keys() == dict(new.named_parameters()).keys()
     new.save_pretrained(tmp_path)
-    saved = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=kernel(kind))
     assert torch.equal(logits(saved), logits(new))
 
 
-@pytest.mark.parametrize("how", GROW)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "how"), CASES)
 def test_what_is_new_learns_from_the_first_step_and_what_keeps_the_logits_is_needed(
     kind: Kind, how: str
 ) -> None:
-    model, family = loaded(kind), FAMILIES[kind]
-    new, origins = GROW[how](model)
+    model = loaded(kind)
+    parts, (new, origins) = family(model), GROW[how](model)
     new(input_ids=IDS, labels=IDS).loss.backward()
+    ends = [parts.mlp_out] if how == "width" else (parts.post_norms or parts.outputs)
     outputs = {
         name: parameter
         for name, parameter in new.named_parameters()
-        if (how == "width" or origins[name] is None) and f".{family.mlp_out}.weight" in name
+        if (how == "width" or origins[name] is None) and any(f".{end}.weight" in name for end in ends)
     }
-    assert outputs
+    assert len(outputs) == (len(ends) * (new.config.num_hidden_layers - 2 if how != "width" else 2))
     for name, parameter in outputs.items():
-        axis, old = width_axis(name, family), 0
-        assert axis is not None
+        axis, old = width_axis(name, parts), 0
         if how == "width":
+            assert axis is not None
             old = model.get_parameter(name).shape[axis]
             assert torch.equal(parameter.narrow(axis, 0, old), model.get_parameter(name))
+        axis = axis or 0
         fresh = parameter.detach().narrow(axis, old, parameter.shape[axis] - old)
-        assert not fresh.any()
+        # a norm of Gemma multiplies by 1 more than it holds
+        assert (
+            not (fresh + 1).any()
+            if kind.startswith("gemma") and parts.post_norms and how != "width"
+            else not fresh.any()
+        )
         assert parameter.grad.narrow(axis, old, parameter.shape[axis] - old).any()
         fresh.normal_(std=0.1, generator=torch.Generator().manual_seed(2))
     assert (logits(new) - logits(model)).abs().max() > 1e-2  # so the zeros are what keeps them
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_the_shapes_that_are_planned_are_those_that_are_built(kind: Kind) -> None:
-    model, family = loaded(kind), FAMILIES[kind]
-    shapes = shapes_of(model)
+    model = loaded(kind)
+    shapes, parts = shapes_of(model), family(model)
     blocks, _ = GROW["two blocks at the end"](model)
-    assert larger(shapes, family, blocks=2) == shapes_of(blocks)
+    assert larger(shapes, parts, blocks=2) == shapes_of(blocks)
+    if kind == "bloom":
+        return
     wider, origins = widen(blocks, 24, np.random.default_rng(0))
-    assert larger(shapes, family, blocks=2, width=24) == shapes_of(wider)
-    assert width_of(shapes_of(wider), family) == width_of(shapes, family) + 24
+    assert larger(shapes, parts, blocks=2, width=24) == shapes_of(wider)
+    assert width_of(shapes_of(wider), parts) == width_of(shapes, parts) + 24
     assert all(origin == name for name, origin in origins.items())
     # the names of a weight file may lack the model's prefix
     bare = {name.split(".", 1)[1]: shape for name, shape in shapes.items() if block_of(name) is not None}
-    assert block_count(larger(bare, family, blocks=2)) == 4
+    assert block_count(larger(bare, parts, blocks=2)) == 4
 
 
 def test_new_blocks_stand_at_the_end_or_evenly() -> None:
@@ -112,11 +135,13 @@ def test_new_blocks_stand_at_the_end_or_evenly() -> None:
     assert torch.equal(new.get_parameter(name.format(2)), model.get_parameter(name.format(1)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_growing_and_shrinking_back_gives_the_old_model_to_the_bit(kind: Kind) -> None:
-    model, family, draw = loaded(kind), FAMILIES[kind], np.random.default_rng(0)
-    new, _ = widen(add_blocks(model, 1, draw)[0], 24, draw)
-    back, _ = rebuilt(new, range(2), width_of(shapes_of(model), family), draw)
+    model, draw = loaded(kind), np.random.default_rng(0)
+    new, _ = add_blocks(model, 1, draw)
+    if kind != "bloom":
+        new, _ = widen(new, 24, draw)
+    back, _ = rebuilt(new, range(2), width_of(shapes_of(model), family(model)), draw)
     assert shapes_of(back) == shapes_of(model)
     assert all(torch.equal(p, model.get_parameter(name)) for name, p in back.named_parameters())
     assert torch.equal(logits(back), logits(model))
@@ -151,7 +176,28 @@ def test_blocks_that_could_not_be_the_identity_are_refused_in_one_line() -> None
     scaled = loaded("gpt2", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(UsageError, match="depends on a block's number .*; add them at the end"):
         add_blocks(scaled, 2, np.random.default_rng(0), "even")
-    with pytest.raises(UsageError, match="says something of each block \\(layer_types\\)"):
-        check_blocks({"model_type": "llama", "layer_types": ["full", "sliding"]}, "growth")
-    with pytest.raises(UsageError, match="does not know the parts of a 'mamba' model"):
-        check_blocks({"model_type": "mamba"}, "growth")
+    passed_on = loaded("bloom", apply_residual_connection_post_layernorm=True)
+    with pytest.raises(UsageError, match="what a block passes on is normalised") as refused:
+        add_blocks(passed_on, 1, np.random.default_rng(0))
+    assert "widen" not in str(refused.value)  # which it cannot do
+    llama = loaded("llama")
+    with pytest.raises(UsageError, match="says something of each block \\(layer_scales\\); widen"):
+        check_blocks({**llama.config.to_dict(), "layer_scales": [1, 2]}, shapes_of(llama), "growth")
+    for shapes in (shapes_of(llama), {}):
+        with pytest.raises(
+            UsageError, match="growth does not know the parts of a 'mamba' model; it works with bloom, falcon"
+        ):
+            check_blocks({"model_type": "mamba"}, shapes, "growth")
+    with pytest.raises(UsageError, match="cannot widen the MLPs of a 'bloom' model: .*; add blocks instead"):
+        widen(loaded("bloom"), 8, np.random.default_rng(0))
+
+
+def test_a_new_block_is_of_the_kind_of_the_one_before_it() -> None:
+    sliding, full = "sliding_attention", "full_attention"
+    model = loaded("gemma3_text")
+    end, _ = add_blocks(model, 2, np.random.default_rng(0))
+    even, _ = add_blocks(model, 2, np.random.default_rng(0), "even")
+    assert end.config.layer_types == [sliding, full, full, full]
+    assert even.config.layer_types == [sliding, sliding, full, full]
+    assert add_blocks(loaded("smollm3"), 1, np.random.default_rng(0))[0].config.no_rope_layers == [1, 0, 0]
+    assert model.config.layer_types == [sliding, full]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import KINDS, Kind
+from grown_models import loaded
+from model_folders import KINDS, MORE_KINDS, Kind
 from small_runs import carry_out, finish, planned, results, small_model, tables
 
-from seqmem import Example, Experience, UsageError
+from seqmem import Example, Experience, Footprint, Outline, UsageError
 from seqmem.core.recipe import OptimizerSettings
 from seqmem.training.learner import Learner
 from seqmem_plugins.strategies._adapters import use_adapter
-from seqmem_plugins.strategies.lora import Lora, LoraOptions, LoraPerTask, build
+from seqmem_plugins.strategies._architecture import block_of, shapes_of
+from seqmem_plugins.strategies.lora import Lora, LoraOptions, LoraPerTask, build, check_model, resize
 
 ADAM = OptimizerSettings(lr=1e-2)
 
@@ -125,6 +128,57 @@ def test_the_random_halves_come_from_the_run_s_generator(folders: dict[Kind, Pat
         strategy_of(learner)
         halves.append(next(p for n, p in learner.parameters.items() if ".lora_A." in n))
     assert torch.equal(halves[0], halves[1]) and not torch.equal(halves[0], halves[2])
+
+
+def footprint(shapes: dict[str, tuple[int, ...]], config: dict[str, Any]) -> Footprint:
+    outline = Outline(1, 1, 1, 1, 1, 1, 8, (1, 1), "recall", "prompt")
+    return Footprint(shapes, 4, ("exp_avg", "exp_avg_sq"), config, outline)
+
+
+@pytest.mark.parametrize("kind", [*MORE_KINDS, "gptj", "mpt", "stablelm"])
+def test_adapters_are_put_into_other_architectures_as_planned_and_alone_get_gradients(kind: Any) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if kind in MORE_KINDS:
+        model = copy.deepcopy(loaded(kind))
+    else:
+        size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        more = {"vocab_size": 512, "rotary_dim": 8, "num_key_value_heads": 2}
+        config = AutoConfig.for_model(kind, **size, **more)
+        model = AutoModelForCausalLM.from_config(config)
+    learner = Learner(model, ADAM, torch.device("cpu"), seed=0)
+    plain, shapes = logits(learner, IDS), shapes_of(learner.parameters)
+    planned_shapes = resize(LoraOptions(), footprint(shapes, model.config.to_dict())).shapes
+    strategy_of(learner)
+    assert shapes_of(learner.parameters) == planned_shapes
+    assert torch.equal(logits(learner, IDS), plain)
+    # every matrix of a block has one, and nothing else
+    matrices = {name for name, shape in shapes.items() if block_of(name) is not None and len(shape) == 2}
+    assert {name.split(".lora_")[0] + ".weight" for name in learner.parameters} == matrices
+    with torch.no_grad():
+        for name, parameter in learner.parameters.items():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.1)
+    learner.model(input_ids=IDS, labels=IDS, use_cache=False).loss.backward()
+    for name, parameter in learner.model.named_parameters():
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == (".lora_" in name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("model.layers.0.mlp.experts.gate_up_proj", "it holds 'model.layers.0.mlp.experts.gate_up_proj'"),
+        ("model.layers.0.mixer.in_proj.weight", "attention or MLP is missing"),
+        ("vision.layers.0.self_attn.q_proj.weight", "it has 2 lists of blocks"),
+    ],
+)
+def test_blocks_of_other_parts_are_refused_in_one_line(name: str, reason: str) -> None:
+    planned = footprint({name: (8, 8), "model.layers.0.mlp.fc1.weight": (8, 8)}, {"model_type": "strange"})
+    with pytest.raises(
+        UsageError, match=f"adapters into a 'strange' model: {reason}; it works with"
+    ) as refused:
+        check_model(LoraOptions(), planned)
+    assert "\n" not in str(refused.value)
 
 
 # -- an adapter for each task -----------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqmem.core.data import Example, IntArray
+from seqmem.core.data import Example
 from seqmem.core.errors import RunFailed, unknown
 from seqmem.core.packing import unpack
 from seqmem.core.recipe import OptimizerSettings
+from seqmem.training.borders import Borders
 from seqmem.training.parameter_state import ParameterState
 from seqmem.training.rows import lay_out, parts
 
@@ -67,7 +68,7 @@ class Learner:
         self._scheduled_steps = steps
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.route: Callable[[Tensor, int | None], Tensor] | None = None
-        self._keeps_borders = False
+        self._borders = Borders()
         self.active_moments = MAIN
         self.add_moments(MAIN)
         self.use_moments(MAIN)
@@ -223,7 +224,7 @@ class Learner:
     ) -> tuple[Tensor, int, int]:
         """Return the mean cross-entropy over the rows' targets, weighted where they have weights, in nats per token.
 
-        Packed documents train as they would in rows of their own (see `_borders`).
+        Packed documents train as they would in rows of their own (see `Borders`).
         `forward`, token ids (B, T) and None to logits (B, T, V), stands in for the model where a strategy
         routes; it knows no borders, so it is given packed documents in rows of their own.
         `weight` divides the sum in place of the rows' own weight, where they are a part of a batch.
@@ -241,7 +242,9 @@ class Learner:
         targets_at = torch.from_numpy(laid.targets[:, 1:]).to(self.device)
         with self.autocast():
             if forward is None:
-                borders = {} if laid.segments is None else self._borders(input_ids, laid.segments)
+                borders = (
+                    {} if laid.segments is None else self._borders.of(self.model, input_ids, laid.segments)
+                )
                 logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
             else:
                 logits = forward(input_ids, None)
@@ -257,68 +260,6 @@ class Learner:
         weights = torch.from_numpy(laid.weights[:, 1:]).to(self.device)[targets_at]
         total = (entropy(picked, labels, reduction="none") * weights).sum()
         return total / (weights.sum() if weight is None else weight), *counts
-
-    def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Tensor]:
-        """Return what the model is given besides token ids so that every segment is a document of its own.
-
-        Positions restart with each segment, and an explicit mask, added to the attention scores, keeps
-        attention inside it. On the first packed batch of a run the model is shown to obey it.
-
-        Raises:
-            RunFailed: it does not, or cannot.
-        """
-        kernel = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
-        if kernel not in ("eager", "sdpa"):
-            raise RunFailed(
-                f"attention kernel {kernel!r} takes no mask that keeps packed documents apart; "
-                "use --attention sdpa or eager, or rows that are not packed"
-            )
-        starts = np.diff(segments, axis=1, prepend=segments[:, :1]) != 0
-        places = np.arange(segments.shape[1])
-        positions = places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
-        causal = np.tril(np.ones((len(places), len(places)), dtype=np.bool_))
-        seen = torch.from_numpy(causal & (segments[:, :, None] == segments[:, None, :])).to(self.device)
-        dtype = next(iter(self.parameters.values())).dtype
-        hidden = torch.zeros(seen.shape, dtype=dtype, device=self.device)
-        hidden.masked_fill_(~seen, torch.finfo(dtype).min)
-        borders = {
-            "position_ids": torch.from_numpy(positions).to(self.device),
-            "attention_mask": hidden[:, None],
-        }
-        if not self._keeps_borders and segments.max() > 0:
-            self._check_borders(input_ids, segments, borders)
-            self._keeps_borders = True
-        return borders
-
-    @torch.no_grad()
-    def _check_borders(self, input_ids: Tensor, segments: IntArray, borders: Mapping[str, Tensor]) -> None:
-        """Refuse a model in which changing the first document of a packed row moves the others' logits."""
-        line = int(segments.max(axis=1).argmax())
-        first = torch.from_numpy(segments[line] == 0).to(self.device)
-        others = torch.from_numpy(segments[line] > 0).to(self.device)
-        row = input_ids[line : line + 1]
-        alone = {name: tensor[line : line + 1] for name, tensor in borders.items()}
-        training = self.model.training
-        self.model.eval()
-        try:
-            logits = self.model(input_ids=row, use_cache=False, **alone).logits
-            changed = torch.where(first, (row + 1) % logits.shape[-1], row)
-            moved = (self.model(input_ids=changed, use_cache=False, **alone).logits - logits)[0, others]
-        except torch.OutOfMemoryError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:  # whatever an architecture raises
-            reason = f"cannot be told of their borders ({str(error).splitlines()[0]})"
-        else:
-            # what is hidden has weight 0 exactly, so nothing but the order of summation could differ
-            if moved.abs().max() <= 1e-4 * logits.std():
-                return
-            reason = "lets one document read another"
-        finally:
-            self.model.train(training)
-        raise RunFailed(
-            f"documents are packed into rows, and this model {reason}; use a model whose attention takes a "
-            "mask and position_ids, or rows that are not packed"
-        )
 
     @contextmanager
     def scheduled(self) -> Iterator[None]:

@@ -322,7 +322,11 @@ class RWalk(Penalty):
 
 
 class LwF(Penalty):
-    """Distillation of the model after the last experience into the present one, on the rows of the step."""
+    """Distillation of the model after the last experience into the present one, on the rows of the step.
+
+    Both are read without dropout. With it two equal models would differ by what is drawn, and what is drawn here
+    would move what the step draws.
+    """
 
     name = "LwF"
     strength = "alpha"
@@ -361,11 +365,14 @@ class LwF(Penalty):
         """Add the gradient of the distance between the model and its former self."""
         if self._standin.clock.train_exp_counter == 0:
             return 0.0
-        outputs = self._standin.model(self._standin.mb_x)
-        self._standin.mb_output = outputs
-        # Avalanche distils the classes it has seen, but rows of tokens have one or none: every token is one
-        self._plugin.lwf.prev_classes_by_task = {0: range(outputs.shape[-1])}
-        penalty = super().add_gradient(learner)
+        from seqmem_plugins.avalanche._standin import undropped
+
+        with undropped(learner):
+            outputs = self._standin.model(self._standin.mb_x)
+            self._standin.mb_output = outputs
+            # Avalanche distils the classes it has seen, but rows of tokens have one or none: every token is one
+            self._plugin.lwf.prev_classes_by_task = {0: range(outputs.shape[-1])}
+            penalty = super().add_gradient(learner)
         self._standin.mbatch = self._standin.mb_output = None
         self._steps, self._most = self._steps + 1, max(self._most, abs(penalty))
         return penalty

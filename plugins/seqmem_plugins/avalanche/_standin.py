@@ -188,6 +188,17 @@ class StandIn:
 
 
 @contextmanager
+def undropped(learner: Learner) -> Iterator[None]:
+    """Let the learner's model compute without dropout inside: it draws nothing, and one weight gives one output."""
+    training = learner.model.training
+    learner.model.eval()
+    try:
+        yield
+    finally:
+        learner.model.train(training)
+
+
+@contextmanager
 def seeded(learner: Learner) -> Iterator[None]:
     """Seed torch inside from the learner's generator, and restore torch's own state afterwards."""
     devices = [learner.device] if learner.device.type == "cuda" else []

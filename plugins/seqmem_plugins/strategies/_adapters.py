@@ -10,9 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from seqmem_plugins.strategies._architecture import BLOCK, Family, block_of
+from seqmem import UsageError
+from seqmem_plugins.strategies._architecture import (
+    BLOCK,
+    TRANSPOSED,
+    block_count,
+    block_of,
+    config_of,
+    in_attention,
+    matrices_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,29 +31,49 @@ Targets = Literal["attention", "mlp", "both"]
 
 
 def target_modules(
-    shapes: Mapping[str, tuple[int, ...]], family: Family, targets: Targets, blocks: Collection[int]
+    shapes: Mapping[str, tuple[int, ...]], targets: Targets, blocks: Collection[int]
 ) -> list[str]:
     """Return the matrices of these blocks that get adapters, by their modules' names.
 
     Args:
         shapes: shape of every parameter by name, of a loaded model or of its weight files.
-        family: its architecture.
-        targets: kind of matrices.
+        targets: kind of matrices; what is not attention's is the MLP's.
         blocks: numbers of transformer blocks.
     """
-    modules = []
-    for name, shape in shapes.items():
-        if block_of(name) not in blocks or len(shape) != 2 or not name.endswith(".weight"):
-            continue
-        attention = BLOCK.split(name)[-1].startswith(f"{family.attention}.")
-        if (attention and targets != "mlp") or (family.in_mlp(name) and targets != "attention"):
-            modules.append(name.removesuffix(".weight"))
-    return modules
+    wanted = {"attention": (True,), "mlp": (False,), "both": (True, False)}[targets]
+    return [
+        name.removesuffix(".weight")
+        for name in matrices_of(shapes, blocks)
+        if in_attention(BLOCK.split(name)[-1]) in wanted
+    ]
+
+
+def check_adapters(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], strategy: str) -> None:
+    """Refuse a model whose blocks are not attention and an MLP of plain matrices.
+
+    Raises:
+        UsageError: experts, convolutions, no attention, or several lists of blocks, as models of images have.
+    """
+    blocks = range(block_count(shapes))
+    attention, mlp = (target_modules(shapes, kind, blocks) for kind in ("attention", "mlp"))
+    odd = [
+        name
+        for name, shape in shapes.items()
+        if block_of(name) is not None and (len(shape) > 2 or "expert" in name)
+    ]
+    lists = {name[: place.start()] for name in shapes if (place := BLOCK.search(name))}
+    if odd or not attention or not mlp or len(lists) > 1:
+        found = f"it holds {odd[0]!r}" if odd else "attention or MLP is missing"
+        found = f"it has {len(lists)} lists of blocks" if len(lists) > 1 else found
+        raise UsageError(
+            f"strategy {strategy} cannot put adapters into a {config.get('model_type')!r} model: {found}; it works "
+            "with decoders whose blocks are attention and one MLP of plain matrices, such as Llama, Gemma or GPT-2"
+        )
 
 
 def adapter_shapes(
     shapes: Mapping[str, tuple[int, ...]],
-    family: Family,
+    config: Mapping[str, Any],
     modules: Iterable[str],
     adapters: Iterable[str],
     rank: int,
@@ -53,7 +82,7 @@ def adapter_shapes(
     added: dict[str, tuple[int, ...]] = {}
     for module in modules:
         size_out, size_in = shapes[f"{module}.weight"]
-        if family.transposed:
+        if config.get("model_type") in TRANSPOSED:
             size_out, size_in = size_in, size_out
         for adapter in adapters:
             added[f"{module}.lora_A.{adapter}.weight"] = (rank, size_in)
@@ -65,7 +94,6 @@ def add_adapters(
     model: nn.Module,
     modules: Sequence[str],
     adapters: Sequence[str],
-    family: Family,
     *,
     rank: int,
     alpha: float,
@@ -77,7 +105,6 @@ def add_adapters(
         model: changed in place.
         modules: names of the modules that get one of each.
         adapters: names of the adapters, new to the model.
-        family: the model's architecture.
         rank: inner size of an adapter.
         alpha: its output is multiplied by alpha / rank.
         generator: one number is drawn from it, the seed of the random halves; torch's random state stays.
@@ -88,10 +115,11 @@ def add_adapters(
     import torch
     from peft import LoraConfig, LoraModel
 
+    fan_in_fan_out = config_of(model).get("model_type") in TRANSPOSED
     before = {id(parameter): name for name, parameter in model.named_parameters()}
     configs = {
         adapter: LoraConfig(
-            r=rank, lora_alpha=alpha, target_modules=list(modules), fan_in_fan_out=family.transposed
+            r=rank, lora_alpha=alpha, target_modules=list(modules), fan_in_fan_out=fan_in_fan_out
         )
         for adapter in adapters
     }

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from seqmem import UsageError
-from seqmem_plugins.strategies._architecture import BLOCK, block_count, block_of, family_of
+from seqmem_plugins.strategies._architecture import BLOCK, FREEZABLE, block_count, block_of, family_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -54,12 +54,12 @@ def block_components(names: Iterable[str], count: int, span: int) -> list[Compon
     ]
 
 
-def mlp_components(names: Iterable[str], config: Mapping[str, Any], count: int, span: int) -> list[Component]:
+def mlp_components(shapes: Shapes, config: Mapping[str, Any], count: int, span: int) -> list[Component]:
     """Return the components of the MLPs of blocks."""
-    family = family_of(config, "freeze_component")
+    family = family_of(config, shapes, "freeze_component", FREEZABLE)
     return [
         {name: part for name, part in component.items() if family.in_mlp(name)}
-        for component in block_components(names, count, span)
+        for component in block_components(shapes, count, span)
     ]
 
 
@@ -144,7 +144,7 @@ def head_components(shapes: Shapes, config: Mapping[str, Any], count: int, span:
     Raises:
         UsageError: this model's heads are not found.
     """
-    family = family_of(config, "freeze_component")
+    family = family_of(config, shapes, "freeze_component", FREEZABLE)
     key_heads, blocks = _key_heads(config), block_count(shapes)
     components: list[Component] = []
     for number in range(count):

@@ -14,7 +14,7 @@ from seqmem_plugins.strategies._adapters import (
     target_modules,
 )
 from seqmem_plugins.strategies._architecture import (
-    FAMILIES,
+    FREEZABLE,
     block_count,
     family_of,
 )
@@ -98,7 +98,7 @@ def adapter_names(options: FreezeComponentOptions) -> list[str]:
 
 def keeps_activations(options: FreezeComponentOptions, config: Mapping[str, Any]) -> bool:
     """Return whether activations may be kept: a block computes the same without those before it in the list."""
-    return options.cache and config.get("model_type") in FAMILIES
+    return options.cache and config.get("model_type") in FREEZABLE
 
 
 def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
@@ -128,10 +128,10 @@ def check_model(options: FreezeComponentOptions, footprint: Footprint) -> None:
             "use a model of the GPT-NeoX, OPT, GPT-2 or Llama kind, or component=pattern"
         )
     if o.component == "added_blocks":
-        check_blocks(config, "freeze_component")
+        check_blocks(config, footprint.shapes, "freeze_component", kinds=FREEZABLE)
         return
     if o.component != "blocks":
-        family_of(config, "freeze_component")
+        family_of(config, footprint.shapes, "freeze_component", FREEZABLE)
     units, called = units_of(o.component, blocks, config)
     components = 1 if o.component == "lora" else o.components
     if components * o.span > units:
@@ -147,12 +147,12 @@ def resize(options: FreezeComponentOptions, footprint: Footprint) -> Footprint:
     o, shapes = options, footprint.shapes
     if not o.switched:
         return footprint
-    family = family_of(footprint.config, "freeze_component")
+    family = family_of(footprint.config, shapes, "freeze_component", FREEZABLE)
     if o.component == "added_blocks":
         return replace(footprint, shapes=larger(shapes, family, blocks=o.count * o.span))
     blocks = block_count(shapes)
-    modules = target_modules(shapes, family, "both", range(blocks - o.span, blocks))
-    added = adapter_shapes(shapes, family, modules, adapter_names(o), o.rank)
+    modules = target_modules(shapes, "both", range(blocks - o.span, blocks))
+    added = adapter_shapes(shapes, footprint.config, modules, adapter_names(o), o.rank)
     return replace(footprint, shapes={**shapes, **added})
 
 

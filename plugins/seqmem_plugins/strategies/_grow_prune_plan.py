@@ -20,6 +20,7 @@ from seqmem_plugins.strategies._growth import (
     Place,
     Shapes,
     check_blocks,
+    check_width,
     larger,
     numbers,
     width_of,
@@ -87,15 +88,15 @@ def growths_of(options: GrowPruneOptions, outline: Outline) -> int:
     return max(0, min(options.growths, due))
 
 
-def check_config(options: GrowPruneOptions, config: Mapping[str, Any]) -> Family:
+def check_config(options: GrowPruneOptions, config: Mapping[str, Any], shapes: Shapes) -> Family:
     """Return the model's family.
 
     Raises:
         UsageError: it is not known, or growth would change what it computes.
     """
     if options.grow == "blocks":
-        return check_blocks(config, "grow_prune", options.place)
-    return family_of(config, "grow_prune")
+        return check_blocks(config, shapes, "grow_prune", options.place)
+    return check_width(config, shapes, "grow_prune")
 
 
 def check_model(options: GrowPruneOptions, footprint: Footprint) -> None:
@@ -106,7 +107,7 @@ def check_model(options: GrowPruneOptions, footprint: Footprint) -> None:
     Raises:
         UsageError: one of these.
     """
-    family = check_config(options, footprint.config)
+    family = check_config(options, footprint.config, footprint.shapes)
     if options.at == "new_task" and footprint.outline.branches:
         raise UsageError(
             "strategy.at=new_task: this stream returns to snapshots in which no task was met yet, so the model "
@@ -151,12 +152,14 @@ def _never(options: GrowPruneOptions, outline: Outline) -> str:
 
 def resize(options: GrowPruneOptions, footprint: Footprint) -> Footprint:
     """Return the model after all its growths."""
-    family = family_of(footprint.config, "grow_prune")
+    family = family_of(footprint.config, footprint.shapes, "grow_prune")
     amount = amount_of(options, footprint.shapes, family)
     shapes = footprint.shapes
     for _ in range(growths_of(options, footprint.outline)):
         shapes = shapes_after(options, shapes, family, amount)
-    size = {family.layers: block_count(shapes), family.width: width_of(shapes, family)}
+    size = {family.layers: block_count(shapes)}
+    if family.width is not None:
+        size[family.width] = width_of(shapes, family)
     return replace(footprint, shapes=shapes, config={**footprint.config, **size})
 
 

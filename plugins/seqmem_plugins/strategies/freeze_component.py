@@ -36,6 +36,7 @@ from seqmem_plugins.strategies._adapters import (
     use_adapter,
 )
 from seqmem_plugins.strategies._architecture import (
+    FREEZABLE,
     block_count,
     block_of,
     config_of,
@@ -94,17 +95,16 @@ class FreezeComponent(Strategy):
         config = config_of(learner.model)
         self._plain_blocks = block_count(learner.parameters)
         if o.component == "added_blocks":
-            check_blocks(config, "freeze_component")
+            check_blocks(config, shapes_of(learner.parameters), "freeze_component", kinds=FREEZABLE)
             learner.adopt(*add_blocks(learner.model, o.count * o.span, learner.generator))
         elif o.component == "lora":
-            family = family_of(config, "freeze_component")
             shapes = shapes_of(learner.parameters)
+            family_of(config, shapes, "freeze_component", FREEZABLE)
             last = range(self._plain_blocks - o.span, self._plain_blocks)
             origins = add_adapters(
                 learner.model,
-                target_modules(shapes, family, "both", last),
+                target_modules(shapes, "both", last),
                 adapter_names(o),
-                family,
                 rank=o.rank,
                 alpha=o.alpha,
                 generator=learner.generator,
@@ -122,7 +122,7 @@ class FreezeComponent(Strategy):
     def _find(self, learner: Learner) -> list[Component]:
         o, names = self._options, list(learner.parameters)
         if o.component == "mlps":
-            return mlp_components(names, config_of(learner.model), o.count, o.span)
+            return mlp_components(shapes_of(learner.parameters), config_of(learner.model), o.count, o.span)
         if o.component == "heads":
             shapes = shapes_of(learner.parameters)
             return head_components(shapes, config_of(learner.model), o.count, o.span)

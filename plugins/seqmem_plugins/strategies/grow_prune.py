@@ -51,8 +51,11 @@ from seqmem_plugins.strategies._grow_prune_plan import (
 )
 from seqmem_plugins.strategies._growth import (
     add_blocks,
+    block_lists,
     numbers,
+    part_fused,
     rebuilt,
+    units,
     widen,
     width_axis,
     width_of,
@@ -94,8 +97,8 @@ class GrowPrune(Strategy):
         Raises:
             UsageError: an architecture that is not known, or that cannot grow so.
         """
-        self._family = check_config(self._options, config_of(learner.model))
-        shapes = shapes_of(learner.parameters)
+        shapes, config = shapes_of(learner.parameters), config_of(learner.model)
+        self._family, self._lists = check_config(self._options, config, shapes), block_lists(config)
         self._blocks, self._width = block_count(shapes), width_of(shapes, self._family)
         self._budget = budget_of(self._options, shapes)
         self._amount = amount_of(self._options, shapes, self._family)
@@ -136,8 +139,11 @@ class GrowPrune(Strategy):
                 {block for name, origin in origins.items() if origin is None and (block := block_of(name))}
             )
         else:
+            width = width_of(after, self._family)
+            part_fused(learner, self._family, width - self._amount, width)
             _renew_ages(learner, [name for name in after if width_axis(name, self._family) is not None])
         self._growths += 1
+        self._lists = block_lists(config_of(learner.model))
         self._since, self._kept = 0, None
         self._cover(learner)
 
@@ -263,11 +269,11 @@ class GrowPrune(Strategy):
             axis = width_axis(name, self._family)
             if axis is None or parameter.grad is None:
                 continue
-            parameter.grad.narrow(axis, 0, old).zero_()
+            for part in units(parameter.grad, name, axis, old):
+                part.zero_()
             moments = (learner.moments(learner.active_moments, m)[name] for m in learner.settings.moments)
             for tensor in (parameter.detach(), *moments):
-                part = tensor.narrow(axis, 0, old)
-                self._still.append((part, part.clone()))
+                self._still += [(part, part.clone()) for part in units(tensor, name, axis, old)]
 
     def after_step(self, learner: Learner, batch: Batch) -> None:
         """Put back what must not have changed, whatever another part of a composition did to it."""
@@ -299,6 +305,7 @@ class GrowPrune(Strategy):
             "tasks": self._tasks,
             "new_blocks": self._new_blocks,
             "since": self._since,
+            "lists": self._lists,
         }
 
     def reshape(self, learner: Learner, state: dict[str, Any]) -> None:
@@ -315,13 +322,14 @@ class GrowPrune(Strategy):
         there = block_count(shapes)
         if (blocks, width) != (there, width_of(shapes, self._family)):
             layout = [block if block < there else None for block in range(blocks)]
-            learner.adopt(*rebuilt(learner.model, layout, width, np.random.default_rng(0)))
+            draw = np.random.default_rng(0)
+            learner.adopt(*rebuilt(learner.model, layout, width, draw, state["lists"]))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._growths, self._tasks = state["growths"], state["tasks"]
         self._new_blocks, self._since = state["new_blocks"], state["since"]
-        self._kept = None
+        self._lists, self._kept = state["lists"], None
 
 
 def _renew_ages(learner: Learner, names: Iterable[str]) -> None:

@@ -26,11 +26,12 @@ from seqmem_plugins.strategies._adapters import (
     adapter_in_use,
     adapter_shapes,
     add_adapters,
+    check_adapters,
     of_adapter,
     target_modules,
     use_adapter,
 )
-from seqmem_plugins.strategies._architecture import block_count, config_of, family_of, shapes_of
+from seqmem_plugins.strategies._architecture import block_count, config_of, shapes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +67,10 @@ class Lora(Strategy):
     def setup(self, learner: Learner) -> None:
         """Put the adapters into the model; nothing else is trained from now on."""
         o, model = self._options, learner.model
-        family, shapes = family_of(config_of(model), "lora"), shapes_of(learner.parameters)
-        modules = target_modules(shapes, family, o.targets, range(block_count(shapes)))
-        add_adapters(model, modules, o.names, family, rank=o.rank, alpha=o.alpha, generator=learner.generator)
+        shapes = shapes_of(learner.parameters)
+        check_adapters(config_of(model), shapes, "lora")
+        modules = target_modules(shapes, o.targets, range(block_count(shapes)))
+        add_adapters(model, modules, o.names, rank=o.rank, alpha=o.alpha, generator=learner.generator)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(any(of_adapter(name, adapter) for adapter in o.names))
         learner.adopt(model)
@@ -122,7 +124,7 @@ def check_model(options: LoraOptions, footprint: Footprint) -> None:
     Raises:
         UsageError: it is one, or there are.
     """
-    family_of(footprint.config, "lora")
+    check_adapters(footprint.config, footprint.shapes, "lora")
     tasks = footprint.outline.loops
     if options.adapters == "per_task" and tasks > options.tasks:
         raise UsageError(
@@ -133,11 +135,11 @@ def check_model(options: LoraOptions, footprint: Footprint) -> None:
 
 def resize(options: LoraOptions, footprint: Footprint) -> Footprint:
     """Return the footprint of an optimizer that works on the adapters only."""
-    family, shapes = family_of(footprint.config, "lora"), footprint.shapes
-    modules = target_modules(shapes, family, options.targets, range(block_count(shapes)))
+    shapes = footprint.shapes
+    modules = target_modules(shapes, options.targets, range(block_count(shapes)))
     return replace(
         footprint,
-        shapes=adapter_shapes(shapes, family, modules, options.names, options.rank),
+        shapes=adapter_shapes(shapes, footprint.config, modules, options.names, options.rank),
         frozen=footprint.frozen + sum(math.prod(shape) for shape in shapes.values()),
     )
 
