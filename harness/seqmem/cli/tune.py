@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("scenario", "strategy", "model", "preset", "seeds", "space", "budget", "measure", "controls", "set"),
     *("text", "optimizer", "lr", "revision", "dtype", "attention", "trust_remote_code", "device", "threads"),
-    *("out", "workers", "resume", "force", "accept_versions", "display"),
+    *("out", "workers", "resume", "force", "accept_versions", "accept_audit", "display"),
 )
 
 ONLY_HERE = ("seeds", "reference", "controls")

@@ -26,6 +26,7 @@ class Job(Options):
         save_model: leave the trained model in the record's folder, as transformers loads it.
         resume: continue from the last checkpoint.
         disabled: plugins switched off by `-p no:NAME`.
+        accept_audit: run though the audit before the first step fails.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Job(Options):
     save_model: bool
     resume: bool
     disabled: list[str]
+    accept_audit: bool = False
 
 
 def job_of(
@@ -65,4 +67,5 @@ def job_of(
         save_model=execution.save_models,
         resume=resume,
         disabled=sorted(execution.disabled),
+        accept_audit=execution.accept_audit,
     )

@@ -218,6 +218,8 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
     answers = probes.ask(
         run.learner.model, lambda label: forward(run, label), functools.partial(run.on_probing, probes)
     )
+    if run.learner.step == 0:
+        run.on_first_answers(probes, answers)
     count = len(probes.probes)
     run.record.add(
         "probes",
