@@ -13,6 +13,7 @@ from seqmem.core.version import __version__ as __version__
 
 _HOME = {
     "API_VERSION": "plugin.specs",
+    "AuditResult": "verbs.audit",
     "Batch": "core.data",
     "BenchResult": "verbs.bench",
     "BuildContext": "core.data",
@@ -54,6 +55,7 @@ _HOME = {
     "UsageError": "core.errors",
     "Value": "core.measures",
     "answer_probe": "core.probes",
+    "audit": "verbs.audit",
     "bench": "verbs.bench",
     "clean": "core.sanitize",
     "document_probe": "core.probes",
@@ -146,6 +148,8 @@ if TYPE_CHECKING:
     from seqmem.record.row import Row as Row
     from seqmem.reporting.drawing import COLOURS as COLOURS
     from seqmem.reporting.drawing import mean_band as mean_band
+    from seqmem.verbs.audit import AuditResult as AuditResult
+    from seqmem.verbs.audit import audit as audit
     from seqmem.verbs.bench import BenchResult as BenchResult
     from seqmem.verbs.bench import bench as bench
     from seqmem.verbs.bench import stream as stream

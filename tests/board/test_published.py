@@ -379,11 +379,13 @@ def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board:
     )
     rules = published.rules.model_copy(update={"dtype": "bfloat16", "text": "pile"})
     rows = [replace(row, facts={**row.facts, "model": "nano"}) for row in published.rows]
-    said = reproduce(replace(published, rules=rules, rows=rows))
+    said = reproduce(replace(published, judge=Judge(rules, registry()), rows=rows))
     assert all(words in said for words in ("--model nano", "--precision bfloat16", "--text pile"))
     tuned = rows[2].label
     search: Any = object()
-    lines = reproduce(replace(published, rows=rows, searches={tuned: search})).splitlines()
+    searched = replace(published, rows=rows)
+    vars(searched)["searches"] = {tuned: search}
+    lines = reproduce(searched).splitlines()
     assert f"--strategy {tuned}" not in lines[0]
     assert lines[1].endswith(f"--tuned leaderboards/{published.rules.name}/searches/{tuned}.json")
 
@@ -443,7 +445,7 @@ def test_a_margin_of_the_board_replaces_the_measures(board: Path) -> None:
     metrics = with_margin(load_metrics(registry())[0], rules)
     margins = {measure.name: measure.margin for metric in metrics for measure in metric.measures}
     assert margins["retention"] == 0.123 and margins["retention.auc"] != 0.123
-    table, _ = score_board(replace(published, rules=rules), load_metrics(registry())[0])
+    table, _ = score_board(replace(published, judge=Judge(rules, registry())), load_metrics(registry())[0])
     assert table.boards[0].primary.margin == 0.123
 
 
@@ -506,8 +508,8 @@ def test_a_board_without_rows_is_left_out_among_others(
     without = [word for name in sorted(others()) for word in ("-p", f"no:{name}")]
     assert command([*without, "leaderboard", "build", str(board.parent)]) == 3
     said = capsys.readouterr()
-    assert "freeze_loops-v1: no rows yet" in said.err and board.name in said.out
-    assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v1")]) == 2
+    assert "freeze_loops-v2: no rows yet" in said.err and board.name in said.out
+    assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v2")]) == 2
     assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
     assert command([*without, "leaderboard", "show", str(board.parent), "--format", "csv"]) == 3
-    assert "freeze_loops-v1: no rows yet" in capsys.readouterr().err
+    assert "freeze_loops-v2: no rows yet" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_commands_are_found_where_they_stand() -> None:
         ("seqmem bench --scenario memory_loops", False),
         ("seqmem bench", False),
         ("seqmem bench --scenario memory_loops --strategy naive --gone", False),
-        ("seqmem bench --scenario memory_loops --strategy naive --threads many", False),
+        ("seqmem bench --scenario memory_loops --strategy naive --workers many", False),
         ("seqmem benhc", True),
         ("seqmem leaderboard draw", True),
         ("seqmem leaderboard show --gone", True),

@@ -149,7 +149,7 @@ PRESETS = [
 def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
     made = built(name, preset)
     outline, stream = made.outline, checked(made.stream, made.outline, name)
-    steps = tokens = longest = 0
+    steps = tokens = longest = step_tokens = 0
     labels: set[int | None] = {None}
     branches = False
     for index in range(stream.length):
@@ -161,6 +161,7 @@ def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
             lengths = [len(row.input_ids) for row in experience.batch(position)]
             tokens += sum(lengths)
             longest = max(longest, *lengths)
+            step_tokens = max(step_tokens, len(lengths) * max(lengths))
     asked = Counter(point.probe_set for index in range(stream.length) for point in stream.probe_points(index))
     sets = {name: stream.probe_sets[name] for name in asked}
     probe_tokens = sum(asked[name] * sum(map(scored, probes)) for name, probes in sets.items())
@@ -173,7 +174,12 @@ def test_the_outline_is_what_the_stream_gives(name: str, preset: str) -> None:
     assert probe_tokens <= outline.probe_tokens
     assert longest <= outline.longest_row
     assert counted(outline, stream) == replace(
-        outline, train_tokens=tokens, probe_tokens=probe_tokens, longest_row=longest, exact=True
+        outline,
+        train_tokens=tokens,
+        probe_tokens=probe_tokens,
+        longest_row=longest,
+        step_tokens=step_tokens,
+        exact=True,
     )
     assert max(made.trained, default=-1) < outline.documents[0]
     assert max(made.heldout, default=-1) < outline.documents[1]

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 import sys
 
-from seqmem.cli import bench, boards, doctor, explore, model, plan, pretrain, report, score, suite, tune
+from seqmem.cli import (
+    audit,
+    bench,
+    boards,
+    doctor,
+    explore,
+    model,
+    plan,
+    pretrain,
+    report,
+    score,
+    suite,
+    tune,
+)
 from seqmem.cli.app import run
 
 __all__ = [
+    "audit",
     "bench",
     "boards",
     "doctor",

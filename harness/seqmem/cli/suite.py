@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("models", "strategy", "seeds", "set", "text", "smoke", "precision", "device", "threads", "controls"),
-    *("out", "workers", "resume", "force", "accept_versions", "display"),
+    *("out", "workers", "resume", "force", "accept_versions", "accept_audit", "display"),
 )
 
 

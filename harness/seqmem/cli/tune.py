@@ -32,7 +32,7 @@ OPTIONS = (
         "threads",
     ),
     *("micro_tokens", "activation_checkpointing"),
-    *("out", "workers", "resume", "force", "accept_versions", "display"),
+    *("out", "workers", "resume", "force", "accept_versions", "accept_audit", "display"),
 )
 
 ONLY_HERE = ("seeds", "reference", "controls")

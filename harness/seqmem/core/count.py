@@ -25,7 +25,7 @@ def counted(outline: Outline, stream: Stream) -> Outline:
         outline,
         train_tokens=tokens,
         probe_tokens=sum(count * sum(map(scored_tokens, sets[name])) for name, count in asked.items()),
-        longest_row=max(longest, *(_longest(probe) for own in sets.values() for probe in own), 0),
+        longest_row=max(longest, *(positions(probe) for own in sets.values() for probe in own), 0),
         exact=True,
         step_tokens=step,
     )
@@ -41,6 +41,6 @@ def scored_tokens(probe: Probe) -> int:
     return len(probe.input_ids) - 1 + sum(len(choice) - 1 for choice in rivals)
 
 
-def _longest(probe: Probe) -> int:
+def positions(probe: Probe) -> int:
     """Return the positions that scoring a probe takes: answers that share a row count from the prompt's end."""
     return max(len(probe.input_ids), probe.answer_start + max(map(len, probe.choices), default=0))

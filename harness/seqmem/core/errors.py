@@ -2,6 +2,7 @@
 
 SeqmemError
 ├── UsageError       a wrong name, option, value or file: exit 2, nothing written
+│   └── Refused      a model on which the primary measure would be false
 ├── PluginError      a plugin that cannot be loaded or breaks the interface: names the distribution
 ├── CheckpointError  a checkpoint that cannot be read
 ├── RunFailed        a run that started and could not finish: recorded, the other runs go on
@@ -21,6 +22,10 @@ class SeqmemError(Exception):
 
 class UsageError(SeqmemError):
     """The request cannot be carried out as written."""
+
+
+class Refused(UsageError):
+    """The audit before the first step failed; nothing was trained."""
 
 
 class PluginError(SeqmemError):

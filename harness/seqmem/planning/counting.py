@@ -22,7 +22,7 @@ def count_tokens(planned: Plan, registry: Registry) -> Plan:
     left = MAX_TOKENS
     runs = {}
     for identity, run in planned.runs.items():
-        key = repr(_what_is_read(run))
+        key = repr(what_is_read(run))
         if key not in found and run.outline.train_tokens <= left:
             left -= run.outline.train_tokens
             found[key] = _counted(run, registry)
@@ -30,7 +30,7 @@ def count_tokens(planned: Plan, registry: Registry) -> Plan:
     return replace(planned, runs=runs)
 
 
-def _what_is_read(run: PlannedRun) -> tuple[object, ...]:
+def what_is_read(run: PlannedRun) -> tuple[object, ...]:
     """Return all that a run's stream depends on; runs that differ in nothing of it read the same."""
     recipe = run.recipe
     return recipe.scenario, run.scenario_options, recipe.text, run.text_options, run.model_folder, recipe.seed

@@ -27,6 +27,7 @@ class Job(Options):
         activation_checkpointing: compute activations again in the backward instead of keeping them.
         resume: continue from the last checkpoint.
         disabled: plugins switched off by `-p no:NAME`.
+        accept_audit: run though the audit before the first step fails.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class Job(Options):
     resume: bool
     disabled: list[str]
     activation_checkpointing: bool = False
+    accept_audit: bool = False
 
 
 def job_of(
@@ -68,4 +70,5 @@ def job_of(
         resume=resume,
         disabled=sorted(execution.disabled),
         activation_checkpointing=run.activations.checkpointing,
+        accept_audit=execution.accept_audit,
     )

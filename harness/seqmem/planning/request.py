@@ -133,6 +133,17 @@ class SuiteRequest(Request):
 
 
 @dataclass(frozen=True)
+class AuditRequest(Request):
+    """An audit; its runs are planned as those of a bench of the scenario's reference strategy, and not trained."""
+
+    strategy: Texts = ()
+    scenario: Annotated[Texts, "Scenario whose probes are asked; may be repeated."] = ()
+    seeds: Annotated[str, "Seeds, e.g. 0-4 or 0,3,7."] = "0"
+    reference: bool = False
+    controls: bool = False
+
+
+@dataclass(frozen=True)
 class Execution:
     """The way runs are carried out; nothing in it changes their results."""
 
@@ -142,6 +153,9 @@ class Execution:
     force: Annotated[bool, "Run finished runs again, start unfinished ones over."] = False
     accept_versions: Annotated[
         bool, "Keep runs that other versions of torch, transformers or seqmem made; the table says so."
+    ] = False
+    accept_audit: Annotated[
+        bool, "Run on models that the audit before the first step refuses; the table says so."
     ] = False
     checkpoint_every: Annotated[str, "Steps between checkpoints, 50, or minutes, 10m."] = "50"
     keep_checkpoints: Annotated[bool, "Keep the last checkpoints of finished runs."] = False

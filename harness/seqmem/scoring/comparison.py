@@ -144,9 +144,10 @@ def _compare(
         row.label: judge(row, reference, compared, primary, cells[row.label, primary.name], few)
         for row, few in zip(rows, too_few_seeds(differences), strict=True)
     }
-    for label, note in _versions(rows).items():
-        cell = cells[label, primary.name]
-        cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
+    for notes in (_versions(rows), _accepted(rows)):
+        for label, note in notes.items():
+            cell = cells[label, primary.name]
+            cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
     chance = _chance(rows)
     return Comparison(
         scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts, chance
@@ -166,6 +167,22 @@ def _versions(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         if differing and row.runs and not row.kept:
             notes[row.label] = f"made by {named(made[row.label], differing)}, unlike other rows of this table"
+    return notes
+
+
+def _accepted(rows: Sequence[Row]) -> dict[str, str]:
+    """Return by row what failed in the audit of its runs before their first step, and was accepted."""
+    notes = {}
+    for row in rows:
+        failed = {
+            seed: run.info["accepted_audit"]
+            for seed, run in row.runs.items()
+            if run.info.get("accepted_audit")
+        }
+        if failed:
+            seed = min(failed)
+            more = f" and {len(failed) - 1} more seeds" if len(failed) > 1 else ""
+            notes[row.label] = f"run by --accept-audit: seed {seed}{more}: {failed[seed][0]}"
     return notes
 
 

@@ -218,6 +218,8 @@ def probe(run: Run, experience: Experience, point: ProbePoint) -> None:
     asked = functools.partial(run.on_probing, probes)
     with run.learner.autocast():
         answers = probes.ask(run.learner.model, lambda label: forward(run, label), asked)
+    if run.learner.step == 0:
+        run.on_first_answers(probes, answers)
     count = len(probes.probes)
     run.record.add(
         "probes",

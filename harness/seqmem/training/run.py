@@ -21,11 +21,11 @@ import torch
 from seqmem.core.cache import read_card
 from seqmem.core.data import Outline, Stream
 from seqmem.core.disk import disk_full, is_full
-from seqmem.core.errors import DiskFull, SeqmemError, UsageError
+from seqmem.core.errors import DiskFull, Refused, SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
-from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash
+from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash, unknown_id
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
 from seqmem.record.reader import RunRecord
@@ -38,6 +38,7 @@ from seqmem.training.learner import Learner
 from seqmem.training.loop import Stopped, train
 from seqmem.training.model import check_saved, load_model, save_model
 from seqmem.training.reporting import Report, Reporter
+from seqmem.training.run_audit import RunAudit
 from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
 PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
@@ -69,6 +70,10 @@ def execute(
             if job.resume:
                 loading("the last checkpoint")
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
+            if saved is None:
+                audit = RunAudit(run, outline.primary_relation, accept=job.accept_audit)
+                audit.check_stream()
+                audit.check_unasked()
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
             return
@@ -97,10 +102,16 @@ def execute(
                 choice = model_choice(job.recipe)
                 save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
             info |= {"status": "finished", **results}
+        except Refused as error:  # before its first step: nothing of it stays
+            shutil.rmtree(folder, ignore_errors=True)
+            report({"event": "refused", "reason": str(error)})
+            return
         except Stopped:
             info["status"] = "stopped"
         except Exception as error:  # a plugin's fault must not take the other runs along
             info |= _failure(error, folder, job.recipe)
+        if run.progress.accepted:
+            info["accepted_audit"] = run.progress.accepted
         info["seconds"] = round(time.perf_counter() - started, 3)
         try:
             write_json(folder / "run.json", info)
@@ -189,6 +200,7 @@ def build_run(
         ),
         decode=decoder(tokenizer),
         tokenizer=tokenizer_hash(tokenizer),
+        unknown=unknown_id(tokenizer),
         notes=notes,
     )
     run.strategy.setup(learner)

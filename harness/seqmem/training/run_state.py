@@ -34,6 +34,7 @@ class Progress:
         entered: `before_experience` has run for it.
         content: chained SHA-256 of every experience entered so far.
         leaks: a control's fact id to the experience whose rows trained its answer first.
+        accepted: what failed in the audit before the first step, and was accepted.
     """
 
     experience: int = 0
@@ -41,6 +42,7 @@ class Progress:
     entered: bool = False
     content: str = ""
     leaks: dict[str, str] = field(default_factory=dict)
+    accepted: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Run:
     Attributes:
         checkpoint_every: steps between checkpoints; None where minutes say it.
         checkpoint_minutes: minutes between checkpoints.
+        on_first_answers: told of answers before the first step, and may refuse the run.
+        unknown: id of the tokenizer's token for what it does not know.
     """
 
     learner: Learner
@@ -64,11 +68,13 @@ class Run:
     on_step: Callable[[Experience, float], None] = lambda experience, loss: None
     on_probing: Callable[[ProbeSet, int, int], None] = lambda probes, done, blocks: None
     on_answers: Callable[[ProbePoint, Answers, ProbeSet], None] = lambda point, answers, probes: None
+    on_first_answers: Callable[[ProbeSet, Answers], None] = lambda probes, answers: None
     probe_sets: dict[str, ProbeSet] = field(default_factory=dict)
     snapshots: dict[str, Checkpoint] = field(default_factory=dict)
     detector: ContaminationDetector | None = None
     decode: Callable[[list[int]], str] = str
     tokenizer: str = ""
+    unknown: int | None = None
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:

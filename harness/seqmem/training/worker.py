@@ -13,11 +13,18 @@ import queue
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from seqmem.planning.job import Job
+
+CarryOut: TypeAlias = "Callable[[Job, Callable[[dict[str, Any]], None], Callable[[], bool]], None]"
+"""Carries out a job, reporting events, until it is told to stop."""
 
 
-def main() -> None:
-    """Read jobs until standard input ends."""
+def serve(load: Callable[[], CarryOut]) -> None:
+    """Read jobs until standard input ends; `load` gives what carries one out, and may take its time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; Ctrl-C reaches the whole group
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
@@ -36,7 +43,8 @@ def main() -> None:
     threading.Thread(target=listen, daemon=True).start()
 
     from seqmem.planning.job import Job
-    from seqmem.training.run import execute
+
+    carry_out = load()
 
     def report(event: dict[str, Any]) -> None:
         try:
@@ -46,8 +54,14 @@ def main() -> None:
 
     report({"event": "ready"})
     while (line := jobs.get()) is not None and not stop.is_set():
-        execute(Job.model_validate_json(line), report, stop.is_set)
+        carry_out(Job.model_validate_json(line), report, stop.is_set)
+
+
+def _execute() -> CarryOut:
+    from seqmem.training.run import execute
+
+    return execute
 
 
 if __name__ == "__main__":
-    main()
+    serve(_execute)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from seqmem.core.data import Stream
@@ -29,6 +25,7 @@ from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
 from seqmem.verbs.display import choose, say_notes
+from seqmem.verbs.interrupt import interruptible
 from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
@@ -248,7 +245,7 @@ def _work(
 
     names = {run.recipe.id: run.name for run in todo.start}
     steps = {run.recipe.id: run.outline.steps for run in todo.start}
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         for watcher in watchers:
             watcher.begin(names, steps, len(todo.reused))
         try:
@@ -270,22 +267,3 @@ def default_workers(planned: Plan) -> int:
     if any(run.recipe.device.startswith("cuda") for run in planned.runs.values()):
         return 1
     return max(1, cores() // planned.threads)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Let Ctrl-C set the event instead of raising; a second one raises as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
