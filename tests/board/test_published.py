@@ -25,6 +25,7 @@ from helpers_boards import (
 
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.board.build import build, reproduce
+from seqmem.board.judge import Judge
 from seqmem.board.layout import published_boards, row_archives
 from seqmem.board.new import new_board
 from seqmem.board.published import read_board

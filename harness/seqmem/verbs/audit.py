@@ -77,7 +77,10 @@ def audit(model: str, scenario: str | Sequence[str], **given: Any) -> AuditResul
     runs = {run.recipe.id: run for run in found.values()}
     jobs = [job_of(run, Store(Path()), {}, execution) for run in runs.values()]
     lines = _Lines({identity: run.name for identity, run in runs.items()}, shown=execution.display != "none")
-    with interruptible() as interrupted, Workers(1, request.threads, MODULE) as pool:
+    with (
+        interruptible() as interrupted,
+        Workers(1, max(run.recipe.threads for run in runs.values()), MODULE) as pool,
+    ):
         outcome = pool.run(jobs, lines.event, interrupted.is_set)
     audits = {
         run.name: _with_notes(Audit.model_validate(outcome[identity]["audit"]), notes)

@@ -38,6 +38,8 @@ def learned_bits(run: RunRecord, *, twins: bool = False) -> pd.DataFrame:
     Raises:
         NotApplicable: no probe scores the whole closed set its answer was drawn from.
     """
+    if run.design.recall == "forced_choice":
+        raise NotApplicable("candidates compete for an answer, not the whole closed set it was drawn from")
     rows = run.asked(schedule="boundary", twins=twins)
     sizes = rows["choices"].map(len)
     whole = rows["closed"].notna() & np.isclose(sizes * rows["chance"].astype(float), 1)
