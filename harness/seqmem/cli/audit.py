@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seqmem.planning.audit import Audit, Form, Group
 
 OPTIONS = (
-    *("scenario", "preset", "seeds", "set", "text", "revision", "dtype", "attention"),
+    *("scenario", "preset", "seeds", "set", "text", "revision", "precision", "attention"),
     *("trust_remote_code", "device", "threads"),
 )
 MARKS = {"ok": "ok    ", "told": "note  ", "failed": "FAILED"}
