@@ -237,7 +237,6 @@ class Learner:
         """
         if forward is not None:
             rows = [document for row in rows for document in unpack(row)]
-<<<<<<< HEAD
         laid = lay_out(rows)
         input_ids = torch.from_numpy(laid.ids).to(self.device)
         targets_at = torch.from_numpy(laid.targets[:, 1:]).to(self.device)
@@ -247,126 +246,6 @@ class Learner:
                     {} if laid.segments is None else self._borders.of(self.model, input_ids, laid.segments)
                 )
                 logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
-=======
-        width = max(len(row.input_ids) for row in rows)
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.bool_)
-        for line, row in enumerate(rows):
-            ids[line, : len(row.input_ids)] = row.input_ids
-            mask[line, : len(row.loss_mask)] = row.loss_mask
-        borders: dict[str, Any] = {}
-        input_ids = torch.from_numpy(ids).to(self.device)
-        if any(row.segments is not None for row in rows):
-            segments = _segments(rows, width)
-            mask[:, 1:] &= segments[:, 1:] == segments[:, :-1]
-            borders = self._borders(input_ids, segments)
-        targets_at = torch.from_numpy(mask[:, 1:]).to(self.device)
-        if forward is None:
-            logits = self.model(input_ids=input_ids, use_cache=False, **borders).logits
-        else:
-            logits = forward(input_ids, None)
-        picked = logits[:, :-1][targets_at].float()
-        labels = input_ids[:, 1:][targets_at]
-        if all(row.weights is None for row in rows):
-            loss = nn.functional.cross_entropy(picked, labels)
-        else:
-            weights = torch.from_numpy(_weights(rows, width)[:, 1:]).to(self.device)[targets_at]
-            losses = nn.functional.cross_entropy(picked, labels, reduction="none")
-            loss = (losses * weights).sum() / weights.sum()
-        return loss, sum(len(row.input_ids) for row in rows), int(mask[:, 1:].sum())
-
-    def _borders(self, input_ids: Tensor, segments: IntArray) -> dict[str, Any]:
-        """Return what the model is given besides token ids so that every segment is a document of its own.
-
-        Positions restart with each segment, and an explicit mask, added to the attention scores, keeps
-        attention inside it. On the first packed batch, and on a longer row later, the model is shown to obey them.
-
-        Raises:
-            RunFailed: it does not, or cannot.
-        """
-        kernel = getattr(getattr(self.model, "config", None), "_attn_implementation", None)
-        if kernel not in ("eager", "sdpa"):
-            raise RunFailed(
-                f"attention kernel {kernel!r} takes no mask that keeps packed documents apart; "
-                "use --attention sdpa or eager, or rows that are not packed"
-            )
-        lengths = (segments >= 0).sum(axis=1)
-        line = int(lengths.argmax())
-        if lengths[line] > max(self._bordered, 1):
-            self._check_borders(input_ids[line : line + 1, : lengths[line]])
-            self._bordered = int(lengths[line])
-        return self._bordering(segments)
-
-    def _bordering(self, segments: IntArray) -> dict[str, Any]:
-        """Return positions and masks of these segments, as `_borders` says.
-
-        A model whose attention slides sees the same window inside a segment. One with layers of several kinds
-        takes a mask for each.
-        """
-        starts = np.diff(segments, axis=1, prepend=segments[:, :1]) != 0
-        places = np.arange(segments.shape[1])
-        positions = places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
-        back = places[:, None] - places
-        same = (back >= 0) & (segments[:, :, None] == segments[:, None, :])
-        config = getattr(self.model, "config", None)
-        window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None) or ()
-        full, slides = self._mask(same), self._mask(same & (back < window)) if window else None
-        masks: dict[str, Tensor] = {
-            kind: full if kind == "full_attention" or slides is None else slides for kind in kinds
-        }
-        several = masks if masks.keys() - {"full_attention"} else None
-        one = full if kinds or slides is None else slides
-        return {
-            "position_ids": torch.from_numpy(positions).to(self.device),
-            "attention_mask": several or one,
-        }
-
-    def _mask(self, seen: BoolArray) -> Tensor:
-        """Return what is added to attention scores (rows, 1, T, T) so that nothing but `seen` (rows, T, T) counts."""
-        dtype = next(iter(self.parameters.values())).dtype
-        hidden = torch.zeros(seen.shape, dtype=dtype, device=self.device)
-        hidden.masked_fill_(~torch.from_numpy(seen).to(self.device), torch.finfo(dtype).min)
-        return hidden[:, None]
-
-    @torch.no_grad()
-    def _check_borders(self, row: Tensor) -> None:
-        """Refuse a model that computes something else for a packed document than for the document alone.
-
-        The tokens of a packed row (1, T) are read as two documents, the second as long as it can be, so that it is
-        longer than a sliding window where any document of such a row is. Changing the first must not move the
-        second's logits, and these must be those of the second in a row of its own.
-
-        Raises:
-            RunFailed: it does, or it cannot be told of borders.
-        """
-        borders = self._bordering(np.array([[0, *[1] * (row.shape[1] - 1)]], dtype=np.int32))
-        training = self.model.training
-        self.model.eval()
-        try:
-            alone = self.model(input_ids=row[:, 1:], use_cache=False).logits
-            changed = row.clone()
-            changed[:, 0] = (changed[:, 0] + 1) % alone.shape[-1]
-            packed, other = (
-                self.model(input_ids=ids, use_cache=False, **borders).logits[:, 1:] for ids in (row, changed)
-            )
-        except torch.OutOfMemoryError:
-            raise
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-            KeyError,
-        ) as error:  # as architectures raise
-            reason = f"cannot be told of their borders ({(str(error) or repr(error)).splitlines()[0]})"
-        else:
-            # what is hidden has weight 0 exactly, so nothing but the order of summation could differ
-            if (other - packed).abs().max() > 1e-4 * alone.std():
-                reason = "lets one document read another"
-            # here kernels and shapes differ too: by token, what rounding makes of one logit is averaged out
-            elif _furthest(packed, alone) > max(1e-3, 32 * torch.finfo(alone.dtype).eps) * alone.std():
-                reason = "reads a packed document otherwise than the same document in a row of its own"
->>>>>>> wt-families
             else:
                 logits = forward(input_ids, None)
         picked = logits[:, :-1][targets_at]
@@ -434,31 +313,6 @@ class Learner:
         self.use_moments(active_moments)
 
 
-<<<<<<< HEAD
-=======
-def _furthest(one: Tensor, other: Tensor) -> Tensor:
-    """Return the root mean square distance of two tokens' logits (B, T, V) where it is largest."""
-    return (one - other).float().square().mean(-1).sqrt().max()
-
-
-def _segments(rows: Sequence[Example], width: int) -> IntArray:
-    """(rows, width): the number of each token's document; -1 where a row is padded."""
-    segments = np.full((len(rows), width), -1, dtype=np.int32)
-    for line, row in enumerate(rows):
-        segments[line, : len(row.input_ids)] = 0 if row.segments is None else row.segments
-    return segments
-
-
-def _weights(rows: Sequence[Example], width: int) -> FloatArray:
-    """(rows, width): the weight of each token's loss."""
-    weights = np.ones((len(rows), width), dtype=np.float32)
-    for line, row in enumerate(rows):
-        if row.weights is not None:
-            weights[line, : len(row.weights)] = row.weights
-    return weights
-
-
->>>>>>> wt-families
 def _optimizer(parameters: list[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
     fused = all(p.dtype == torch.float32 or p.is_cuda for p in parameters)
     if settings.name == "sgd":
