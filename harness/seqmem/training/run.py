@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -103,7 +104,7 @@ def execute(
                 save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
             info |= {"status": "finished", **results}
         except Refused as error:  # before its first step: nothing of it stays
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
             report({"event": "refused", "reason": str(error)})
             return
         except Stopped:
@@ -122,6 +123,12 @@ def execute(
     if info["status"] == "finished" and not job.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     report({"event": "failed", "reason": info["reason"]} if "reason" in info else {"event": info["status"]})
+
+
+def _discard(folder: Path) -> None:
+    """Delete a record that the parent may be writing its progress beside: no file of it may come back."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".refused-") as work:
+        folder.rename(Path(work) / "record")
 
 
 def _failure(error: Exception, folder: Path, recipe: Recipe) -> dict[str, Any]:
