@@ -15,7 +15,7 @@ from seqmem.core.sanitize import clean
 
 ERRORS = 3.0
 """Standard errors from chance from which on the screen tells; a run is refused from `core.guessing.IMPROBABLE` on."""
-LEAST_FORM = 0.5
+MIN_FORMAT_RATE = 0.5
 """Format rate below which exact match says nothing."""
 
 
@@ -209,12 +209,12 @@ def form_checks(forms: Sequence[Form]) -> list[Check]:
     foreign = [
         f"{form.name} {share(form.in_form)}"
         for form in forms
-        if form.in_form is not None and form.in_form < LEAST_FORM
+        if form.in_form is not None and form.in_form < MIN_FORMAT_RATE
     ]
     if foreign:
         told.append(
-            f"exact match is not interpretable for {_these(foreign)}, where so few greedy answers come in their "
-            f"form: {', '.join(foreign)}; read forced choice, or take a model that answers so"
+            f"exact match is not interpretable for {_these(foreign)}, by the share of greedy answers in the form: "
+            f"{', '.join(foreign)}; read forced choice, or take a model that answers so"
         )
     apart = [
         f"{form.name} {form.joined[1] - form.joined[0]} of {form.joined[1]}"

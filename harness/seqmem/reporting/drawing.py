@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from seqmem.core.sanitize import clean
 from seqmem.scoring.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -116,11 +115,6 @@ def draw_legend(figure: Figure, axes: Sequence[Axes]) -> None:
             handles.setdefault(label, handle)
     order = sorted(handles, key=lambda label: label in (RESTED, TRAINED))
     figure.legend([handles[label] for label in order], order, loc="outside right upper", frameon=False)
-
-
-def draw_title(figure: Figure, title: str) -> None:
-    """Draw the title of a figure of several panels."""
-    figure.suptitle(clean(title), x=0.01, ha="left", fontsize=10)
 
 
 def save(figure: Figure, path_stem: Path) -> tuple[Path, Path]:

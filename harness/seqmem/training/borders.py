@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,9 @@ from torch import Tensor, nn
 
 from seqmem.core.data import BoolArray, IntArray
 from seqmem.core.errors import RunFailed
+
+MASKED_KERNELS = ("eager", "sdpa")
+"""Attention kernels that take a mask of their own."""
 
 
 class Borders:
@@ -29,8 +31,8 @@ class Borders:
         Raises:
             RunFailed: it does not, or cannot.
         """
-        kernel = getattr(getattr(model, "config", None), "_attn_implementation", None)
-        if kernel not in ("eager", "sdpa"):
+        kernel = kernel_of(model)
+        if kernel not in MASKED_KERNELS:
             raise RunFailed(
                 f"attention kernel {kernel!r} takes no mask that keeps packed documents apart; "
                 "use --attention sdpa or eager, or rows that are not packed"
@@ -54,7 +56,10 @@ def _bordering(model: nn.Module, segments: IntArray, device: torch.device) -> di
     positions = places - np.maximum.accumulate(np.where(starts, places, 0), axis=1)
     back = places[:, None] - places
     same = (back >= 0) & (segments[:, :, None] == segments[:, None, :])
-    mask = partial(_mask, dtype=next(model.parameters()).dtype, device=device)
+
+    def mask(seen: BoolArray) -> Tensor:
+        return added_mask(torch.from_numpy(seen).to(device), model)
+
     config = getattr(model, "config", None)
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None) or ()
     full, slides = mask(same), mask(same & (back < window)) if window else None
@@ -69,11 +74,16 @@ def _bordering(model: nn.Module, segments: IntArray, device: torch.device) -> di
     }
 
 
-def _mask(seen: BoolArray, dtype: torch.dtype, device: torch.device) -> Tensor:
+def kernel_of(model: nn.Module) -> str | None:
+    """Return the name of a model's attention kernel."""
+    return getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+def added_mask(seen: Tensor, model: nn.Module) -> Tensor:
     """Return what is added to attention scores (rows, 1, T, T) so that nothing but `seen` (rows, T, T) counts."""
-    hidden = torch.zeros(seen.shape, dtype=dtype, device=device)
-    hidden.masked_fill_(~torch.from_numpy(seen).to(device), torch.finfo(dtype).min)
-    return hidden[:, None]
+    dtype = next(model.parameters()).dtype
+    hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return hidden.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 @torch.no_grad()

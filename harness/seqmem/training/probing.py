@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from seqmem.core.data import Decoding, Probe
 from seqmem.core.probes import ROW_TOKENS
+from seqmem.training.borders import MASKED_KERNELS, added_mask, kernel_of
 from seqmem.training.probe_rows import Block, Ids, Line, lay_out, lines_of
 
 LOGITS = 2**27
@@ -204,8 +205,7 @@ class ProbeSet:
     def _keeps_apart(self, line: Line, model: nn.Module) -> bool:
         """Return whether the answers of a shared row have the log-probabilities that rows of their own give."""
         alone = lines_of(line.prompt, line.answers, line.given_task, shared=False)
-        kernel = getattr(getattr(model, "config", None), "_attn_implementation", None)
-        if kernel not in ("eager", "sdpa"):
+        if kernel_of(model) not in MASKED_KERNELS:
             return False
         try:
             together = self._read(lay_out([line], self._device), len(self._tokens), model)
@@ -291,9 +291,7 @@ def _logits(block: Block, model: nn.Module, own_forward: Forward | None) -> Tens
     further: dict[str, Tensor] = {}
     if block.borders is not None:
         position, sees = block.borders
-        hidden = torch.zeros(sees.shape, dtype=next(model.parameters()).dtype, device=sees.device)
-        hidden.masked_fill_(~sees, torch.finfo(hidden.dtype).min)
-        further = {"position_ids": position, "attention_mask": hidden[:, None]}
+        further = {"position_ids": position, "attention_mask": added_mask(sees, model)}
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         # a large vocabulary's logits at positions nobody reads would fill the memory
         output = model(input_ids=block.ids, use_cache=False, logits_to_keep=block.kept, **further)

@@ -50,7 +50,7 @@ class TimeLeft:
         self._due[name] = max(0, self._due[name] - 1)
 
     def seconds(self, steps: int) -> float | None:
-        """Return what is left with so many steps to do; None as long as there is no basis for it."""
+        """Return what is left with so many steps to do; None until it can be estimated."""
         if steps and (self._steps is None or len(self._steps) < LEAST_STEPS):
             return None
         left = steps * statistics.fmean(self._steps) if steps and self._steps else 0.0

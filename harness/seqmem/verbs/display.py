@@ -87,8 +87,6 @@ class Plain:
         """Say what is coming."""
         self._runs = {run: RunState(name, steps[run]) for run, name in names.items()}
         self._told: dict[str, float] = {}
-        self._names, self._steps = names, steps
-        self._done: dict[str, int] = dict.fromkeys(names, 0)
         self._before: dict[str, int] = {}
         self._ended = 0
         self._left_out = 0
@@ -98,25 +96,23 @@ class Plain:
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """Print beginnings, ends and warnings."""
-        kind, name = event["event"], self._names[run]
-        self._runs[run].note(event)
+        kind, now = event["event"], self._runs[run]
+        name = now.name
+        now.note(event)
         if kind == "loading" and run not in self._told:
             self._tell(run)
         elif kind == "started":
-            self._before[run] = self._done[run] = event["step"]
+            self._before[run] = event["step"]
             self._told.setdefault(run, time.monotonic())
             if event["step"]:
-                self._say(f"{name}: goes on from step {event['step']:,} of {self._steps[run]:,}")
-        elif kind == "step":
-            self._done[run] = event["step"]
+                self._say(f"{name}: goes on from step {event['step']:,} of {now.steps:,}")
         elif kind == "warning":
             self._say(f"{name}: {event['message']}")
         elif kind in ENDS:
             self._ended += 1
-            self._left_out += 0 if kind == "finished" else self._steps[run] - self._done[run]
-            self._done[run] = self._steps[run] if kind == "finished" else self._done[run]
+            self._left_out += now.steps - now.step
             reason = f": {event['reason']}" if "reason" in event else ""
-            self._say(f"[{self._ended}/{len(self._names)}] {name} {kind}{reason}{self._left()}")
+            self._say(f"[{self._ended}/{len(self._runs)}] {name} {kind}{reason}{self._left()}")
 
     def tick(self) -> None:
         """Print how far the runs are of which nothing was said for a while."""
@@ -129,9 +125,10 @@ class Plain:
         self._say(self._runs[run].line())
 
     def _left(self) -> str:
-        fresh = sum(self._done.values()) - sum(self._before.values())
-        left = sum(self._steps.values()) - sum(self._done.values()) - self._left_out
-        if not fresh or self._ended == len(self._names):
+        done = sum(run.step for run in self._runs.values())
+        fresh = done - sum(self._before.values())
+        left = sum(run.steps for run in self._runs.values()) - done - self._left_out
+        if not fresh or self._ended == len(self._runs):
             return ""
         return f", about {duration((time.monotonic() - self._started) * left / fresh)} left for all"
 

@@ -31,7 +31,7 @@ class RunState:
         loading: what is being loaded.
         recall: as last measured, by loop, task or group.
         probes: how many of how many are asked in the sweep under way.
-        seconds_left: None as long as there is no basis to say it.
+        seconds_left: None until it can be estimated.
         heard: when its last event came, on the monotonic clock.
     """
 
@@ -122,7 +122,7 @@ class ProgressFiles:
             self._write(run)
 
     def tick(self) -> None:
-        """Write what is due, news or none, so that an old file tells that nobody is at work any more."""
+        """Write what is due, news or none, so that an old file tells that its bench is gone."""
         for run, written in self._written.items():
             if self._runs[run].under_way and time.monotonic() - written >= WRITE_SECONDS:
                 self._write(run)

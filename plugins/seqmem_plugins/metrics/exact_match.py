@@ -2,7 +2,7 @@
 
 Where recall is by forced choice, this says how much of it a model shows when it is left to speak. An answer comes in
 the right form where greedy decoding begins as any member of the closed set does, right or wrong. A model that talks in
-another form scores 0 here whatever it knows: below a format rate of .5 there is no number.
+another form would score 0 here whatever it knows. Below a format rate of .5 the value is None with that reason.
 
 A rise of exact match while the format rate rises, and forced choice does not, is the form being learned. It is no
 memory that comes back.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from seqmem import UsageError
@@ -10,8 +10,6 @@ from seqmem_scenarios.candidates import Candidates
 from seqmem_scenarios.common import trained_wordings
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, Draw, Fact, make_facts
-
-Pairs = Sequence[tuple[Fact, Fact]]
 
 
 @dataclass(frozen=True)
