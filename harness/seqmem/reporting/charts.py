@@ -173,7 +173,8 @@ def results(title: str) -> dict[str, Any]:
     legend = {"columns": 4}
     axis = {"labelLimit": 240, "labelColor": "var(--ink)", "grid": True, "ticks": False, "domain": False}
     y = _nominal("label", None, sort=None, axis=axis)
-    x = _number("low", scale={"zero": False}, axis={"tickCount": 8})
+    # of a single value the usual format would round to a whole number
+    x = _number("low", scale={"zero": False}, axis={"tickCount": 8, "format": ".4~g"})
     tooltip = [_nominal("label", "row"), _nominal("shown", "value"), _nominal("differs", "verdict")]
     colour = _nominal("finding", scale={"domain": words, "range": colours}, legend=legend)
     bar = {"y": y, "x": {**x, "title": title}, "x2": {"field": "high"}, "stroke": colour, "tooltip": tooltip}
