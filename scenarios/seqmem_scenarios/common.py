@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from seqmem import (
     Batch,
@@ -22,6 +23,7 @@ from seqmem_scenarios.world import (
     Draw,
     Fact,
     answer,
+    holds_form,
     question_prompt,
     statement,
     statement_prompt,
@@ -33,6 +35,14 @@ SHORT_DOCUMENT = 64
 """Tokens that a background document is taken to have at least."""
 PROBE_TOKENS = 40
 """Generous bound on a bare prompt with its answer, for outlines."""
+
+RestText = Literal["any", "plain"]
+REST_TEXT = (
+    "unrelated text of the rest: any; plain: without statements and questions in the forms that are asked"
+)
+"""What the option `rest_text` says of itself."""
+SPARE = 3
+"""Further documents per document of a plain rest, from which others are taken in the place of those with a form."""
 
 PROBE_FORMS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "paraphrase", "question")
 """Probe forms by their distance from the trained text, nearest first."""
@@ -51,6 +61,34 @@ def bare_size(probes: int) -> Size:
 def joined(row_tokens: int) -> int:
     """Return background documents joined to fill a row, then cut: single documents may be short."""
     return -(-row_tokens // SHORT_DOCUMENT)
+
+
+def rest_texts(
+    context: BuildContext, kind: RestText, numbers: Sequence[int], spare_from: int
+) -> Iterator[str]:
+    """Return background documents of a rest; in a plain one others take the place of those that hold a form.
+
+    Args:
+        context: of the scenario's build.
+        kind: of the option `rest_text`.
+        numbers: of the documents.
+        spare_from: number of the first document that the stream leaves free.
+
+    Raises:
+        UsageError: too few documents are without a form.
+    """
+    spare = iter(range(spare_from, spare_from + SPARE * len(numbers)))
+    for number in numbers:
+        text = context.text.train(number)
+        while kind == "plain" and holds_form(text):
+            following = next(spare, None)
+            if following is None:
+                raise UsageError(
+                    "rest_text plain: over three in four documents of the text hold statements or questions in the "
+                    "forms that are asked; choose another --text, or rest_text any"
+                )
+            text = context.text.train(following)
+        yield text
 
 
 def background_text(context: BuildContext, index: int, row_tokens: int) -> str:

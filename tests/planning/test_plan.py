@@ -300,3 +300,10 @@ def test_auto_shares_the_cores_among_the_runs(
     assert whole.threads == whole.request.threads == threads
     assert whole.runs.keys() == made(seeds=seeds, threads=threads).runs.keys()
     assert default_workers(whole) == 8 // threads
+
+
+def test_a_control_that_is_asked_for_by_name_stands_beside_the_row() -> None:
+    planned = made(control=("plain_rest",))
+    assert [list(row.controls) for row in planned.boards[0].rows] == [["plain_rest"]]
+    with pytest.raises(UsageError, match="unknown control of memory_loops 'plain'.*plain_rest, shuffled"):
+        made(control=("plain",))

@@ -18,7 +18,7 @@ from seqmem.training.loop import update_stream_hash
 from seqmem_plugins.strategies.joint import shuffle_stream
 from seqmem_scenarios.memory_loops import PRESETS, build, outline
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, background, holds_form
 
 BASE: dict[str, Any] = {
     "loops": 2,
@@ -355,6 +355,27 @@ def test_unrelated_rest_reads_documents_that_no_loop_reads() -> None:
     assert len(texts["rest"]) == built.options.rest_steps * built.options.batch_size
 
 
+def test_a_plain_rest_is_the_rest_with_other_documents_in_the_place_of_those_in_a_probe_s_form() -> None:
+    whole, plain = made(rest_steps=12), made(rest_steps=12, rest_text="plain")
+    texts, kept = (
+        [built.text(row) for batch in built.rests[0].batches for row in batch] for built in (whole, plain)
+    )
+    changed = [place for place, (text, other) in enumerate(zip(texts, kept, strict=True)) if text != other]
+    assert changed
+    assert not any(holds_form(text) for text in kept)
+    assert len(set(kept)) == len(kept)
+    assert (
+        plain.visits[0].batches[0][0].input_ids.tolist() == whole.visits[0].batches[0][0].input_ids.tolist()
+    )
+    assert changed == [place for place in range(len(texts)) if holds_form(background(0, place))]
+
+
+def test_a_plain_rest_is_refused_on_text_that_is_all_in_a_probe_s_form() -> None:
+    built = made(rest_text="plain", text="Q: What does Ada Cole love? A: dish {}.".format)
+    with pytest.raises(UsageError, match="rest_text plain: over three in four documents"):
+        list(built.rests[0].batches)
+
+
 def test_rest_without_memory_visits_the_loops_prose_in_turn_as_it_last_was() -> None:
     built = made(loops=3, cycles=3, prose_steps=2, jitter=0.5, rest="loops_without_memory", rest_steps=8)
     last = {
@@ -618,6 +639,10 @@ def test_one_version_of_the_scenario_always_feeds_the_same_rows(case: str) -> No
         (
             {"facts_per_loop": 0, "prose_steps": 0, "insert_at": 0},
             "a loop needs facts_per_loop or prose_steps above 0",
+        ),
+        (
+            {"rest_text": "plain", "rest": "none"},
+            "rest_text plain needs a rest on unrelated text, not rest none",
         ),
         ({"loops": 1}, "loops"),
         ({"jitter": 1.5}, "jitter"),

@@ -15,6 +15,7 @@ from seqmem_scenarios.world import (
     biography,
     dialogue,
     filler,
+    holds_form,
     loop_place,
     make_facts,
     place_prose,
@@ -161,3 +162,13 @@ def test_draws_are_uniform_and_in_range() -> None:
 def test_the_world_needs_no_torch() -> None:
     code = "import sys, seqmem_scenarios.world; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_wording_is_known_as_a_form_and_no_prose_is() -> None:
+    for number, (fact, twin) in enumerate(make_facts(0, 24)):
+        for wording in range(8):
+            assert holds_form(f"It rained. {statement(fact, wording)} Nobody came.")
+            assert holds_form(f"It rained.\n{qa(twin, wording)}")
+        assert not holds_form(filler(0, number))
+        assert not holds_form(dialogue(0, number))
+        assert not holds_form(place_prose(0, number, number))

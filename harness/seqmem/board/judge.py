@@ -36,8 +36,8 @@ class Judge:
         if rules.preset not in self.scenario.presets:
             raise UsageError(unknown(f"preset of {rules.scenario}", rules.preset, self.scenario.presets))
         for name in rules.controls:
-            if name not in self.scenario.controls:
-                raise UsageError(unknown(f"control of {rules.scenario}", name, self.scenario.controls))
+            if name not in self.scenario.all_controls:
+                raise UsageError(unknown(f"control of {rules.scenario}", name, self.scenario.all_controls))
         self._loaded_defaults: dict[str, Mapping[str, Any]] = {}
 
     @cached_property
@@ -45,7 +45,7 @@ class Judge:
         """Return scenario options by control; None is the run itself."""
         preset = self.scenario.presets[self.rules.preset]
         changed: dict[str | None, Mapping[str, Any]] = {None: {}}
-        changed |= {name: self.scenario.controls[name] for name in self.rules.controls}
+        changed |= {name: self.scenario.all_controls[name] for name in self.rules.controls}
         return {name: self._options({**preset, **changes}) for name, changes in changed.items()}
 
     @cached_property

@@ -127,6 +127,7 @@ def _particulars(spec: Spec) -> dict[str, Any]:
             "presets": {name: dict(values) for name, values in spec.presets.items()},
             "optimizer": {name: dict(values) for name, values in spec.optimizer.items()},
             "controls": {name: dict(values) for name, values in spec.controls.items()},
+            "further_controls": {name: dict(values) for name, values in spec.further_controls.items()},
             "sweep": {name: list(swept) for name, swept in spec.sweep.items()},
             "reference": spec.reference,
             "model": spec.model,

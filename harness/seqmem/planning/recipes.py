@@ -70,7 +70,7 @@ def board_runs(resolved: Resolved, arms: Sequence[Arm]) -> BoardRuns:
 
 
 def _row(resolved: Resolved, arm: Arm, located: LocatedModel) -> _Row:
-    controls = resolved.scenario.controls if resolved.request.controls else {}
+    controls = resolved.controls
     runs: dict[str | None, dict[int, PlannedRun]] = {}
     for control, changes in [(None, {}), *controls.items()]:
         options = {**arm.scenario_options, **changes}

@@ -84,6 +84,9 @@ class Request:
     )
     reference: Annotated[bool, "Leave out the reference strategy."] = True
     controls: Annotated[bool, "Leave out the scenario's controls."] = True
+    control: Annotated[
+        Texts, "A control of the scenario that is run only where it is asked for; may be repeated."
+    ] = ()
 
     def asked(self) -> dict[str, Any]:
         """Return what differs from the defaults of a bench, for the record."""

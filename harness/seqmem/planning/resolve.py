@@ -85,6 +85,12 @@ class Resolved:
         """Return what the user asked for."""
         return self.setting.parsed.request
 
+    @property
+    def controls(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the controls that stand beside every row."""
+        named = {name: self.scenario.all_controls[name] for name in self.request.control}
+        return {**(self.scenario.controls if self.request.controls else {}), **named}
+
 
 def resolve_setting(parsed: Parsed, registry: Registry) -> Setting:
     """Find what all scenarios share.
@@ -110,6 +116,9 @@ def resolve_scenario(setting: Setting, name: str, registry: Registry) -> Resolve
     scenario = registry.load("scenario", name)
     if request.preset not in scenario.presets:
         raise UsageError(unknown(f"preset of {scenario.name}", request.preset, scenario.presets))
+    for control in request.control:
+        if control not in scenario.all_controls:
+            raise UsageError(unknown(f"control of {scenario.name}", control, scenario.all_controls))
     models = setting.models
     if models is None:
         model, _, revision = scenario.models.get(request.preset, scenario.model).partition("@")

@@ -71,6 +71,7 @@ class ScenarioSpec:
         presets: name to option values; must hold ``smoke`` and ``default``.
         optimizer: optimizer settings a preset proposes, by preset name; ``default`` is the fallback.
         controls: name of a control to the option values that make it, run beside every strategy.
+        further_controls: the same, of controls that are run only where they are asked for by name.
         reference: name of the strategy every row is compared with.
         model: model trained unless the user names one.
         models: by preset, instead of `model`; a Hugging Face id may name its revision: ``id@step3000``.
@@ -91,6 +92,7 @@ class ScenarioSpec:
     build: Callable[[Any, BuildContext], Stream]
     reference: str = "naive"
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    further_controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model: str = "tiny"
     models: Mapping[str, str] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -98,6 +100,11 @@ class ScenarioSpec:
     fingerprint: Callable[[Any], str] | None = None
     local: tuple[str, ...] = ()
     citation: str = ""
+
+    @property
+    def all_controls(self) -> Mapping[str, Mapping[str, Any]]:
+        """Controls of both kinds."""
+        return {**self.controls, **self.further_controls}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, joined
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, SPARE
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.probes import Probes, sizes
 from seqmem_scenarios.memory_loops.rows import Rows
@@ -57,18 +57,12 @@ def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
 def outline(options: MemoryLoopsOptions) -> Outline:
     """Return steps, tokens and probes, counted without making a document."""
     o, times = options, schedule(options)
-    last_cycle = max(o.cycles - 1, o.insert_at_cycle + o.new_loop - 1)
-    editions = 1 + last_cycle if o.jitter else 1
-    documents = 0
-    if o.loop_text == "background":
-        documents = o.prose_documents * joined(o.row_tokens) * o.all_loops * editions
-    if "unrelated" in o.rests:
-        documents += o.rest_steps * o.batch_size
+    spare = SPARE * o.rest_documents if o.rest_text == "plain" else 0
     return times.outline(
         sizes(o),
         train_tokens=times.steps * o.batch_size * o.row_tokens,
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
-        documents=(documents, GENERAL_DOCUMENTS),
+        documents=(o.documents + spare, GENERAL_DOCUMENTS),
         primary=_primary(o),
         primary_relation=o.asked_as if o.facts_per_loop else "general",
     )
@@ -149,6 +143,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             outline=outline,
             build=build,
             controls={"shuffled": {"order": "shuffled"}},
+            further_controls={"plain_rest": {"rest_text": "plain"}},
             citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613 (preset anticipatory)",
         )
     ]

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seqmem import Options
+from seqmem_scenarios.common import REST_TEXT, RestText, joined
 from seqmem_scenarios.world import population
 
 
@@ -38,6 +39,7 @@ class MemoryLoopsOptions(Options):
         description="trained afterwards: background text, the loops' prose, both in turn, nothing",
     )
     rest_steps: int = Field(48, ge=1, description="steps of each rest phase")
+    rest_text: RestText = Field("any", description=REST_TEXT)
     rest_training: bool = Field(True, description="off: rest steps read the text and train nothing")
     train_on: Literal["statements", "questions", "both"] = Field(
         "statements", description="form in which facts are trained; both alternates over exposures"
@@ -65,6 +67,8 @@ class MemoryLoopsOptions(Options):
             raise ValueError(f"insert_at ({self.insert_at}) must be at most prose_steps ({self.prose_steps})")
         if self.insert_at_cycle >= self.cycles:
             raise ValueError(f"insert_at_cycle ({self.insert_at_cycle}) must be below cycles ({self.cycles})")
+        if self.rest_text == "plain" and "unrelated" not in self.rests:
+            raise ValueError(f"rest_text plain needs a rest on unrelated text, not rest {self.rest}")
         if self.facts_per_loop == 0 and self.prose_steps == 0:
             raise ValueError("a loop needs facts_per_loop or prose_steps above 0")
         if self.insert_at_cycle > 0 and self.prose_steps == 0:
@@ -129,6 +133,22 @@ class MemoryLoopsOptions(Options):
     def branches(self) -> int:
         """Branches after the rest: one per loop, and one of new facts."""
         return self.all_loops + 1 if self.relearn else 0
+
+    @property
+    def rest_documents(self) -> int:
+        """Background documents that the unrelated rest trains."""
+        return self.rest_steps * self.batch_size if "unrelated" in self.rests else 0
+
+    @property
+    def documents(self) -> int:
+        """Background documents that loops and rest train."""
+        if self.loop_text != "background":
+            return self.rest_documents
+        last_cycle = max(self.cycles - 1, self.insert_at_cycle + self.new_loop - 1)
+        editions = 1 + last_cycle if self.jitter else 1
+        return (
+            self.rest_documents + self.prose_documents * joined(self.row_tokens) * self.all_loops * editions
+        )
 
     @property
     def prose_documents(self) -> int:

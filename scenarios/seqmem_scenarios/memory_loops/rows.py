@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
 from seqmem import Batch, BuildContext, Example, text_example
 from seqmem.streams import Place
-from seqmem_scenarios.common import joined, trained_wordings
+from seqmem_scenarios.common import joined, rest_texts, trained_wordings
 from seqmem_scenarios.memory_loops.memories import Memory, make_memories, make_new_facts, questions, wording
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.timetable import cycle
@@ -85,13 +86,9 @@ class Rows:
         edition = sum((index - c * changed) % documents < changed for c in range(cycle)) if changed else 0
         if o.loop_text == "background":
             count = joined(o.row_tokens)
-            first = self._rest_documents + count * ((edition * o.all_loops + loop) * documents + index)
+            first = o.rest_documents + count * ((edition * o.all_loops + loop) * documents + index)
             return "\n".join(self.context.text.train(first + i) for i in range(count))
         return place_prose(self.context.seed, loop, edition * 100_000 + index)
-
-    @property
-    def _rest_documents(self) -> int:
-        return self.options.rest_steps * self.options.batch_size if "unrelated" in self.options.rests else 0
 
     def _row(self, text: str, facts: Sequence[str] = ()) -> Example:
         return text_example(self.context.encode, text, facts=facts, length=self.options.row_tokens)
@@ -101,9 +98,10 @@ class Rows:
         return tuple(self._row(self.prose(loop, cycle, step * size + i)) for i in range(size))
 
     def _unrelated(self, place: Place) -> Iterator[Batch]:
-        size = self.options.batch_size
-        for first in range(0, place.steps * size, size):
-            yield tuple(self._row(self.context.text.train(first + i)) for i in range(size))
+        o = self.options
+        texts = rest_texts(self.context, o.rest_text, range(o.rest_documents), o.documents)
+        for _ in range(place.steps):
+            yield tuple(map(self._row, islice(texts, o.batch_size)))
 
     def _memoryless(self, place: Place) -> Iterator[Batch]:
         """Make the loops' prose in turn, memory left out."""

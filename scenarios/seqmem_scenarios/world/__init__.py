@@ -22,6 +22,7 @@ from seqmem_scenarios.world.facts import (
     statement,
     statement_prompt,
 )
+from seqmem_scenarios.world.forms import holds_form
 from seqmem_scenarios.world.people import ROLES, Person, Role, World, population
 from seqmem_scenarios.world.values import ATTRIBUTE_BY_NAME, ATTRIBUTES, Attribute
 
@@ -43,6 +44,7 @@ __all__ = [
     "biography",
     "dialogue",
     "filler",
+    "holds_form",
     "loop_place",
     "make_facts",
     "person_fact",
