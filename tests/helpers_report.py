@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
 from seqmem import Measure, MetricSpec, RunRecord, SuitePart, Value
+from seqmem.core.measures import Interval
 from seqmem.record.row import Row
 from seqmem.record.schema import ITEMS, TABLES, write_table
 from seqmem.reporting import Part
@@ -20,7 +21,7 @@ from seqmem.reporting.page_section import Frame
 from seqmem.reporting.suite_section import Section
 from seqmem.scoring.comparison import tabulate
 from seqmem.scoring.size_trend import SizeCurve, SizePoint
-from seqmem.scoring.statistics import Interval, size_trend
+from seqmem.scoring.statistics import size_trend
 
 SMALL = Layout(loops=3, cycles=2, facts=2, rest=20, even=4)
 RETENTION = Measure("retention", "fraction", "higher", "memory of loop facts at the end of the rest")

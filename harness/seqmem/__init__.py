@@ -24,6 +24,7 @@ _HOME = {
     "Example": "core.data",
     "Experience": "core.data",
     "Footprint": "plugin.specs",
+    "Interval": "core.measures",
     "LOOP_PHASES": "core.data",
     "Learner": "plugin.learner",
     "Measure": "core.measures",
@@ -59,6 +60,7 @@ _HOME = {
     "bench": "verbs.bench",
     "clean": "core.sanitize",
     "document_probe": "core.probes",
+    "format_interval": "scoring.numbers",
     "hookimpl": "plugin.hookspecs",
     "mean_band": "reporting.drawing",
     "model_folder": "core.cache",
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
     from seqmem.core.errors import RunFailed as RunFailed
     from seqmem.core.errors import SeqmemError as SeqmemError
     from seqmem.core.errors import UsageError as UsageError
+    from seqmem.core.measures import Interval as Interval
     from seqmem.core.measures import Measure as Measure
     from seqmem.core.measures import Value as Value
     from seqmem.core.packing import pack as pack
@@ -148,6 +151,7 @@ if TYPE_CHECKING:
     from seqmem.record.row import Row as Row
     from seqmem.reporting.drawing import COLOURS as COLOURS
     from seqmem.reporting.drawing import mean_band as mean_band
+    from seqmem.scoring.numbers import format_interval as format_interval
     from seqmem.verbs.audit import AuditResult as AuditResult
     from seqmem.verbs.audit import audit as audit
     from seqmem.verbs.bench import BenchResult as BenchResult

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.record.row import Row
 from seqmem.scoring.size_trend import DIFFERENT_TOKENS, SizeCurve, size_curves
-from seqmem.scoring.statistics import Interval
 
 SIZES = {"small": 10**6, "middle": 10**7, "large": 10**8}
 

@@ -9,12 +9,13 @@ from typing import get_args
 import pytest
 
 from seqmem import Measure, RunRecord
+from seqmem.core.measures import Interval
 from seqmem.record.row import Row
 from seqmem.reporting.charts import FINDINGS
 from seqmem.reporting.words import answer, headline
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
-from seqmem.scoring.statistics import Difference, Interval
+from seqmem.scoring.statistics import Difference
 from seqmem.scoring.verdict import Finding, Verdict, judge
 
 SCORE = Measure("score", "fraction", "higher", "a number", 0.05)

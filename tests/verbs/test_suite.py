@@ -21,13 +21,13 @@ from small_runs import RememberingWorkers, installed, small_model
 
 from seqmem import PluginError, RunRecord, SuitePart, SuiteSpec, UsageError
 from seqmem.cli.app import run as command_line
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.planning.request import SuiteRequest
 from seqmem.planning.suite import expand_models, plan_suite
 from seqmem.plugin.registry import Entry, Registry, _installed
 from seqmem.scoring.numbers import format_p, short_count
 from seqmem.scoring.size_trend import SizeCurve, SizePoint, adjust
-from seqmem.scoring.statistics import Interval, Trend, size_trend
+from seqmem.scoring.statistics import Trend, size_trend
 
 ODD = "odd|*model*"
 """A name with signs that no file name, link or markup may take for its own."""

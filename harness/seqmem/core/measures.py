@@ -1,4 +1,4 @@
-"""Numbers of a metric: the measure it declares, and the value it finds or the reason for none."""
+"""Numbers of a metric: the measure it declares, the value it finds or the reason for none, a mean over seeds."""
 
 from __future__ import annotations
 
@@ -49,3 +49,20 @@ class Value:
             raise ValueError("a Value of None needs a reason")
         if self.value is not None and not np.isfinite(self.value):
             raise ValueError(f"a Value must be finite, got {self.value}; use None with a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over seeds and its 95 % t interval.
+
+    Attributes:
+        low, high: None below two seeds, where a spread cannot be estimated.
+        n: seeds.
+        reason: why there is no interval.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    reason: str = ""

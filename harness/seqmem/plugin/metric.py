@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from seqmem.core.measures import Direction, Measure, Value
+from seqmem.core.measures import Direction, Interval, Measure, Value
 from seqmem.plugin.hookspecs import hookimpl
 from seqmem.plugin.specs import MetricSpec
 from seqmem.reading.missing import Missing, attempt, control
@@ -34,6 +34,7 @@ Role = Literal["", "tokens", "state"]
 Further = ParamSpec("Further")
 """Arguments that a formula has beside what it reads, each with a default."""
 Formula = Callable[Concatenate[Read, Further], Value]
+Remark = Callable[[Mapping[str, Interval]], str]
 Paired = Callable[[Read, Callable[[], Read]], Value]
 
 
@@ -105,6 +106,7 @@ class Metric(Generic[Read]):
         self.name, self.version, self.summary, self.citation = name, version, summary, citation
         self.declared: list[Declared[Read]] = []
         self._reads, self._figure = reads, figure
+        self._remark: Remark | None = None
 
     def measure(
         self,
@@ -152,6 +154,11 @@ class Metric(Generic[Read]):
 
         return declare
 
+    def remark(self, words: Remark) -> Remark:
+        """Declare what a row's verdict has to add, as `MetricSpec.remark` says, by the function that follows."""
+        self._remark = words
+        return words
+
     def compute(self, run: RunRecord, controls: Controls) -> dict[str, Value]:
         """Return every measure of a run, as `MetricSpec.compute` says."""
         try:
@@ -178,6 +185,7 @@ class Metric(Generic[Read]):
                 measures=tuple(one.measure for one in self.declared),
                 compute=self.compute,
                 draw=self.draw if self._figure else None,
+                remark=self._remark,
                 citation=self.citation,
             )
         ]

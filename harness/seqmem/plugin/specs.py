@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmem.core.data import BuildContext, Options, Outline, Stream, TextSource
-from seqmem.core.measures import Measure, Value
+from seqmem.core.measures import Interval, Measure, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,6 +151,8 @@ class MetricSpec:
             same strategy and seed under the scenario's control options; a missing one gives None with
             a reason, not an error. Raises NotApplicable where the scenario has nothing to measure.
         draw: the figure that shows it, from the rows of a table; None where these rows have nothing to draw.
+        remark: what a row's verdict has to add, from the mean over seeds of each measure that has one; empty for
+            nothing.
     """
 
     name: str
@@ -159,6 +161,7 @@ class MetricSpec:
     measures: tuple[Measure, ...]
     compute: Callable[[RunRecord, Mapping[str, RunRecord]], Mapping[str, Value]]
     draw: Callable[[Sequence[Row]], Figure | None] | None = None
+    remark: Callable[[Mapping[str, Interval]], str] | None = None
     citation: str = ""
 
 

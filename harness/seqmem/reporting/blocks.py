@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 
 from seqmem.core.digits import fixed, significant, ten_digits, without_zero
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
 from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
 from seqmem.scoring.pairs import PairComparison
-from seqmem.scoring.statistics import MIN_SEEDS_FOR_P, Difference, Interval
+from seqmem.scoring.statistics import MIN_SEEDS_FOR_P, Difference
 from seqmem.scoring.verdict import Verdict
 
 _TESTS_NOTE = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seqmem.core.digits import rounded
+from seqmem.core.measures import Interval
 from seqmem.core.sanitize import clean
 from seqmem.planning.grid import PlannedBoard
 from seqmem.plugin.specs import SuitePart
@@ -19,7 +20,6 @@ from seqmem.reporting.board_files import BoardFiles
 from seqmem.reporting.page_section import SizeTrend
 from seqmem.scoring.numbers import format_interval, format_p
 from seqmem.scoring.size_trend import SizeCurve, size_curves
-from seqmem.scoring.statistics import Interval
 
 if TYPE_CHECKING:
     from seqmem.planning.models import ResolvedModel

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from seqmem.core.data import NEVER
+from seqmem.core.measures import Interval
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.scoring.comparison import Comparison, Table
 from seqmem.scoring.numbers import format_margin, format_number
-from seqmem.scoring.statistics import Interval, t_interval
+from seqmem.scoring.statistics import t_interval
 from seqmem.scoring.verdict import SHOWN, Finding, Verdict
 
 

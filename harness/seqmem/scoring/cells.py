@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.scoring.scores import seeds_in_words
-from seqmem.scoring.statistics import Difference, Interval, paired_difference, t_interval
+from seqmem.scoring.statistics import Difference, paired_difference, t_interval
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,23 @@ def tabulate(
     boards = []
     for (scenario, model, reference), members in groups.items():
         wanted = primary.get(scenario, "primary measure")
-        boards.append(_compare(scenario, model, reference, wanted, tuple(members), measures, values))
+        compared = _compare(scenario, model, reference, wanted, tuple(members), measures, values)
+        verdicts = {
+            label: replace(verdict, added=_added(metrics, label, compared.cells))
+            for label, verdict in compared.verdicts.items()
+        }
+        boards.append(replace(compared, verdicts=verdicts))
     return Table(tuple(boards), scores)
+
+
+def _added(metrics: Sequence[MetricSpec], label: str, cells: Mapping[tuple[str, str], Cell]) -> str:
+    """Return what the metrics have to add to a row's verdict."""
+    said = []
+    for metric in metrics:
+        if metric.remark is not None:
+            found = {one.name: cells[label, one.name].interval for one in metric.measures}
+            said.append(metric.remark({name: mean for name, mean in found.items() if mean is not None}))
+    return "; ".join(filter(None, said))
 
 
 def _compare(

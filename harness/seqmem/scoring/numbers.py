@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from seqmem.core.digits import fixed, rounded, significant, ten_digits, without_zero
-from seqmem.core.measures import Measure
-from seqmem.scoring.statistics import Interval
+from seqmem.core.measures import Interval, Measure
 
 
 def format_number(value: float, unit: str) -> str:

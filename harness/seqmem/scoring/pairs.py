@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from seqmem.core.errors import UsageError
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.scoring.cells import Scores, by_seed, cell_of, interval_of, read_scores
 from seqmem.scoring.family import adjusted
-from seqmem.scoring.statistics import Difference, Interval, paired_difference
+from seqmem.scoring.statistics import Difference, paired_difference
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.record.row import Row
 from seqmem.scoring.comparison import Table
 from seqmem.scoring.statistics import (
-    Interval,
     Trend,
     false_discovery,
     size_trend,

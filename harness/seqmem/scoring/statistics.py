@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from seqmem.core.digits import ten_digits
+from seqmem.core.measures import Interval
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -27,23 +28,6 @@ NOISE = 1e-11
 
 _EXACT_UP_TO = 13
 _RESAMPLES = 9999
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean over seeds and its 95 % t interval.
-
-    Attributes:
-        low, high: None below two seeds, where a spread cannot be estimated.
-        n: seeds.
-        reason: why there is no interval.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

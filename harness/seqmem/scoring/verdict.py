@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from seqmem.core.measures import Measure
+from seqmem.core.measures import Interval, Measure
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
-from seqmem.scoring.statistics import ALPHA, Difference, Interval
+from seqmem.scoring.statistics import ALPHA, Difference
 
 Finding = Literal[
     "better",
@@ -36,6 +36,7 @@ class Verdict:
         value: the row's own mean.
         difference: to the reference; None where nothing was compared.
         reason: why there is no value, no test, or no test that could tell.
+        added: what metrics have to add of the row.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Verdict:
     value: Interval | None
     difference: Difference | None
     reason: str = ""
+    added: str = ""
 
     @property
     def seeds(self) -> int:
@@ -100,7 +102,11 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """The verdict as the table's line in plain words, not escaped."""
+        """The verdict as the table's line in plain words, not escaped, with what metrics add."""
+        return f"{self._of_primary}; {self.added}" if self.added else self._of_primary
+
+    @property
+    def _of_primary(self) -> str:
         if self.finding == "identical":
             return (
                 f"{self.label} had no effect here: its weights end bit for bit as those of {self.reference}"

@@ -112,8 +112,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "cycles": 3,
         "facts_per_loop": 10,
         "batch_size": 10,
-        "rest_steps": 32,
-        "even_every": 8,
+        "rest_steps": 16,
         "asked_as": "verbatim",
     },
 }

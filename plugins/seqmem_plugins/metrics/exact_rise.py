@@ -1,0 +1,168 @@
+"""Exact rise: where answers come back in the rest, is it the memory, or only the form of an answer?
+
+Text that holds questions with bare answers teaches how an answer looks. Facts that a model knew all along are then
+said, and to the eye they come back with nobody training them. Three curves over the rest tell the two apart, each
+counted from the end of the loops: exact answers, answers in the right form (right or wrong), and forced choice among
+trained answers, which asks for no form.
+
+A maximum of noisy values lies above their mean, so the step at which a curve is highest is found on half of the facts
+and read on the other half, over 8 splits; without a rise the value is 0 or below. Exact answers and forced choice are
+those about each fact less those about its twin, of which nothing can come back.
+
+What the form in the rest's own text does is the difference to the control `plain_rest`, whose rest holds no sentence
+in the forms that are asked (`--control plain_rest`).
+
+None without a rest, under two facts, and where no closed set was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from seqmem import Interval, Metric, Missing, RunRecord, Value, format_interval, reading
+from seqmem.reading import Array
+
+_COLUMNS = ("step", "experience", "probe", "fact", "twin_of", "correct", "right", "in_form")
+
+
+class Resting:
+    """What was answered from the end of the loops to the end of the rest, in the primary probe form."""
+
+    def __init__(self, run: RunRecord) -> None:
+        """Read a run."""
+        self.run = run
+
+    @cached_property
+    def _asked(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the rows about trained facts, and those about their twins."""
+        first, steps = reading.loops_end(self.run), reading.rest_steps(self.run)
+        tables = []
+        for twins in (False, True):
+            rows = self.run.asked(twins=twins, columns=_COLUMNS)
+            rows = rows[(rows["step"] >= first) & (rows["step"] <= first + steps) & rows["in_form"].notna()]
+            rows = rows.drop_duplicates(["step", "probe"])
+            tables.append(rows.assign(fact=rows["twin_of"]) if twins else rows)
+        facts = reading.some(tables[0], "no closed set was asked in the rest: answers have no form")
+        left_alone = set(self.run.exposures["fact"]) - reading.trained_in_rest(self.run)
+        facts = reading.some(
+            facts[facts["fact"].isin(left_alone)],
+            "every fact is trained again in the rest: nothing comes back",
+        )
+        return facts, tables[1]
+
+    def curves(self, column: str, *, less_twins: bool) -> Array:
+        """Return (facts, steps), the change of an answer since the loops ended; steps begin with their end."""
+        facts, twins = (_table(rows, column) for rows in self._asked)
+        if less_twins and not twins.empty:
+            facts = facts.sub(twins).dropna(axis="columns", how="all").dropna()
+        values = facts.to_numpy(dtype=float)
+        if values.shape[1] < 2:
+            raise Missing("nothing was asked in the rest: nothing can be seen to come back")
+        return np.asarray(values - values[:, :1])
+
+    def rise(self, column: str, *, less_twins: bool) -> Value:
+        """Return the mean change at the step where it is largest, the step found on other facts."""
+        curves = self.curves(column, less_twins=less_twins)
+        names = [np.arange(len(curves)).astype(str)]
+        found = [
+            curves[read][:, curves[find].mean(axis=0).argmax()].mean()
+            for (find,), (read,) in reading.splits(names)
+        ]
+        return Value(float(np.mean(found)), len(curves))
+
+
+def _table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return facts by steps, those facts and steps at which all was asked."""
+    return (
+        rows.assign(value=rows[column].astype(float))
+        .pivot_table(index="fact", columns="step", values="value", aggfunc="mean")
+        .dropna()
+    )
+
+
+seqmem_api = ">=1,<2"
+metric = Metric(
+    "exact_rise",
+    version="1",
+    summary="rise of exact answers over the rest, beside that of their form and of forced choice",
+    reads=Resting,
+)
+seqmem_metric = metric.hook
+
+
+@metric.measure("exact_rise", "fraction", "none", "rise of exact answers over the rest, less that of twins")
+def exact(rest: Resting) -> Value:
+    """Return the rise of exact answers from the end of the loops to where it is largest in the rest, less the twins'.
+
+    Unit: fraction; range -1 to 1; neither way is better.
+    """
+    return rest.rise("correct", less_twins=True)
+
+
+@metric.measure("exact_rise.form", "fraction", "none", "rise of the rate of answers in the right form")
+def form(rest: Resting) -> Value:
+    """Return the same of answers, right or wrong, that begin as one of the closed set does.
+
+    Unit: fraction; range -1 to 1; neither way is better.
+    """
+    return rest.rise("in_form", less_twins=False)
+
+
+@metric.measure("exact_rise.forced_choice", "fraction", "none", "rise of forced choice, less that of twins")
+def forced_choice(rest: Resting) -> Value:
+    """Return the same of recall by forced choice, less the twins': above 0, answers come back.
+
+    Unit: fraction; range -1 to 1; neither way is better. None where recall is by exact match.
+    """
+    if rest.run.design.recall != "forced_choice":
+        raise Missing("recall is by exact match: no competing answers were scored")
+    return rest.rise("right", less_twins=True)
+
+
+@metric.against(
+    "plain_rest",
+    "exact_rise.taught",
+    "fraction",
+    "none",
+    "rise of exact answers beyond that in a rest without their form",
+)
+def taught(rest: Resting, control: Callable[[], Resting]) -> Value:
+    """Return the rise of exact answers less that of the run whose rest holds no text in the forms that are asked.
+
+    Unit: fraction; range -2 to 2; neither way is better. None where the control was not run.
+    """
+    plain = exact(control())
+    own = exact(rest)
+    return Value((own.value or 0.0) - (plain.value or 0.0), own.n_items)
+
+
+@metric.remark
+def remark(means: Mapping[str, Interval]) -> str:
+    """Name a rise for what it is; one is shown where its interval over seeds lies above 0."""
+
+    def shown(name: str) -> str:
+        return format_interval(means[name], "fraction")
+
+    rises = {name for name, mean in means.items() if mean.low is not None and mean.low > 0}
+    if "exact_rise.forced_choice" in rises:
+        return (
+            f"answers come back in the rest: forced choice rises by {shown('exact_rise.forced_choice')} more than "
+            "about twins"
+        )
+    if "exact_rise" not in rises:
+        return ""
+    said = f"exact answers rise by {shown('exact_rise')} in the rest, "
+    if "exact_rise.forced_choice" not in means:
+        return f"{said}and without competing answers nobody can tell whether memory or form comes back"
+    against = f"and forced choice is not shown to ({shown('exact_rise.forced_choice')}): "
+    if "exact_rise.form" not in rises:
+        return f"{said}{against}no memory is shown to come back"
+    said += f"with {shown('exact_rise.form')} more of all answers in their form, {against}"
+    said += "the form of an answer is learned, no memory is shown to come back"
+    if "exact_rise.taught" in rises:
+        said += f"; a rest without that form has {shown('exact_rise.taught')} less of it"
+    return said
