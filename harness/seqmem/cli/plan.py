@@ -8,18 +8,19 @@ import typer
 
 from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
-from seqmem.cli.terminal import print_json, print_table, say
+from seqmem.cli.terminal import print_json, print_table, say, warn
 from seqmem.core.digits import duration
 from seqmem.planning.request import Request, read
 
 if TYPE_CHECKING:
     from seqmem.planning.grid import Plan
+    from seqmem.planning.pace import Pace
 
 
 @app.command("plan")
 @takes(Request)
 def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
-    """Show the runs a bench would take, with steps, tokens, memory and a rough time; trains nothing."""
+    """Show the runs a bench would take, with steps, tokens, memory and time; trains nothing."""
     from seqmem.planning.counting import count_tokens
     from seqmem.planning.plan import plan
 
@@ -31,8 +32,11 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
 def show_plan(planned: Plan, as_json: bool) -> int:
     """Print the runs, what they cost and what is left out; returns the exit code."""
     from seqmem.verbs.display import say_notes
+    from seqmem.verbs.pace import pace_of
 
-    records = plan_records(planned)
+    first = next(iter(planned.runs.values())).recipe
+    pace = pace_of(first.device, first.model.dtype, planned.threads, warn)
+    records = plan_records(planned, pace)
     if as_json:
         print_json(records)
     else:
@@ -41,7 +45,7 @@ def show_plan(planned: Plan, as_json: bool) -> int:
     return warn_left_out(planned.left_out)
 
 
-def plan_records(planned: Plan) -> list[dict[str, Any]]:
+def plan_records(planned: Plan, pace: Pace) -> list[dict[str, Any]]:
     """Return what each run takes, as JSON values."""
     return [
         {
@@ -59,7 +63,7 @@ def plan_records(planned: Plan) -> list[dict[str, Any]]:
             "micro_tokens": run.recipe.micro_tokens,
             "extra_state_bytes": run.extra_bytes,
             "operations": run.operations,
-            "seconds": run.seconds,
+            "seconds": run.seconds(pace),
             "device": run.recipe.device,
         }
         for run in planned.runs.values()
@@ -104,9 +108,9 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
         "bounds. A process takes some 0.7 GiB besides. A checkpoint is on disk, and a run keeps the last ones until"
     )
     say(
-        "it has finished. Times are rough, from operation counts, a typical rate of the device and a typical cost"
+        "it has finished. Times come from operation counts and the pace that this machine was measured to have, for"
     )
-    say("per step, for one run alone.")
+    say("one run alone; loading takes seconds more.")
 
 
 def _tokens(count: int, exact: bool) -> str:

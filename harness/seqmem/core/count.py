@@ -10,7 +10,7 @@ from seqmem.core.data import Outline, Probe, Stream
 
 def counted(outline: Outline, stream: Stream) -> Outline:
     """Return the outline with its tokens counted row by row; it then bounds nothing."""
-    tokens = longest = step = 0
+    tokens = longest = step = padded = 0
     asked: Counter[str] = Counter()
     for index in range(stream.length):
         experience = stream.experience(index)
@@ -18,7 +18,9 @@ def counted(outline: Outline, stream: Stream) -> Outline:
             lengths = [len(row.input_ids) for row in batch]
             tokens += experience.repeats * sum(lengths)
             longest = max(longest, *lengths, 0)
-            step = max(step, len(lengths) * max(lengths, default=0))
+            read = len(lengths) * max(lengths, default=0)
+            padded += experience.repeats * read
+            step = max(step, read)
         asked.update(point.probe_set for point in stream.probe_points(index))
     sets = {name: stream.probe_sets[name] for name in asked}
     return replace(
@@ -28,6 +30,7 @@ def counted(outline: Outline, stream: Stream) -> Outline:
         longest_row=max(longest, *(positions(probe) for own in sets.values() for probe in own), 0),
         exact=True,
         step_tokens=step,
+        padded_tokens=padded,
     )
 
 

@@ -306,6 +306,7 @@ class Outline:
         from_scratch: the model starts from random weights drawn with the run's seed, not from its own.
         exact: tokens and rows have been counted in the stream itself.
         step_tokens: tokens of the largest batch, padding included; 0 where it has not been counted.
+        padded_tokens: tokens of all batches, padding included; 0 where they have not been counted.
         held_batches: batches whose rows are in memory at once; 0 where it is not known.
         longest_path: steps from the stream's start to the end of the longest branch; 0 for all steps.
     """
@@ -324,6 +325,7 @@ class Outline:
     from_scratch: bool = False
     exact: bool = False
     step_tokens: int = 0
+    padded_tokens: int = 0
     held_batches: int = 0
     longest_path: int = 0
 

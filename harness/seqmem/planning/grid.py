@@ -14,18 +14,12 @@ from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
 from seqmem.planning.activations import Activations
 from seqmem.planning.models import ResolvedModel
+from seqmem.planning.pace import Pace
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
 
-# A forward and backward pass costs about 6 operations per parameter and token, a forward 2 (Kaplan et al.
-# 2020, arXiv 2001.08361, section 2.1). The rates are rough sustained figures for small models, only for
-# the estimate that `plan` prints. A step costs some time however small the model is: launching its kernels.
-RATES = {"cpu": 8e10, "cuda": 2e13}
-
 ROW_BYTES = 5
 """Bytes of a token of a plain training row: its id and whether it is a target."""
-
-STEP_SECONDS = {"cpu": 0.002, "cuda": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +80,13 @@ class PlannedRun(Memory):
 
     @property
     def operations(self) -> float:
-        """Estimate the floating-point operations."""
+        """Estimate the floating-point operations (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
         parameters = self.recipe.model.parameters
         return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
 
-    @property
-    def seconds(self) -> float:
-        """Estimate the time of the run alone on its device."""
-        kind = self.recipe.device.split(":")[0]
-        return self.operations / RATES[kind] + self.outline.steps * STEP_SECONDS[kind]
+    def seconds(self, pace: Pace) -> float:
+        """Estimate the time of the run, alone on a machine of this pace."""
+        return pace.seconds(self.activations.shapes, self.outline)
 
     @property
     def folder(self) -> str:
