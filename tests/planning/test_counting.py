@@ -88,6 +88,12 @@ def test_a_folder_without_tokenizer_json_keeps_its_bounds(model: Path, tmp_path:
     assert count_tokens(bare, installed()).runs[run.recipe.id].outline == run.outline
 
 
+def test_a_stream_that_refuses_is_named_before_it_is_run(model: Path) -> None:
+    asked = planned(model, set=("scenario.row_tokens=8",))
+    (note,) = count_tokens(asked, installed()).notes
+    assert "smoke" not in note and " s0 will be refused: the document stating " in note
+
+
 def test_counting_imports_no_torch() -> None:
     code = (
         "import sys; from seqmem.plugin.registry import Registry; from seqmem.planning.plan import plan; "
