@@ -3,10 +3,11 @@
 Text that holds questions with bare answers teaches how an answer looks. Facts that a model knew all along are then
 said, and to the eye they come back with nobody training them. Three curves over the rest tell the two apart, each
 counted from the end of the loops: exact answers, answers in the right form (right or wrong), and forced choice among
-trained answers, which asks for no form.
+trained answers, which asks for no form. They are those of the question, the probe form farthest from what is
+trained, or of the primary form where no question is asked.
 
 A maximum of noisy values lies above their mean, so the step at which a curve is highest is found on half of the facts
-and read on the other half, over 8 splits; without a rise the value is 0 or below. Exact answers and forced choice are
+and read on the other half, over 8 splits; without a rise the value is 0, or below where all is forgotten. Exact answers and forced choice are
 those about each fact less those about its twin, of which nothing can come back.
 
 What the form in the rest's own text does is the difference to the control `plain_rest`, whose rest holds no sentence
@@ -30,7 +31,7 @@ _COLUMNS = ("step", "experience", "probe", "fact", "twin_of", "correct", "right"
 
 
 class Resting:
-    """What was answered from the end of the loops to the end of the rest, in the primary probe form."""
+    """What was answered from the end of the loops to the end of the rest, in one probe form."""
 
     def __init__(self, run: RunRecord) -> None:
         """Read a run."""
@@ -40,9 +41,10 @@ class Resting:
     def _asked(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the rows about trained facts, and those about their twins."""
         first, steps = reading.loops_end(self.run), reading.rest_steps(self.run)
+        asked = self.run.asked(relation="question", columns=("in_form",))["in_form"].notna().any()
         tables = []
         for twins in (False, True):
-            rows = self.run.asked(twins=twins, columns=_COLUMNS)
+            rows = self.run.asked(relation="question" if asked else None, twins=twins, columns=_COLUMNS)
             rows = rows[(rows["step"] >= first) & (rows["step"] <= first + steps) & rows["in_form"].notna()]
             rows = rows.drop_duplicates(["step", "probe"])
             tables.append(rows.assign(fact=rows["twin_of"]) if twins else rows)
@@ -55,14 +57,14 @@ class Resting:
         return facts, tables[1]
 
     def curves(self, column: str, *, less_twins: bool) -> Array:
-        """Return (facts, steps), the change of an answer since the loops ended; steps begin with their end."""
+        """Return (facts, steps in the rest), the change of an answer since the loops ended."""
         facts, twins = (_table(rows, column) for rows in self._asked)
         if less_twins and not twins.empty:
             facts = facts.sub(twins).dropna(axis="columns", how="all").dropna()
         values = facts.to_numpy(dtype=float)
         if values.shape[1] < 2:
             raise Missing("nothing was asked in the rest: nothing can be seen to come back")
-        return np.asarray(values - values[:, :1])
+        return np.asarray(values[:, 1:] - values[:, :1])
 
     def rise(self, column: str, *, less_twins: bool) -> Value:
         """Return the mean change at the step where it is largest, the step found on other facts."""
