@@ -251,7 +251,7 @@ def test_every_asked_sentence_and_its_twin_is_asked_in_every_probe_form() -> Non
             assert probe.answer_start == len(probe.input_ids) - 1 and probe.chance is None
         elif probe.relation == "last_word":
             assert " " not in probe.answer.strip() and probe.chance is not None
-        elif " context " in probe.id:
+        elif "-context " in probe.id:
             assert probe.chance is not None and probe.chance <= 1 / 60 and not probe.choices
         else:
             assert probe.chance == 1 / len(probe.choices) <= 1 / 2
