@@ -129,9 +129,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest_steps": 500,
         "batch_size": 16,
     },
+    "pretrained": {
+        "blocks": 3,
+        "turns": 6,
+        "window": 4,
+        "background_tokens": 32,
+        "context_turns": 2,
+        "rest_steps": 16,
+        "batch_size": 8,
+    },
 }
 
-OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 1e-3}}
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
+}
 
 
 @hookimpl

@@ -125,9 +125,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest_steps": 1000,
         "row_tokens": 128,
     },
+    "pretrained": {
+        "arrivals": 36,
+        "window": 12,
+        "background_ratio": 0.25,
+        "repeats": 2,
+        "context_sentences": 2,
+        "context_rung": "verbatim",
+        "probed": 18,
+        "probe_every": 6,
+        "rest_steps": 12,
+        "row_tokens": 32,
+    },
 }
 
-OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 1e-3}}
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
+}
 
 
 @hookimpl
