@@ -503,7 +503,7 @@ def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     assert set(built.heldout) == set(range(stated.documents[1]))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "default"])
+@pytest.mark.parametrize("preset", ["smoke", "default", "pretrained"])
 def test_the_outline_bounds_every_preset(preset: str) -> None:
     built = made(**{**ConversationRecallOptions().model_dump(), **PRESETS[preset]})
     check_outline(outline(built.options), built.stream, built.trained, built.heldout)

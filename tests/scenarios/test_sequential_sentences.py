@@ -404,7 +404,7 @@ def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     assert documents == stated.documents, "no document more or less than announced"
 
 
-@pytest.mark.parametrize("preset", ["smoke", "default"])
+@pytest.mark.parametrize("preset", ["smoke", "default", "pretrained"])
 def test_the_outline_bounds_a_preset(preset: str) -> None:
     built = made(**{**SequentialSentencesOptions().model_dump(), **PRESETS[preset]})
     check_outline(outline(built.options), built.stream, built.trained, built.heldout)

@@ -71,8 +71,11 @@ class Told:
         behind = self._alike(number, range(own + 1, reach // size + 1), trained)
         nearest = merge(before, behind, key=lambda other: abs(other - number))
         later = self._alike(number, range(reach // size, o.arrivals // size + 1), range(reach, o.arrivals))
-        values = (map(lambda other: self.trained(other).fact.value, numbers) for numbers in (nearest, later))
-        return trained_by_then(self.trained(number).fact, *values, self.seed)
+        fact = self.trained(number).fact
+        return trained_by_then(fact, map(self._value, nearest), map(self._value, later), self.seed)
+
+    def _value(self, number: int) -> str:
+        return self.trained(number).fact.value
 
     def _alike(self, number: int, sixes: Iterable[int], among: range) -> Iterator[int]:
         """Return the sentences of the same attribute in these groups of six, one each."""
