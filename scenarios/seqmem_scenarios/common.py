@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 from seqmem import (
@@ -53,9 +54,9 @@ def general_size(row_tokens: int) -> Size:
     return Size(GENERAL_DOCUMENTS, GENERAL_DOCUMENTS * row_tokens)
 
 
-def bare_size(probes: int) -> Size:
-    """Return the size of a set of bare prompts with their answers."""
-    return Size(probes, probes * PROBE_TOKENS)
+def bare_size(probes: int, candidates: int = 0) -> Size:
+    """Return the size of a set of bare prompts with their answers, and with as many tokens of candidates."""
+    return Size(probes, probes * PROBE_TOKENS + candidates)
 
 
 def joined(row_tokens: int) -> int:
@@ -89,6 +90,36 @@ def rest_texts(
                 )
             text = context.text.train(following)
         yield text
+
+
+def rest_batches(
+    context: BuildContext,
+    kind: RestText,
+    rows: range,
+    size: int,
+    row_tokens: int,
+    spare_from: int,
+) -> Iterator[Batch]:
+    """Return a rest of background rows in batches of `size`, of whatever text or of plain text.
+
+    Args:
+        context: of the scenario's build.
+        kind: of the option `rest_text`.
+        rows: numbers of the rest's background rows, as `background_row` counts them.
+        size: rows of a batch.
+        row_tokens: longest row.
+        spare_from: number of the first row that the stream leaves free.
+
+    Raises:
+        UsageError: see `rest_texts`.
+    """
+    count = joined(row_tokens)
+    texts = rest_texts(context, kind, range(rows.start * count, rows.stop * count), spare_from * count)
+    for _ in range(len(rows) // size):
+        yield tuple(
+            text_example(context.encode, "\n".join(islice(texts, count)), length=row_tokens)
+            for _ in range(size)
+        )
 
 
 def background_text(context: BuildContext, index: int, row_tokens: int) -> str:

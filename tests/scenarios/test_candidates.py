@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from built_streams import BuiltStream, maker
+from built_streams import BuiltStream, maker, rows_of
 from reading import Letters
 
 from seqmem import Probe, UsageError
-from seqmem_scenarios import freeze_loops, memory_loops
+from seqmem.core.guessing import expected, standard_error
+from seqmem_scenarios import conversation_recall, freeze_loops, memory_loops, sequential_sentences
 from seqmem_scenarios.candidates import MAX_CANDIDATES, MIN_CANDIDATES, Candidates
+from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
+from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
 from seqmem_scenarios.world import make_facts
 
 MADE: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
@@ -71,6 +75,104 @@ def test_facts_and_twins_have_the_same_candidates_and_equally_trained_answers(sc
         assert (twin.choices, twin.chance) == (fact.choices, fact.chance)
         assert twin.answer in trained and twin.answer != fact.answer
     assert Counter(probe.answer for probe in twins).most_common(1)[0][1] <= 4
+
+
+ONE_AFTER_ANOTHER: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
+    "sequential_sentences": (
+        maker(
+            BuiltStream, "sequential_sentences", SequentialSentencesOptions, sequential_sentences.build, {}
+        ),
+        "near",
+    ),
+    "conversation_recall": (
+        maker(
+            BuiltStream,
+            "conversation_recall",
+            ConversationRecallOptions,
+            conversation_recall.build,
+            {},
+            max_positions=1024,
+        ),
+        "primary",
+    ),
+}
+
+
+class Hot:
+    """A model that finds the answers it was trained on more probable by 5 nats, and has a taste of its own."""
+
+    def __init__(self, built: BuiltStream[Any], seed: int) -> None:
+        self.prompts = np.random.default_rng(seed)
+        self.taste: dict[str, float] = {}
+        stated = [[row for row in rows_of(e) if row.facts] for e in built.experiences]
+        self.texts = ["\n".join(map(built.text, rows)) for rows in stated]
+        self.trained_from: dict[str, int] = {}
+
+    def first_trained(self, value: str) -> int:
+        """The first experience that says a value."""
+        if value not in self.trained_from:
+            told = (place for place, text in enumerate(self.texts) if value in text)
+            self.trained_from[value] = next(told, len(self.texts))
+        return self.trained_from[value]
+
+    def right(self, probe: Probe, experience: int) -> bool:
+        score = {}
+        for name in probe.choice_names:
+            self.taste.setdefault(name, self.prompts.normal())
+            score[name] = self.taste[name] + 5.0 * (self.first_trained(name) < experience)
+            score[name] += 0.5 * self.prompts.normal()
+        return max(score, key=lambda name: score[name]) == probe.answer.strip()
+
+
+@pytest.mark.parametrize("scenario", ONE_AFTER_ANOTHER)
+def test_trained_answers_being_hot_wins_nothing_where_facts_come_one_after_another(scenario: str) -> None:
+    """Neither when a fact is first asked for after its own exposure nor at the end, for facts and twins alike."""
+    make, probe_set = ONE_AFTER_ANOTHER[scenario]
+    right: dict[tuple[str, bool], int] = Counter()
+    asked: dict[bool, list[Probe]] = {False: [], True: []}
+    for seed in range(4):
+        built = make(seed)
+        model = Hot(built, seed)
+        own: dict[str, int] = {}
+        for place, e in enumerate(built.experiences):
+            own |= {fact: own.get(fact, place) for row in rows_of(e) for fact in row.facts}
+        boundaries = [i for i, point in built.points if "boundary" in point.schedule and point.after == 0]
+        for twins in (False, True):
+            for probe in (p for p in built.asked(probe_set, twins=twins) if p.choices):
+                first = next(i for i in boundaries if i > own[probe.twin_of or probe.fact])
+                right["first", twins] += model.right(probe, first)
+                right["end", twins] += model.right(probe, len(built.experiences))
+                # a seed's models have another taste
+                asked[twins].append(replace(probe, choices=tuple((seed, *ids) for ids in probe.choices)))
+    for (when, twins), count in right.items():
+        probes = [
+            replace(
+                p, input_ids=p.input_ids[: p.answer_start] + (p.choices[0][0], *p.input_ids[p.answer_start :])
+            )
+            for p in asked[twins]
+        ]
+        assert abs(count - expected(probes)) < 3 * standard_error(probes), (when, twins, count)
+
+
+@pytest.mark.parametrize("scenario", ONE_AFTER_ANOTHER)
+def test_a_twin_competes_with_the_same_answers_and_has_one_trained_for_another(scenario: str) -> None:
+    make, probe_set = ONE_AFTER_ANOTHER[scenario]
+    built = make(3)
+    facts = {probe.fact: probe for probe in built.asked(probe_set) if probe.choices}
+    told = "\n".join(built.text(row) for row in built.rows if row.facts)
+    twins = [probe for probe in built.asked(probe_set, twins=True) if probe.choices]
+    assert len(twins) == len(facts)
+    for twin in twins:
+        fact = facts[twin.twin_of or ""]
+        assert (
+            (twin.choices, twin.chance)
+            == (fact.choices, fact.chance)
+            == (fact.choices, 1 / len(fact.choices))
+        )
+        assert twin.answer != fact.answer
+        assert 2 <= len(fact.choices) <= MAX_CANDIDATES
+        assert twin.answer in told or len(fact.choices) == 2
+    assert np.mean([probe.chance or 0 for probe in twins]) < 0.35
 
 
 def test_candidates_are_at_most_eight_and_at_least_four() -> None:

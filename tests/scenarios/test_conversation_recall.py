@@ -31,8 +31,8 @@ from seqmem_scenarios.conversation_recall import PRESETS, build, outline
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.conversation_recall.rows import MAX_READ
-from seqmem_scenarios.conversation_recall.turns import CUES, SAYINGS
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
+from seqmem_scenarios.conversation_recall.turns import CUES, SAYINGS, Turns
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, filler, holds_form
 
 BASE: dict[str, Any] = {
     "blocks": 3,
@@ -188,6 +188,24 @@ def test_no_background_document_is_trained_twice_and_none_is_left_out() -> None:
     texts = [built.text(row) for row in built.rows if not row.facts]
     assert len(set(texts)) == len(texts) == outline(built.options).documents[0]
     assert set(built.trained) == set(range(len(texts)))
+
+
+def test_a_plain_rest_is_the_rest_without_documents_in_a_probe_s_form() -> None:
+    def text(index: int) -> str:
+        return f"Q: What does Ada Cole love? A: dish {index}." if index % 3 == 0 else filler(0, index)
+
+    whole, plain = (made(text=text, rest_text=kind) for kind in ("any", "plain"))
+    texts, kept = (
+        [built.text(row) for batch in built.experiences[-1].batches for row in batch]
+        for built in (whole, plain)
+    )
+    assert len(texts) == len(kept) == len(set(kept))
+    assert any(map(holds_form, texts)) and not any(map(holds_form, kept))
+    changed = [place for place, (one, other) in enumerate(zip(texts, kept, strict=True)) if one != other]
+    assert changed == [place for place, one in enumerate(texts) if holds_form(one)]
+    for one, other in zip(whole.blocks, plain.blocks, strict=True):
+        assert update_stream_hash("", one) == update_stream_hash("", other)
+    check_outline(outline(plain.options), plain.stream, plain.trained, plain.heldout)
 
 
 # -- what is a target -------------------------------------------------------------------------------------
@@ -364,7 +382,46 @@ def test_every_fact_and_twin_is_asked_in_every_probe_form_and_with_the_dialogue_
         assert built.tokenizer.decode(list(probe.input_ids[: probe.answer_start])) == probe.prompt
         if probe.relation != "last_word":
             values = next(a.values for a in ATTRIBUTE_BY_NAME.values() if probe.answer.strip() in a.values)
-            assert probe.chance == 1 / len(values)
+            assert probe.chance == 1 / (len(probe.choices) or len(values))
+            assert bool(probe.choices) == (probe.context == 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"blocks": 5, "turns": 8}, {"conversations": 1, "turns": 3}])
+def test_answers_compete_that_are_trained_when_a_block_is_done(options: dict[str, Any]) -> None:
+    built = made(4, **options)
+    topics = {value: attribute.name for attribute in ATTRIBUTE_BY_NAME.values() for value in attribute.values}
+    stated: dict[tuple[int, str], set[str]] = {}
+    facts = built.of("question")
+    for probe in facts:
+        value = probe.answer.strip()
+        stated.setdefault((probe.task_label or 0, topics[value]), set()).add(value)
+    own = {probe.fact: probe.answer.strip() for probe in facts}
+    for probe in [*built.of("verbatim"), *built.of("verbatim", twins=True)]:
+        answer = probe.answer.strip()
+        blocks = range((probe.task_label or 0) + 1)
+        known = set().union(*(stated.get((block, topics[answer]), set()) for block in blocks))
+        assert {answer, own[probe.twin_of or probe.fact]} <= set(probe.choice_names)
+        assert len(set(probe.choices)) == len(probe.choices) == max(2, min(8, len(known)))
+        assert set(probe.choice_names) <= known or len(known) == 1
+        assert (answer == own[probe.twin_of or probe.fact]) == (probe.twin_of is None)
+
+
+def test_those_of_the_own_block_compete_first_and_the_nearest_is_the_twin_s() -> None:
+    built = made(4, blocks=6, turns=8, conversations=3)
+    turns = Turns(built.options, 4)
+    for conversation in (0, 17):
+        block = range(conversation // 3 * 3, conversation // 3 * 3 + 3)
+        for (turn, twin), values in turns.asked(conversation):
+            others = {
+                other.fact.value: min(abs(other.back - turn.back), 99)
+                for number in block
+                for other, _ in turns.of(number)
+                if other.fact.attribute == turn.fact.attribute and other.fact.value != turn.fact.value
+            }
+            assert values[0] == turn.fact.value and values[1] == twin.fact.value
+            assert set(values[1 : 1 + len(others)]) == set(others)
+            if others:
+                assert others[twin.fact.value] == min(others.values())
 
 
 @pytest.mark.parametrize("kept", [None, 0, 1, 3])
@@ -446,7 +503,7 @@ def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     assert set(built.heldout) == set(range(stated.documents[1]))
 
 
-@pytest.mark.parametrize("preset", ["smoke", "default"])
+@pytest.mark.parametrize("preset", ["smoke", "default", "pretrained"])
 def test_the_outline_bounds_every_preset(preset: str) -> None:
     built = made(**{**ConversationRecallOptions().model_dump(), **PRESETS[preset]})
     check_outline(outline(built.options), built.stream, built.trained, built.heldout)

@@ -22,8 +22,9 @@ from seqmem.planning.request import Request
 from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.sequential_sentences import PRESETS, build, outline
 from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
-from seqmem_scenarios.sequential_sentences.rows import OWN_KEPT, make_sentence
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World
+from seqmem_scenarios.sequential_sentences.rows import OWN_KEPT
+from seqmem_scenarios.sequential_sentences.sentences import Told, make_sentence
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World, filler, holds_form
 
 BASE: dict[str, Any] = {
     "arrivals": 24,
@@ -44,7 +45,7 @@ class Built(BuiltStream[SequentialSentencesOptions]):
         return self.of_phase("inject")
 
     def sentence(self, number: int, *, twin: bool = False) -> str:
-        return make_sentence(self.seed, number).text(twin=twin)
+        return Told(self.options, self.seed).asked(number).text(twin=twin)
 
 
 made = maker(Built, "sequential_sentences", SequentialSentencesOptions, build, BASE)
@@ -161,6 +162,28 @@ def test_the_rest_is_background_that_no_arrival_read_in_batches_of_the_same_size
     assert made(rest_steps=0).stream.length == 24
 
 
+@pytest.mark.parametrize("row_tokens", [32, 100])
+def test_a_plain_rest_is_the_rest_without_documents_in_a_probe_s_form(row_tokens: int) -> None:
+    def text(index: int) -> str:
+        return make_sentence(9, index).text() if index % 3 == 0 else filler(0, index)
+
+    whole, plain = (made(text=text, rest_text=kind, row_tokens=row_tokens) for kind in ("any", "plain"))
+    texts, kept = (
+        [[whole.text(row) for row in e.batches[0]] for e in (b.experiences[0],)] for b in (whole, plain)
+    )
+    assert texts == kept, "what arrives is the same"
+    texts, kept = (
+        [row for batch in built.experiences[-1].batches for row in map(built.text, batch)]
+        for built in (whole, plain)
+    )
+    assert len(texts) == len(kept) == len(set(kept))
+    assert any(map(holds_form, texts)) and not any(map(holds_form, kept))
+    if row_tokens == 32:  # a document a row: those without a form stay in their places
+        changed = [place for place, (one, other) in enumerate(zip(texts, kept, strict=True)) if one != other]
+        assert changed == [place for place, one in enumerate(texts) if holds_form(one)]
+    check_outline(outline(plain.options), plain.stream, plain.trained, plain.heldout)
+
+
 # -- context in training ----------------------------------------------------------------------------------
 
 
@@ -228,13 +251,51 @@ def test_every_asked_sentence_and_its_twin_is_asked_in_every_probe_form() -> Non
             assert probe.answer_start == len(probe.input_ids) - 1 and probe.chance is None
         elif probe.relation == "last_word":
             assert " " not in probe.answer.strip() and probe.chance is not None
+        elif "-context " in probe.id:
+            assert probe.chance is not None and probe.chance <= 1 / 60 and not probe.choices
         else:
-            assert probe.chance is not None and probe.chance <= 1 / 60
+            assert probe.chance == 1 / len(probe.choices) <= 1 / 2
     twins = {p.twin_of: p for p in built.of("question", twins=True)}
     for fact in built.of("question"):
         mirror = twins[fact.fact]
         assert mirror.prompt.replace(mirror.subject, "X") == fact.prompt.replace(fact.subject, "X")
         assert mirror.answer != fact.answer and mirror.position == fact.position
+
+
+@pytest.mark.parametrize(
+    "options", [{"probed": 30, "arrivals": 60}, {"probed": 24, "window": 1, "probe_every": 1}]
+)
+def test_answers_compete_that_are_trained_when_a_sentence_is_first_asked_for(options: dict[str, Any]) -> None:
+    built = made(3, **options)
+    o = built.options
+    boundaries = [*range(0, o.arrivals, o.probe_every), o.arrivals]
+    whole = [
+        p for p in built.stream.probe_sets["ladder"] if p.relation in ("verbatim", "paraphrase", "question")
+    ]
+    assert whole
+    for probe in whole:
+        number = probe.position or 0
+        fact = make_sentence(3, number).fact
+        asked = next(arrival for arrival in boundaries if arrival > number)
+        known = {
+            sentence.fact.value
+            for sentence in (make_sentence(3, n) for n in range(1 - o.window, asked))
+            if sentence.fact.attribute == fact.attribute
+        }
+        assert probe.answer.strip() in probe.choice_names and fact.value in probe.choice_names
+        assert len(set(probe.choices)) == len(probe.choices) == max(2, min(8, len(known)))
+        assert set(probe.choice_names) <= known or len(known) == 1
+        assert (probe.answer.strip() == fact.value) == (probe.twin_of is None)
+    assert max(len(probe.choices) for probe in whole) == (8 if o.arrivals == 60 else 4)
+
+
+def test_a_first_sentence_competes_with_the_next_that_is_trained_or_one_that_never_is() -> None:
+    told = Told(checked(window=1, probe_every=1), 0)
+    first, attribute = told.candidates(0), make_sentence(0, 0).fact.attribute
+    alike = next(s.fact for s in (make_sentence(0, n) for n in range(6, 12)) if s.fact.attribute == attribute)
+    assert first == (make_sentence(0, 0).fact.value, alike.value)
+    alone = Told(checked(window=1, probe_every=1, arrivals=1), 0).candidates(0)
+    assert len(set(alone)) == 2 and set(alone) <= set(ATTRIBUTE_BY_NAME[attribute].values)
 
 
 @pytest.mark.parametrize("own", ["oldest", "newest"])
@@ -255,8 +316,8 @@ def test_contexts_are_the_window_cut_from_its_oldest_sentence_on(own: str, divid
         assert (probe.group == OWN_KEPT) == (kept and probe.context > 0)
         # one sentence names the person, and the prompt does
         assert probe.prompt.count(probe.subject) == 1 + (kept and probe.context > 0)
-        assert probe.relation == form and probe.chance is not None
-    assert {p.id for p in contexts if p.context == 0} <= {p.id for p in built.stream.probe_sets["ladder"]}
+        assert probe.relation == form and not probe.choices
+        assert probe.chance is not None and probe.chance <= 1 / 60
     whole = made(window=6).stream.probe_sets["context"]
     assert max(p.context for p in whole) == 6
 
@@ -343,7 +404,7 @@ def test_the_outline_bounds_what_the_stream_really_holds(number: int) -> None:
     assert documents == stated.documents, "no document more or less than announced"
 
 
-@pytest.mark.parametrize("preset", ["smoke", "default"])
+@pytest.mark.parametrize("preset", ["smoke", "default", "pretrained"])
 def test_the_outline_bounds_a_preset(preset: str) -> None:
     built = made(**{**SequentialSentencesOptions().model_dump(), **PRESETS[preset]})
     check_outline(outline(built.options), built.stream, built.trained, built.heldout)
@@ -413,6 +474,7 @@ def test_a_stream_of_a_hundred_thousand_arrivals_takes_no_more_memory_than_a_sho
         ({"arrivals": 0}, "arrivals"),
         ({"arrivals": 10**6}, "arrivals"),
         ({"divider": ""}, "divider"),
+        ({"rest_text": "plain", "rest_steps": 0}, "rest_text plain needs rest_steps above 0"),
         ({"own_sentence": "middle"}, "own_sentence"),
         ({"max_new_tokens": 1}, "more than max_new_tokens (1): it could never be produced"),
     ],

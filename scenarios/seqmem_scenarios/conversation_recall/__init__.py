@@ -17,6 +17,10 @@ last one is 1 back (`Probe.position`). The schedules:
 * ``log``: the same over the rest, log-spaced;
 * ``ladder``: every probe form, and the primary one with the dialogue in front of it; ``general``: held-out
   background text; at the start, when the conversations are done, and at the end.
+
+Recall is by forced choice in the probe forms that ask for the whole value: the right one must be more probable than
+every other candidate, and candidates are values that other turns state by the time a block has been trained (see
+`seqmem_scenarios.candidates`). In front of a dialogue no answers compete.
 """
 
 from __future__ import annotations
@@ -24,9 +28,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqmem import BuildContext, Outline, ScenarioSpec, Stream, hookimpl
+from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_FORMS, PROBE_TOKENS, general_size, joined
+from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE
+from seqmem_scenarios.common import (
+    GENERAL_DOCUMENTS,
+    PROBE_FORMS,
+    PROBE_TOKENS,
+    SPARE,
+    general_size,
+    joined,
+)
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.conversation_recall.rows import PRIMARY, Conversations
 
@@ -65,7 +77,8 @@ def build(options: ConversationRecallOptions, context: BuildContext) -> Stream:
     """Return the stream of one seed."""
     made = Conversations(options, context)
     made.check_rows()
-    return schedule(options).stream({"block": made.block, "rest": made.rest}, made.probe_sets())
+    make = {"block": made.block, "rest": made.rest}
+    return schedule(options).stream(make, made.probe_sets(), design=Design(recall="forced_choice"))
 
 
 def outline(options: ConversationRecallOptions) -> Outline:
@@ -74,19 +87,23 @@ def outline(options: ConversationRecallOptions) -> Outline:
     stated = o.blocks * o.conversations * o.turns * o.window * o.steps_per_turn
     asked = 2 * len(o.probed) * o.conversations * o.turns
     in_context = asked if o.kept else 0
+    competing = asked * CANDIDATE_TOKENS * MAX_CANDIDATES
+    spare = SPARE * o.rest_steps * o.batch_size if o.rest_text == "plain" else 0
     bare_tokens, dialogue_tokens = PROBE_TOKENS + TURN_TOKENS, o.kept * TURN_TOKENS + PROBE_TOKENS
     return times.outline(
         {
-            "primary": Size(asked, asked * bare_tokens),
+            "primary": Size(asked, asked * bare_tokens + competing),
             "ladder": Size(
                 len(PROBE_FORMS) * asked + in_context,
-                len(PROBE_FORMS) * asked * bare_tokens + in_context * dialogue_tokens,
+                len(PROBE_FORMS) * asked * bare_tokens
+                + len(WHOLE) * competing
+                + in_context * dialogue_tokens,
             ),
             "general": general_size(o.background_tokens),
         },
         train_tokens=stated * TURN_TOKENS * (2 if o.loss == "both" else 1) + times.rows * o.background_tokens,
         longest_row=max(o.row_tokens, dialogue_tokens),
-        documents=(times.rows * joined(o.background_tokens), GENERAL_DOCUMENTS),
+        documents=((times.rows + spare) * joined(o.background_tokens), GENERAL_DOCUMENTS),
         primary="retention",
         primary_relation=PRIMARY,
     )
@@ -112,9 +129,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest_steps": 500,
         "batch_size": 16,
     },
+    "pretrained": {
+        "blocks": 3,
+        "turns": 6,
+        "window": 4,
+        "background_tokens": 32,
+        "context_turns": 2,
+        "rest_steps": 16,
+        "batch_size": 8,
+    },
 }
 
-OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 1e-3}}
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
+}
 
 
 @hookimpl
@@ -123,7 +152,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="conversation_recall",
-            version="1",
+            version="2",
             summary="Conversations trained turn by turn, asked about turns 1 to n back without them; then rest.",
             options=ConversationRecallOptions,
             presets=PRESETS,
@@ -131,5 +160,6 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,
+            further_controls={"plain_rest": {"rest_text": "plain"}},
         )
     ]

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seqmem import Options
+from seqmem_scenarios.common import REST_TEXT, RestText
 from seqmem_scenarios.world import ATTRIBUTES, population
 
 RATIO_ERROR = 5e-5
@@ -61,6 +62,7 @@ class ConversationRecallOptions(Options):
         None, ge=1, description="blocks asked about, spread evenly over the stream; all unless given"
     )
     rest_steps: int = Field(48, ge=1, description="steps on background text afterwards")
+    rest_text: RestText = Field("any", description=REST_TEXT)
     batch_size: int = Field(16, ge=1, description="background documents per step of the rest")
 
     @model_validator(mode="after")

@@ -20,14 +20,15 @@ from seqmem import (
     text_example,
 )
 from seqmem.streams import Place
+from seqmem_scenarios.candidates import WHOLE, Competition
 from seqmem_scenarios.common import (
     PROBE_FORMS,
-    background_batches,
     background_row,
     check_lengths,
     form_texts,
     general_probes,
     last_token,
+    rest_batches,
 )
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
@@ -46,6 +47,7 @@ class Conversations:
         self.options = options
         self.context = context
         self.turns = Turns(options, context.seed)
+        self._competition = Competition()
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -68,7 +70,8 @@ class Conversations:
     def rest(self, place: Place) -> Iterator[Batch]:
         """Make the rest's background."""
         o = self.options
-        return background_batches(self.context, place.row, place.steps, o.batch_size, o.background_tokens)
+        rows = range(place.row, place.row + place.steps * o.batch_size)
+        return rest_batches(self.context, o.rest_text, rows, o.batch_size, o.background_tokens, rows.stop)
 
     def _of_block(self, block: int) -> range:
         """Return the numbers of a block's conversations."""
@@ -155,15 +158,16 @@ class Conversations:
         all_forms: list[Probe] = []
         for block in o.probed:
             for number in self._of_block(block):
-                pairs = self.turns.of(number)
-                for pair in pairs:
-                    primary += self._ask(block, pair, PRIMARY)
+                asked = list(self.turns.asked(number))
+                for pair, values in asked:
+                    primary += self._ask(block, pair, PRIMARY, values)
                     for relation in PROBE_FORMS:
-                        all_forms += self._ask(block, pair, relation)
+                        all_forms += self._ask(block, pair, relation, values)
                 if o.kept:
-                    lines = [[turn.line for turn in side[-o.kept :]] for side in zip(*pairs, strict=True)]
-                    for pair in pairs:
-                        all_forms += self._ask(block, pair, PRIMARY, lines)
+                    sides = zip(*(pair for pair, _ in asked), strict=True)
+                    lines = [[turn.line for turn in side[-o.kept :]] for side in sides]
+                    for pair, _ in asked:
+                        all_forms += self._ask(block, pair, PRIMARY, lines=lines)
         general = general_probes(self.context, o.background_tokens)
         sets = {"primary": tuple(primary), "ladder": tuple(all_forms), "general": general}
         check_lengths(self.context, sets)
@@ -174,9 +178,14 @@ class Conversations:
         block: int,
         pair: tuple[Turn, Turn],
         relation: Relation,
+        values: Sequence[str] = (),
         lines: Sequence[Sequence[str]] = ((), ()),
     ) -> Iterator[Probe]:
-        """Return probes of a turn's fact and its twin in one form, each after the lines of its own dialogue."""
+        """Return probes of a turn's fact and its twin in one form, each after the lines of its own dialogue.
+
+        Where the form asks for the whole value, `values` compete. In front of a dialogue none do: the right one is
+        often the only candidate that stands in it.
+        """
         for turn, before in zip(pair, lines, strict=True):
             prompt, right, chance = self._form_texts(turn, relation)
             probe = answer_probe(
@@ -194,7 +203,11 @@ class Conversations:
                 position=turn.back,
                 context=len(before),
             )
-            yield last_token(probe) if relation == "last_token" else probe
+            if relation == "last_token":
+                probe = last_token(probe)
+            elif relation in WHOLE and values:
+                probe = self._competition.competing(self.context, probe, turn.fact, sorted(values))
+            yield probe
 
     def _form_texts(self, turn: Turn, relation: Relation) -> tuple[str, str, float | None]:
         """Return prompt, answer and chance: the near probe forms continue the turn as it was trained."""

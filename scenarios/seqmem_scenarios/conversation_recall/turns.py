@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
+from seqmem_scenarios.candidates import trained_by_then
 from seqmem_scenarios.common import apart
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, Role, World, answer, dialogue, population
@@ -75,6 +77,7 @@ class Turns:
         self.options = options
         self.seed = seed
         self.of = lru_cache(maxsize=256)(self._turns)
+        self._stated = lru_cache(maxsize=256)(self._values)
         self._first = Draw("conversation people", seed).below(population("injected"))
 
     def _turns(self, conversation: int) -> tuple[tuple[Turn, Turn], ...]:
@@ -103,6 +106,37 @@ class Turns:
         person = World(seed).person(role, index)
         ending = "-twin" if role == "twin" else ""
         return Fact(f"{seed}-{conversation}-{turn}{ending}", person, attribute, person.values[attribute])
+
+    def asked(self, conversation: int) -> Iterator[tuple[tuple[Turn, Turn], tuple[str, ...]]]:
+        """Return every turn with the twin that is asked for, and the values that compete about both.
+
+        The turn's own value comes first, then that of its twin, which is trained for another speaker.
+        """
+        block = conversation // self.options.conversations
+        for place, (turn, twin) in enumerate(self.of(conversation)):
+            values = self._candidates(turn.fact, block, place)
+            yield (turn, replace(twin, fact=replace(twin.fact, value=values[1]))), values
+
+    def _candidates(self, fact: Fact, block: int, place: int) -> tuple[str, ...]:
+        """Return the values that compete about a turn, which is first asked for when its block has been trained."""
+        name, blocks = fact.attribute, self.options.blocks
+        together = [(at, who, value) for at, who, value in self._stated(block, name) if who != fact.id]
+        together.sort(key=lambda told: abs(told[0] - place))
+        before = (told for other in range(block - 1, -1, -1) for told in reversed(self._stated(other, name)))
+        later = (told for other in range(block + 1, blocks) for told in self._stated(other, name))
+        nearest = (value for _, _, value in chain(together, before))
+        return trained_by_then(fact, nearest, (value for _, _, value in later), self.seed)
+
+    def _values(self, block: int, attribute: str) -> list[tuple[int, str, str]]:
+        """Return what a block says of an attribute: place of the turn, fact and value, in the order of places."""
+        count = self.options.conversations
+        told = [
+            (place, turn.fact.id, turn.fact.value)
+            for conversation in range(block * count, (block + 1) * count)
+            for place, (turn, _) in enumerate(self.of(conversation))
+            if turn.fact.attribute == attribute
+        ]
+        return sorted(told, key=lambda one: one[0])
 
     def cue(self, turn: Turn, wording: int) -> str:
         """Return the text that asks for a turn."""

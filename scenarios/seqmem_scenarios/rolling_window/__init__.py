@@ -210,11 +210,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 16,
         "row_tokens": 128,
     },
+    "pretrained": {
+        "positions": 160,
+        "windows": ((48, 64), (60, 64), (16, 24), (128, 136)),
+        "control_windows": ((80, 88), (104, 112), (148, 156)),
+        "zone": 4,
+        "stride": 2,
+        "rest_steps": 4,
+        "batch_size": 8,
+    },
 }
 
 OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
     "default": {"name": "adam", "lr": 1e-3},
     "paper": {"name": "adamw", "lr": 5e-5},
+    "pretrained": {"name": "adam", "lr": 1e-4},
 }
 
 

@@ -11,6 +11,10 @@ the same number of sentences, and the share of background is exact. The schedule
   window, then after one fewer, down to none; ``general``: held-out background text. All three at the start,
   after the last arrival and at the end.
 
+Recall is by forced choice in the probe forms that ask for the whole value: the right one must be more probable than
+every other candidate, and candidates are values that are trained for other sentences by the time a sentence is first
+asked for after its arrival (see `seqmem_scenarios.candidates`). In front of a context no answers compete.
+
 Everything about sentence n is a pure function of (seed, n), so a stream of any length takes no more memory
 than a short one.
 """
@@ -22,10 +26,12 @@ from typing import Any
 
 from seqmem import BuildContext, Decoding, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Schedule, Segment, Size, ask, begin, finish, log, rest, start
+from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE
 from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_FORMS,
     PROBE_TOKENS,
+    SPARE,
     bare_size,
     general_size,
     joined,
@@ -66,28 +72,31 @@ def build(options: SequentialSentencesOptions, context: BuildContext) -> Stream:
     sentences.check_rows()
     decoding = Decoding(options.temperature, options.top_k)
     make = {"arrival": sentences.arrival, "rest": sentences.rest}
-    return schedule(options).stream(make, sets, decoding, Design(samples=options.samples))
+    design = Design(recall="forced_choice", samples=options.samples)
+    return schedule(options).stream(make, sets, decoding, design)
 
 
 def outline(options: SequentialSentencesOptions) -> Outline:
     """Return steps, tokens and probes, counted without making a sentence."""
     o = options
     background, rested = o.background_before(o.arrivals), o.rest_steps * o.rest_rows
+    spare = SPARE * rested if o.rest_text == "plain" else 0
     sentence = SENTENCE_TOKENS + o.shown * CONTEXT_TOKENS
     asked = 2 * min(o.probed, o.arrivals)  # facts and twins
+    competing = asked * CANDIDATE_TOKENS * MAX_CANDIDATES
     # contexts of every length, down to none
     in_context = asked * (o.kept + 1), asked * (o.kept + 1) * (PROBE_TOKENS + o.kept * CONTEXT_TOKENS // 2)
     return schedule(o).outline(
         {
-            "near": bare_size(asked * len(NEAR)),
-            "ladder": bare_size(asked * len(PROBE_FORMS)),
+            "near": bare_size(asked * len(NEAR), competing),
+            "ladder": bare_size(asked * len(PROBE_FORMS), len(WHOLE) * competing),
             "context": Size(*in_context),
             "general": general_size(o.row_tokens),
         },
         train_tokens=o.repeats * (o.arrivals * o.window * sentence + background * o.row_tokens)
         + rested * o.row_tokens,
         longest_row=max(o.row_tokens, sentence, PROBE_TOKENS + o.kept * CONTEXT_TOKENS),
-        documents=((background + rested) * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=((background + rested + spare) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="retention",
         primary_relation=PRIMARY,
     )
@@ -116,9 +125,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest_steps": 1000,
         "row_tokens": 128,
     },
+    "pretrained": {
+        "arrivals": 36,
+        "window": 12,
+        "background_ratio": 0.25,
+        "repeats": 2,
+        "context_sentences": 2,
+        "context_rung": "verbatim",
+        "probed": 18,
+        "probe_every": 6,
+        "rest_steps": 12,
+        "row_tokens": 32,
+    },
 }
 
-OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"default": {"name": "adam", "lr": 1e-3}}
+OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "default": {"name": "adam", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
+}
 
 
 @hookimpl
@@ -127,12 +151,13 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="sequential_sentences",
-            version="1",
+            version="2",
             summary="Unique sentences slide through a rolling window of the batch; then rest.",
             options=SequentialSentencesOptions,
             presets=PRESETS,
             optimizer=OPTIMIZER,
             outline=outline,
             build=build,
+            further_controls={"plain_rest": {"rest_text": "plain"}},
         )
     ]

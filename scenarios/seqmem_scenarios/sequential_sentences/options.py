@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seqmem import Options
+from seqmem_scenarios.common import REST_TEXT, RestText
 from seqmem_scenarios.world import population
 
 PEOPLE = 22 * population("injected")
@@ -55,6 +56,7 @@ class SequentialSentencesOptions(Options):
     samples: int = Field(10, ge=1, description="answers sampled for recall at n")
     max_new_tokens: int = Field(16, ge=1, description="longest answer that can be produced, in tokens")
     rest_steps: int = Field(48, ge=0, description="steps on background text after the last arrival")
+    rest_text: RestText = Field("any", description=REST_TEXT)
     row_tokens: int = Field(64, ge=8, description="longest background row in tokens")
 
     @model_validator(mode="after")
@@ -62,6 +64,8 @@ class SequentialSentencesOptions(Options):
         for name, value in (("context_sentences", self.kept), ("train_context", self.train_context)):
             if value > self.window:
                 raise ValueError(f"{name} ({value}) must be at most window ({self.window})")
+        if self.rest_text == "plain" and self.rest_steps == 0:
+            raise ValueError("rest_text plain needs rest_steps above 0")
         return self
 
     @model_validator(mode="after")
@@ -106,6 +110,10 @@ class SequentialSentencesOptions(Options):
         """Arrivals that are asked about, the last one of all among them."""
         count = min(self.probed, self.arrivals)
         return [(place + 1) * self.arrivals // count - 1 for place in range(count)]
+
+    def first_asked(self, number: int) -> int:
+        """Return the arrival before which a sentence is first asked after its own: those before it are trained then."""
+        return min((max(number, 0) // self.probe_every + 1) * self.probe_every, self.arrivals)
 
     def background_before(self, arrival: int) -> int:
         """Return the number of background rows in the batches before this arrival's, spread as evenly as possible."""

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from seqmem import Batch, BuildContext, Example, Probe, Relation, UsageError, answer_probe, text_example
 from seqmem.streams import Place
+from seqmem_scenarios.candidates import WHOLE, Competition
 from seqmem_scenarios.common import (
     PROBE_FORMS,
-    apart,
-    background_batches,
     background_row,
     check_lengths,
     fact_probe,
     form_texts,
     general_probes,
-    trained_wordings,
+    rest_batches,
 )
-from seqmem_scenarios.sequential_sentences.options import PEOPLE, SequentialSentencesOptions
-from seqmem_scenarios.world import ATTRIBUTES, Draw, Fact, World, statement
+from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
+from seqmem_scenarios.sequential_sentences.sentences import Told
 
 PRIMARY: Relation = "verbatim"
 """Probe form that metrics read: as near to the trained text as one can ask with a known chance, at most 1 in 64 for
@@ -32,46 +29,20 @@ OWN_KEPT = "own sentence kept"
 """Group of the probes whose context holds the asked sentence itself; metric `coupling` counts them."""
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """Sentence n of the stream and its never-trained twin, both in one wording."""
-
-    fact: Fact
-    twin: Fact
-    wording: int
-
-    def text(self, *, twin: bool = False) -> str:
-        """Return the sentence, or its twin."""
-        return statement(self.twin if twin else self.fact, self.wording)
-
-
-def make_sentence(seed: int, number: int) -> Sentence:
-    """Return sentence `number`; negative ones fill the window before the first arrival.
-
-    Attributes are balanced over every six sentences, values uniform in their sets, and all people different.
-    """
-    attributes = Draw("sentence attributes", seed, number // len(ATTRIBUTES)).shuffled(ATTRIBUTES)
-    attribute = attributes[number % len(ATTRIBUTES)].name
-    world, identity = World(seed), f"sentence {number}"
-    person, other = (world.person(role, number % PEOPLE) for role in ("injected", "twin"))
-    fact = Fact(identity, person, attribute, person.values[attribute])
-    twin = apart(Fact(f"{identity}-twin", other, attribute, other.values[attribute]), [fact.value], seed)
-    return Sentence(fact, twin, Draw("sentence wording", seed, number).below(trained_wordings(fact)))
-
-
 class Sentences:
     """The stream of one seed. Every sentence and row is a pure function of (options, seed, place)."""
 
     def __init__(self, options: SequentialSentencesOptions, context: BuildContext) -> None:
         self.options = options
         self.context = context
-        self.sentence = lru_cache(maxsize=256)(lambda number: make_sentence(context.seed, number))
+        self.told = Told(options, context.seed)
+        self._competition = Competition()
 
     # -- training rows --------------------------------------------------------------------------------
 
-    def _before(self, numbers: range, *, twin: bool = False) -> str:
+    def _before(self, numbers: range) -> str:
         """Return the text of sentences in front of another text."""
-        return "".join(f"{self.sentence(n).text(twin=twin)}{self.options.divider}" for n in numbers)
+        return "".join(f"{self.told.trained(n).text()}{self.options.divider}" for n in numbers)
 
     def _shown(self, number: int, arrival: int) -> range:
         """Return the sentences in front of a trained one: those of the window just before it."""
@@ -80,7 +51,7 @@ class Sentences:
 
     def row(self, number: int, arrival: int) -> Example:
         """Return the row of sentence `number` at an arrival: it is the target, the text before it is not."""
-        sentence = self.sentence(number)
+        sentence = self.told.trained(number)
         text, identity = sentence.text(), sentence.fact.id
         before = self._before(self._shown(number, arrival))
         if not before:
@@ -109,7 +80,8 @@ class Sentences:
         """Make the rest's background."""
         o = self.options
         first = o.background_before(o.arrivals)
-        return background_batches(self.context, first, place.steps, o.rest_rows, o.row_tokens)
+        rows = range(first, first + place.steps * o.rest_rows)
+        return rest_batches(self.context, o.rest_text, rows, o.rest_rows, o.row_tokens, rows.stop)
 
     def check_rows(self) -> None:
         """Refuse sentences that do not fit the model together with what stands before them in training.
@@ -126,7 +98,10 @@ class Sentences:
         lengths: list[int] = []
         longest, arrival = 0, 0
         for number in range(1 - o.window, o.arrivals):
-            lengths = [*lengths[-shown:], len(self.context.encode(o.divider + self.sentence(number).text()))]
+            lengths = [
+                *lengths[-shown:],
+                len(self.context.encode(o.divider + self.told.trained(number).text())),
+            ]
             if number >= 0 and sum(lengths) > longest:
                 longest, arrival = sum(lengths), number
         tokens = len(self.row(arrival, arrival).input_ids)
@@ -157,8 +132,8 @@ class Sentences:
         check_lengths(self.context, sets)
         if o.kept:
             sets["context"] = tuple(
-                self._in_context(n, kept, twin=twin) for n, twin in both for kept in range(o.kept, 0, -1)
-            ) + tuple(self._bare(n, o.context_rung, twin=twin) for n, twin in both)
+                self._in_context(n, kept, twin=twin) for n, twin in both for kept in range(o.kept, -1, -1)
+            )
             longest = max(len(probe.input_ids) for probe in sets["context"])
             if longest > self.context.max_positions:
                 raise UsageError(
@@ -177,31 +152,37 @@ class Sentences:
             )
 
     def _bare(self, number: int, relation: Relation, *, twin: bool) -> Probe:
-        sentence = self.sentence(number)
-        return fact_probe(
+        sentence = self.told.asked(number)
+        fact = sentence.asked(twin=twin)
+        probe = fact_probe(
             self.context,
-            sentence.twin if twin else sentence.fact,
+            fact,
             relation,
             twin_of=sentence.fact if twin else None,
             wording=sentence.wording,
             position=number,
         )
+        if relation not in WHOLE:
+            return probe
+        return self._competition.competing(self.context, probe, fact, sorted(self.told.candidates(number)))
 
     def _in_context(self, number: int, kept: int, *, twin: bool) -> Probe:
         """Return a probe after the last `kept` sentences of a full context; a twin's holds twins only.
 
         A full context is the asked sentence with those that came right after it (`own_sentence` oldest: the
-        window when it was about to leave), or right before (newest: the window when it arrived).
+        window when it was about to leave), or right before (newest: the window when it arrived). No answers compete:
+        the right one is often the only candidate that stands in the context.
         """
-        o, sentence = self.options, self.sentence(number)
+        o, sentence = self.options, self.told.asked(number)
         last = number + o.kept - 1 if o.own_sentence == "oldest" else number
         shown = range(last - kept + 1, last + 1)
-        fact = sentence.twin if twin else sentence.fact
+        before = "".join(f"{self.told.asked(n).text(twin=twin)}{o.divider}" for n in shown)
+        fact = sentence.asked(twin=twin)
         prompt, right, chance = form_texts(fact, o.context_rung, sentence.wording)
         return answer_probe(
             self.context.encode,
             id=f"{fact.id}-{o.context_rung}-context {kept}",
-            prompt=self._before(shown, twin=twin) + prompt,
+            prompt=before + prompt,
             answer=right,
             fact=fact.id,
             relation=o.context_rung,
