@@ -23,43 +23,12 @@ WHOLE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
 """Probe forms that ask for the whole answer, in which candidates compete."""
 
 
-class Candidates:
-    """Candidates of every fact of a stream, drawn with its seed."""
+class ClosedSets:
+    """Closed sets of answers in a tokenizer's ids, each of them encoded once per probe form."""
 
-    def __init__(self, trained: Iterable[Fact], seed: int) -> None:
-        """Collect the values of the facts that the stream trains, by attribute."""
-        self.seed = seed
-        values: dict[str, list[str]] = {}
-        for fact in trained:
-            known = values.setdefault(fact.attribute, [])
-            if fact.value not in known:
-                known.append(fact.value)
-        self._trained = {
-            name: Draw("candidates", seed, name).shuffled(sorted(known)) for name, known in values.items()
-        }
+    def __init__(self) -> None:
+        """Begin with none."""
         self._closed_sets: dict[tuple[str, str], tuple[tuple[int, ...], ...]] = {}
-
-    def twin(self, fact: Fact, twin: Fact) -> Fact:
-        """Return the twin with the value of another trained fact; its own where no other value is trained."""
-        trained = self._trained[fact.attribute]
-        if len(trained) == 1:
-            return twin
-        shift = 1 + Draw("twin values", self.seed, fact.attribute).below(len(trained) - 1)
-        return replace(twin, value=trained[(trained.index(fact.value) + shift) % len(trained)])
-
-    def of(self, fact: Fact, twin: Fact) -> tuple[str, ...]:
-        """Return the values that compete when a fact or its twin is asked for: the same for both."""
-        draw = Draw("candidates", self.seed, fact.id)
-        pool = self._trained[fact.attribute]
-        if len(pool) < MIN_CANDIDATES:
-            further = [v for v in ATTRIBUTE_BY_NAME[fact.attribute].values if v not in (*pool, twin.value)]
-            pool = [*dict.fromkeys([*pool, twin.value]), *draw.sample(further, MIN_CANDIDATES)][
-                : max(MIN_CANDIDATES, len(pool))
-            ]
-        own = [fact.value, twin.value]
-        others = [value for value in pool if value not in own]
-        chosen = {*own, *draw.sample(others, min(len(others), MAX_CANDIDATES - 2))}
-        return tuple(value for value in pool if value in chosen)
 
     def competing(self, context: BuildContext, probe: Probe, asked: Fact, values: Iterable[str]) -> Probe:
         """Return a probe of the whole answer with its candidates, its closed set, and chance among candidates.
@@ -91,3 +60,42 @@ class Candidates:
             closed_set=known,
             chance=1 / len(names),
         )
+
+
+class Candidates(ClosedSets):
+    """Candidates of every fact of a stream, drawn with its seed."""
+
+    def __init__(self, trained: Iterable[Fact], seed: int) -> None:
+        """Collect the values of the facts that the stream trains, by attribute."""
+        super().__init__()
+        self.seed = seed
+        values: dict[str, list[str]] = {}
+        for fact in trained:
+            known = values.setdefault(fact.attribute, [])
+            if fact.value not in known:
+                known.append(fact.value)
+        self._trained = {
+            name: Draw("candidates", seed, name).shuffled(sorted(known)) for name, known in values.items()
+        }
+
+    def twin(self, fact: Fact, twin: Fact) -> Fact:
+        """Return the twin with the value of another trained fact; its own where no other value is trained."""
+        trained = self._trained[fact.attribute]
+        if len(trained) == 1:
+            return twin
+        shift = 1 + Draw("twin values", self.seed, fact.attribute).below(len(trained) - 1)
+        return replace(twin, value=trained[(trained.index(fact.value) + shift) % len(trained)])
+
+    def of(self, fact: Fact, twin: Fact) -> tuple[str, ...]:
+        """Return the values that compete when a fact or its twin is asked for: the same for both."""
+        draw = Draw("candidates", self.seed, fact.id)
+        pool = self._trained[fact.attribute]
+        if len(pool) < MIN_CANDIDATES:
+            further = [v for v in ATTRIBUTE_BY_NAME[fact.attribute].values if v not in (*pool, twin.value)]
+            pool = [*dict.fromkeys([*pool, twin.value]), *draw.sample(further, MIN_CANDIDATES)][
+                : max(MIN_CANDIDATES, len(pool))
+            ]
+        own = [fact.value, twin.value]
+        others = [value for value in pool if value not in own]
+        chosen = {*own, *draw.sample(others, min(len(others), MAX_CANDIDATES - 2))}
+        return tuple(value for value in pool if value in chosen)
