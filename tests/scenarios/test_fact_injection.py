@@ -589,11 +589,11 @@ def test_a_stream_of_a_hundred_thousand_experiences_takes_constant_memory() -> N
 # -- content ----------------------------------------------------------------------------------------------
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
-    "published": (SCHEDULES["published"], "7b936a4039bc117b"),
-    "single_exposure": (SCHEDULES["single_exposure"], "5b0a94a5402a7c53"),
-    "mixed_batch": (SCHEDULES["mixed_batch"], "e1e9adc5cf34b356"),
-    "long_term": (SCHEDULES["long_term"], "77b122500a894567"),
-    "smoke": ({**FactInjectionOptions().model_dump(), **PRESETS["smoke"]}, "cd570cf22d05c9a7"),
+    "published": (SCHEDULES["published"], "511c9f7889a98759"),
+    "single_exposure": (SCHEDULES["single_exposure"], "7d1e6a062b608143"),
+    "mixed_batch": (SCHEDULES["mixed_batch"], "7f8a5cdb908a2a57"),
+    "long_term": (SCHEDULES["long_term"], "e49ef5841db65170"),
+    "smoke": ({**FactInjectionOptions().model_dump(), **PRESETS["smoke"]}, "4c51fc6abf3155d0"),
 }
 
 
