@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from seqmem_scenarios.fact_sources import SourceFact
+
 LINES: list[dict[str, Any]] = [
     {
         "id": "glass",
@@ -45,3 +47,11 @@ def list_file(folder: Path, items: Any) -> str:
     path = folder / "facts.json"
     path.write_text(json.dumps(items))
     return str(path)
+
+
+def asked(fact: SourceFact) -> dict[str, list[tuple[str, str]]]:
+    """Prompts and answers of a fact by probe form."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for question in fact.questions:
+        found.setdefault(question.relation, []).append((question.prompt, question.answer))
+    return found

@@ -29,10 +29,11 @@ WHOLE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
 """Probe forms that ask for the whole answer, in which candidates compete."""
 
 
-class Competition:
-    """Candidates as probes hold them, and the closed sets they are taken from."""
+class ClosedSets:
+    """Closed sets of answers in a tokenizer's ids, each of them encoded once per probe form."""
 
     def __init__(self) -> None:
+        """Begin with none."""
         self._closed_sets: dict[tuple[str, str], tuple[tuple[int, ...], ...]] = {}
 
     def competing(self, context: BuildContext, probe: Probe, asked: Fact, values: Iterable[str]) -> Probe:
@@ -67,7 +68,7 @@ class Competition:
         )
 
 
-class Candidates(Competition):
+class Candidates(ClosedSets):
     """Candidates of every fact of a stream, drawn with its seed."""
 
     def __init__(self, trained: Iterable[Fact], seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Sources of injected facts: the synthetic world, a JSONL file, or the published fictional knowledge.
+"""Facts as they are injected and asked, and files of them: JSON lines, or the published fictional knowledge.
 
 A file has one of two forms, recognised by its first sign:
 
@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmem import Relation, UsageError, utf8
-from seqmem_scenarios.common import PROBE_FORMS, form_texts, trained_wordings
-from seqmem_scenarios.world import WORLD_VERSION, Fact, make_facts, statement
+from seqmem_scenarios.world import WORLD_VERSION, Fact
 
 WORLD = "world"
 """The value of the option `facts` that names the synthetic world; anything else is a path."""
@@ -73,6 +72,8 @@ class SourceFact:
         questions: questions about it, any number per probe form.
         subject: whom it is about; empty where the source does not say.
         twins: never-trained counterparts of the same kind.
+        of_world: the fact of the world that it is; None of a file's.
+        candidates: answers that compete where the whole answer is asked for, its own included; none of a file's.
     """
 
     id: str
@@ -80,6 +81,8 @@ class SourceFact:
     questions: tuple[Question, ...]
     subject: str = ""
     twins: tuple[SourceFact, ...] = ()
+    of_world: Fact | None = None
+    candidates: tuple[str, ...] = ()
 
 
 def fingerprint(source: str) -> str:
@@ -93,14 +96,12 @@ def fingerprint(source: str) -> str:
     return hashlib.sha256(_READING + _content(source)).hexdigest()
 
 
-def take(source: str, count: int, seed: int) -> list[SourceFact]:
-    """Return the first `count` facts of a source; the world gives other people for every seed.
+def take(source: str, count: int) -> list[SourceFact]:
+    """Return the first `count` facts of a file.
 
     Raises:
         UsageError: the file cannot be read, an item of it is wrong, or it holds too few.
     """
-    if source == WORLD:
-        return [_of_world(number, *pair) for number, pair in enumerate(make_facts(seed, count))]
     found = _read(source)
     if len(found) < count:
         raise UsageError(
@@ -108,22 +109,6 @@ def take(source: str, count: int, seed: int) -> list[SourceFact]:
             "lower scenario.facts_count, scenario.never_count or scenario.groups, or add items"
         )
     return found[:count]
-
-
-# -- the world --------------------------------------------------------------------------------------------
-
-
-def _of_world(number: int, fact: Fact, twin: Fact) -> SourceFact:
-    """Return a fact of the world; facts start with different wordings, so that no template dominates."""
-    wordings = trained_wordings(fact)
-    first = number % wordings
-    texts = tuple(statement(fact, (first + turn) % wordings) for turn in range(wordings))
-    never = SourceFact(twin.id, (), _world_questions(twin, first), twin.person.name)
-    return SourceFact(fact.id, texts, _world_questions(fact, first), fact.person.name, (never,))
-
-
-def _world_questions(fact: Fact, wording: int) -> tuple[Question, ...]:
-    return tuple(Question(relation, *form_texts(fact, relation, wording)) for relation in PROBE_FORMS)
 
 
 # -- files ------------------------------------------------------------------------------------------------

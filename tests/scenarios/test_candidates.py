@@ -14,9 +14,16 @@ from reading import Letters
 
 from seqmem import Probe, UsageError
 from seqmem.core.guessing import expected, standard_error
-from seqmem_scenarios import conversation_recall, freeze_loops, memory_loops, sequential_sentences
+from seqmem_scenarios import (
+    conversation_recall,
+    fact_injection,
+    freeze_loops,
+    memory_loops,
+    sequential_sentences,
+)
 from seqmem_scenarios.candidates import MAX_CANDIDATES, MIN_CANDIDATES, Candidates
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
+from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
 from seqmem_scenarios.world import make_facts
@@ -29,6 +36,10 @@ MADE: dict[str, tuple[Callable[..., BuiltStream[Any]], str]] = {
     "freeze_loops": (
         maker(BuiltStream, "freeze_loops", freeze_loops.FreezeLoopsOptions, freeze_loops.build, {}),
         "inferred",
+    ),
+    "fact_injection": (
+        maker(BuiltStream, "fact_injection", FactInjectionOptions, fact_injection.build, {"never_count": 0}),
+        "primary",
     ),
 }
 
@@ -60,6 +71,54 @@ def test_a_model_that_only_prefers_trained_answers_guesses(scenario: str, twins:
     expected = float(np.mean(chance))
     error = np.sqrt(expected * (1 - expected) / len(right))
     assert abs(np.mean(right) - expected) < 3 * error, (np.mean(right), expected)
+
+
+def first_exposures(built: BuiltStream[Any]) -> dict[str, int]:
+    """Steps done once each fact has been trained for the first time."""
+    first: dict[str, int] = {}
+    done = 0
+    for experience in built.experiences:
+        for batch in experience.batches:
+            done += 1
+            for row in batch:
+                for fact in row.facts:
+                    first.setdefault(fact, done)
+    return first
+
+
+@pytest.mark.parametrize("preset", ["default", "single_exposure", "mixed_batch", "long_term"])
+def test_right_after_its_first_exposure_a_fact_has_no_rival_that_is_yet_to_be_trained(preset: str) -> None:
+    """So that a model which only prefers what it has met by then guesses, about facts, twins and never-trained ones."""
+    short = {
+        "lead_in": 1,
+        "injections": 1,
+        "local_window": 1,
+        "spacing": 1,
+        "domain_steps": 1,
+        "rest_steps": 1,
+    }
+    options = {**fact_injection.PRESETS[preset], **short, "never_count": 12}
+    make, probe_set = MADE["fact_injection"]
+    found: dict[str, list[tuple[bool, float]]] = {"facts": [], "twins": [], "never": []}
+    for seed in range(8):
+        built = make(seed, **options)
+        first = first_exposures(built)
+        asked = built.asked(probe_set)
+        answers = {probe.fact: probe.answer.strip() for probe in asked}
+        trained = {step: {answers[fact] for fact in first if first[fact] <= step} for step in first.values()}
+        prompts = np.random.default_rng(seed)
+        for probe in built.stream.probe_sets[probe_set]:
+            own = first.get(probe.twin_of or probe.fact)
+            for step in trained if own is None else [own]:
+                if own is not None:
+                    assert set(probe.choice_names) <= trained[step]
+                kind = "never" if own is None else "twins" if probe.twin_of else "facts"
+                chosen = hot(probe, trained[step], np.random.default_rng(seed), prompts)
+                found[kind].append((chosen, probe.chance or 0.0))
+    for kind, rows in found.items():
+        right, chance = np.array(rows, dtype=float).T
+        error = np.sqrt(chance.mean() * (1 - chance.mean()) / len(rows))
+        assert abs(right.mean() - chance.mean()) < 3 * error, (kind, right.mean(), chance.mean())
 
 
 @pytest.mark.parametrize("scenario", MADE)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from built_streams import BuiltStream, content, ids, maker
+from built_streams import BuiltStream, content, ids, maker, rows_of
 from fact_files import LINES, lines_file, list_file, published
 from outlines import check_outline
 from pyarrow import parquet
@@ -28,7 +28,7 @@ from seqmem.planning.request import Request
 from seqmem.training.loop import update_stream_hash
 from seqmem_scenarios.fact_injection import OPTIMIZER, PRESETS, build, outline, seqmem_scenario
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
-from seqmem_scenarios.world import World, background, population
+from seqmem_scenarios.world import World, background, holds_form, population
 
 BASE: dict[str, Any] = {
     "facts_count": 4,
@@ -366,6 +366,34 @@ def test_rest_is_background_with_fresh_moments_at_the_end(options: dict[str, Any
     assert [e.index for e in built.experiences] == list(range(built.stream.length))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"domains": "source", **SCHEDULES["long_term"]}, SCHEDULES["long_term"]]
+)
+def test_a_plain_rest_has_other_documents_in_the_place_of_those_in_a_probe_s_form(
+    options: dict[str, Any],
+) -> None:
+    options = {
+        "rest_steps": 260,
+        "batch_size": 12,
+        "row_tokens": 64,
+        "lead_in": 1,
+        "domain_steps": 4,
+        **options,
+    }
+    whole, plain = (fresh(rest_text=kind, **options) for kind in ("any", "plain"))
+    rests = [
+        [built.text(row) for e in built.of_phase("rest") for row in rows_of(e)] for built in (whole, plain)
+    ]
+    changed = [text for text, other in zip(*rests, strict=True) if text != other]
+    assert all(holds_form(text) for text in changed)
+    assert changed and len(changed) < len(rests[0])
+    assert not any(holds_form(text) for text in rests[1])
+    assert len(set(rests[1])) == len(rests[1])
+    assert content(plain) != content(whole)
+    assert len(set(plain.trained)) == len(plain.trained)
+    assert max(plain.trained) < outline(plain.options).documents[0]
+
+
 @pytest.mark.parametrize("options", ALL)
 def test_an_experience_is_the_same_when_none_before_it_was_made(options: dict[str, Any]) -> None:
     whole = made(5, **options).experiences
@@ -470,8 +498,27 @@ def test_sets_ask_every_fact_and_twin_in_their_probe_forms() -> None:
             assert built.tokenizer.decode(list(probe.input_ids)) == probe.prompt + probe.answer
 
 
+@pytest.mark.parametrize("options", ALL)
+def test_whole_answers_of_the_world_compete_and_parts_of_them_do_not(options: dict[str, Any]) -> None:
+    built = made(**options)
+    for probe in built.probes.values():
+        competing = probe.relation in ("verbatim", "paraphrase", "question")
+        assert len(probe.choices) >= 4 if competing else not probe.choices
+        if competing:
+            assert probe.chance == 1 / len(probe.choices) and probe.answer.strip() in probe.choice_names
+            assert set(probe.choices) <= set(probe.closed_set)
+
+
+def test_the_primary_form_is_the_one_that_is_asked_for() -> None:
+    built = made(asked_as="verbatim")
+    assert {probe.relation for probe in built.stream.probe_sets["primary"]} == {"verbatim"}
+    assert outline(built.options).primary_relation == "verbatim"
+
+
 def test_groups_are_named_as_metrics_read_them() -> None:
     groups = {name: {p.group for p in made(**options).of("question")} for name, options in SCHEDULES.items()}
+    recalls = {name: made(**options).stream.design.recall for name, options in SCHEDULES.items()}
+    assert recalls == dict.fromkeys(SCHEDULES, "forced_choice")
     assert groups == {
         "published": {"paraphrase", "duplicate", "once", "never"},
         "single_exposure": {"facts", "never"},
@@ -503,7 +550,8 @@ def test_a_published_file_gives_its_items_to_the_groups_by_their_place(tmp_path:
     asked = built.stream.probe_sets
     assert len(asked["primary"]) == 15 * 2 and len(asked["three"]) == 15 * 6
     assert {p.relation for p in asked["primary"]} == {"verbatim"}
-    assert all(p.twin_of is None and p.chance is None for p in built.probes.values())
+    assert all(p.twin_of is None and p.chance is None and not p.choices for p in built.probes.values())
+    assert built.stream.design.recall == "exact_match"
     assert outline(built.options).primary_relation == "verbatim"
 
 
@@ -544,6 +592,7 @@ def random_options(draw: random.Random) -> dict[str, Any]:
         "group_every": every,
         "groups": draw.randrange(1, 4),
         "local_window": draw.randrange(1, period + 1),
+        "asked_as": draw.choice(["question", "verbatim"]),
         "domains": draw.choice(["kinds", "source"]),
         "rest_steps": draw.randrange(1, 9),
         "row_tokens": draw.choice([32, 64, 130]),
@@ -589,11 +638,11 @@ def test_a_stream_of_a_hundred_thousand_experiences_takes_constant_memory() -> N
 # -- content ----------------------------------------------------------------------------------------------
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
-    "published": (SCHEDULES["published"], "7b936a4039bc117b"),
-    "single_exposure": (SCHEDULES["single_exposure"], "5b0a94a5402a7c53"),
-    "mixed_batch": (SCHEDULES["mixed_batch"], "e1e9adc5cf34b356"),
-    "long_term": (SCHEDULES["long_term"], "77b122500a894567"),
-    "smoke": ({**FactInjectionOptions().model_dump(), **PRESETS["smoke"]}, "cd570cf22d05c9a7"),
+    "published": (SCHEDULES["published"], "511c9f7889a98759"),
+    "single_exposure": (SCHEDULES["single_exposure"], "7d1e6a062b608143"),
+    "mixed_batch": (SCHEDULES["mixed_batch"], "7f8a5cdb908a2a57"),
+    "long_term": (SCHEDULES["long_term"], "e49ef5841db65170"),
+    "smoke": ({**FactInjectionOptions().model_dump(), **PRESETS["smoke"]}, "4c51fc6abf3155d0"),
 }
 
 

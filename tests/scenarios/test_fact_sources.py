@@ -1,4 +1,4 @@
-"""Facts from the world, from JSON lines and from the published form; and one line for every wrong file."""
+"""Facts from JSON lines and from the published form; and one line for every wrong file."""
 
 from __future__ import annotations
 
@@ -7,68 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fact_files import LINES, lines_file, list_file, published
+from fact_files import LINES, asked, lines_file, list_file, published
 
 from seqmem import UsageError
-from seqmem_scenarios.fact_sources import Question, SourceFact, fingerprint, take
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME
-
-
-def asked(fact: SourceFact) -> dict[str, list[tuple[str, str]]]:
-    found: dict[str, list[tuple[str, str]]] = {}
-    for question in fact.questions:
-        found.setdefault(question.relation, []).append((question.prompt, question.answer))
-    return found
-
-
-# -- the world --------------------------------------------------------------------------------------------
-
-
-def test_the_world_offers_wordings_to_train_and_keeps_the_paraphrase_s_and_the_question_s() -> None:
-    facts = take("world", 30, seed=3)
-    assert len({fact.id for fact in facts}) == 30
-    for fact in facts:
-        assert len(fact.texts) == len(set(fact.texts)) == 7
-        forms = asked(fact)
-        assert list(forms) == ["last_token", "last_word", "verbatim", "paraphrase", "question"]
-        (verbatim,), (paraphrase,), (question,) = (
-            forms[name] for name in ("verbatim", "paraphrase", "question")
-        )
-        assert fact.texts[0] == f"{verbatim[0]}{verbatim[1]}."
-        assert not any(text.startswith(paraphrase[0]) for text in fact.texts)
-        assert question[0].startswith("Q: ") and question[0].endswith(" A:")
-        assert all(fact.subject in text for text in fact.texts)
-    # not one template stands for all: facts of one attribute start with different wordings
-    openings = {fact.texts[0].replace(fact.subject, "X").rsplit(" ", 2)[0] for fact in facts}
-    assert len(openings) > 12
-
-
-def test_every_fact_of_the_world_has_a_never_trained_twin_of_its_kind() -> None:
-    for fact in take("world", 24, seed=0):
-        (twin,) = fact.twins
-        assert twin.texts == () and twin.twins == ()
-        assert twin.subject != fact.subject
-        for mine, other in zip(fact.questions, twin.questions, strict=True):
-            assert (mine.relation, mine.chance) == (other.relation, other.chance)
-            if mine.relation != "last_word":  # whose prompt holds the first words of the answer
-                assert mine.prompt.replace(fact.subject, "X") == other.prompt.replace(twin.subject, "X")
-        values = [next(q.answer for q in each.questions if q.relation == "question") for each in (fact, twin)]
-        assert values[0] != values[1]
-        same = [a for a in ATTRIBUTE_BY_NAME.values() if all(value.strip() in a.values for value in values)]
-        assert len(same) == 1
-
-
-def test_another_seed_has_other_people() -> None:
-    one, other = ({fact.subject for fact in take("world", 20, seed)} for seed in (0, 1))
-    assert one.isdisjoint(other)
-    assert take("world", 8, 5) == take("world", 20, 5)[:8]
-
+from seqmem_scenarios.fact_sources import Question, fingerprint, take
 
 # -- JSON lines -------------------------------------------------------------------------------------------
 
 
 def test_a_line_is_trained_as_its_text_and_paraphrases_and_asked_by_its_prompt(tmp_path: Path) -> None:
-    first, second = take(lines_file(tmp_path, *LINES, ""), 2, seed=0)
+    first, second = take(lines_file(tmp_path, *LINES, ""), 2)
     assert first.id == "glass" and second.id == "2"
     assert first.texts == (LINES[0]["text"], *LINES[0]["paraphrases"])
     assert second.texts == ("Anna sings at noon.",)
@@ -91,7 +39,7 @@ def test_an_answer_after_an_opening_quote_follows_without_a_blank(tmp_path: Path
         "prompt": "They met at '",
         "answer": "The Oak'",
     }
-    (fact,) = take(lines_file(tmp_path, line), 1, seed=0)
+    (fact,) = take(lines_file(tmp_path, line), 1)
     assert asked(fact) == {
         # punctuation is left out where the last token or word is asked for
         "last_token": [("They met at '", "The Oak")],
@@ -99,14 +47,14 @@ def test_an_answer_after_an_opening_quote_follows_without_a_blank(tmp_path: Path
         "verbatim": [("They met at '", "The Oak'")],
     }
     apostrophe = {**line, "prompt": "The players'", "answer": "Oak"}
-    assert asked(take(lines_file(tmp_path, apostrophe), 1, 0)[0])["verbatim"] == [("The players'", " Oak")]
+    assert asked(take(lines_file(tmp_path, apostrophe), 1)[0])["verbatim"] == [("The players'", " Oak")]
 
 
 # -- the published form -----------------------------------------------------------------------------------
 
 
 def test_the_published_depths_become_probe_forms_with_every_probe(tmp_path: Path) -> None:
-    facts = take(list_file(tmp_path, [published(n, paraphrases=2) for n in range(3)]), 3, seed=0)
+    facts = take(list_file(tmp_path, [published(n, paraphrases=2) for n in range(3)]), 3)
     assert [fact.id for fact in facts] == ["0", "1", "2"]
     assert facts[1].texts[0].startswith("Guild 1 was founded")
     assert facts[1].texts[1:] == ("Ada 1 began guild 1, wording 0.", "Ada 1 began guild 1, wording 1.")
@@ -129,7 +77,7 @@ def test_the_published_depths_become_probe_forms_with_every_probe(tmp_path: Path
 
 def test_the_seed_changes_nothing_about_a_file(tmp_path: Path) -> None:
     path = list_file(tmp_path, [published(n) for n in range(4)])
-    assert take(path, 3, seed=0) == take(path, 3, seed=7) == take(path, 4, seed=1)[:3]
+    assert take(path, 3) == take(path, 4)[:3]
 
 
 # -- the fingerprint --------------------------------------------------------------------------------------
@@ -183,7 +131,7 @@ def without(item: dict[str, Any], *keys: str) -> dict[str, Any]:
 def test_a_wrong_line_is_one_line_that_names_it(tmp_path: Path, lines: list[Any], message: str) -> None:
     path = lines_file(tmp_path, *lines)
     with pytest.raises(UsageError) as refused:
-        take(path, 2, seed=0)
+        take(path, 2)
     assert message in str(refused.value)
     assert str(refused.value).startswith(f"facts {path!r}")
     assert "\n" not in str(refused.value)
@@ -209,7 +157,7 @@ def test_a_wrong_line_is_one_line_that_names_it(tmp_path: Path, lines: list[Any]
 def test_a_wrong_item_is_one_line_that_names_it(tmp_path: Path, items: Any, message: str) -> None:
     path = list_file(tmp_path, items)
     with pytest.raises(UsageError) as refused:
-        take(path, 2, seed=0)
+        take(path, 2)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -236,7 +184,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         ("x\0.jsonl", "cannot be read: "),
     ):
         with pytest.raises(UsageError) as refused:
-            take(str(path), 1, seed=0)
+            take(str(path), 1)
         assert message in str(refused.value)
         assert "\n" not in str(refused.value)
     for path in (str(tmp_path / "gone.json"), "~nosuch/x.jsonl"):
@@ -248,6 +196,6 @@ def test_line_separators_inside_texts_and_a_byte_order_mark_do_no_harm(tmp_path:
     path = tmp_path / "facts.jsonl"
     line = json.dumps({**LINE, "text": "Anna\u2028sings at noon."}, ensure_ascii=False)
     path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n".encode())
-    (fact,) = take(str(path), 1, seed=0)
+    (fact,) = take(str(path), 1)
     assert fact.texts == ("Anna\u2028sings at noon.",)
     assert isinstance(fact.questions[0], Question)

@@ -143,7 +143,7 @@ def test_a_prompt_of_the_text_is_asked_in_the_tokens_of_its_row(
 
 def take_again(prompt: str, joint: str, answer: str, tail: str, lead: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        return take(lines_file(Path(folder), line(prompt, joint, answer, tail=tail, lead=lead)), 1, 0)
+        return take(lines_file(Path(folder), line(prompt, joint, answer, tail=tail, lead=lead)), 1)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_punctuation_that_a_token_takes_in_belongs_to_the_answer(tmp_path: Path)
 def test_a_prompt_in_other_words_takes_the_joint_of_the_text_or_of_the_file(
     tmp_path: Path, text: str, prompt: str, answer: str, joined: str
 ) -> None:
-    (fact,) = take(lines_file(tmp_path, {"text": text, "prompt": prompt, "answer": answer}), 1, 0)
+    (fact,) = take(lines_file(tmp_path, {"text": text, "prompt": prompt, "answer": answer}), 1)
     question = fact.questions[-1]
     assert question.prompt + question.answer == joined
     assert question.text == ""
@@ -209,7 +209,7 @@ def test_a_prompt_in_other_words_takes_the_joint_of_the_text_or_of_the_file(
 
 def test_a_control_is_joined_as_its_fact(tmp_path: Path) -> None:
     controls = [{"prompt": "她住在", "answer": "上海市"}, {"prompt": "她的家：", "answer": " 上海市"}]
-    (fact,) = take(lines_file(tmp_path, line("他住在", "", "北京市", tail="。", controls=controls)), 1, 0)
+    (fact,) = take(lines_file(tmp_path, line("他住在", "", "北京市", tail="。", controls=controls)), 1)
     assert [(q.prompt, q.answer) for twin in fact.twins for q in twin.questions[-1:]] == [
         ("她住在", "上海市"),
         ("她的家：", " 上海市"),
@@ -219,7 +219,7 @@ def test_a_control_is_joined_as_its_fact(tmp_path: Path) -> None:
 
 def test_what_follows_from_a_published_text_is_joined_as_its_other_answers(tmp_path: Path) -> None:
     item = published(0, hard_gen_target=["nobody else", "The Elm'"])
-    (fact,) = take(list_file(tmp_path, [item]), 1, 0)
+    (fact,) = take(list_file(tmp_path, [item]), 1)
     assert [(q.prompt[-3:], q.answer) for q in fact.questions if q.relation == "question"] == [
         ("Ada", " nobody else"),
         ("f '", "The Elm'"),
@@ -236,7 +236,7 @@ def test_what_follows_from_a_published_text_is_joined_as_its_other_answers(tmp_p
         "hard_gen_input": ["他在"],
         "hard_gen_target": ["首都"],
     }
-    (fact,) = take(list_file(tmp_path, [chinese | other]), 1, 0)
+    (fact,) = take(list_file(tmp_path, [chinese | other]), 1)
     assert {q.prompt + q.answer for q in fact.questions} == {"他住在北京市", "他的家在北京市", "他在首都"}
 
 

@@ -111,7 +111,7 @@ def test_an_experience_is_the_same_whatever_was_made_before_it(name: str) -> Non
 PINNED = {
     "avalanche": ("b8f8a0caf119282f", "3b24b151972167c9"),
     "conversation_recall": ("26e71faefded9df6", "4bfbaddbdda8d6ea"),
-    "fact_injection": ("f20d64b5273e1d35", "75f72dffaa745fec"),
+    "fact_injection": ("e15ebc44b556cf0d", "979ad3af2785cf57"),
     "freeze_loops": ("cc946c95dce3db8c", "6fadf521372c8037"),
     "learning_threshold": ("24943243d73b9f85", "e8a190252bbb87ff"),
     "memory_loops": ("bd5c4e884caeac99", "718aaa42666951e8"),

@@ -20,7 +20,7 @@ from seqmem import (
     text_example,
 )
 from seqmem.streams import Place
-from seqmem_scenarios.candidates import WHOLE, Competition
+from seqmem_scenarios.candidates import WHOLE, ClosedSets
 from seqmem_scenarios.common import (
     PROBE_FORMS,
     background_row,
@@ -47,7 +47,7 @@ class Conversations:
         self.options = options
         self.context = context
         self.turns = Turns(options, context.seed)
-        self._competition = Competition()
+        self._closed_sets = ClosedSets()
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Conversations:
             if relation == "last_token":
                 probe = last_token(probe)
             elif relation in WHOLE and values:
-                probe = self._competition.competing(self.context, probe, turn.fact, sorted(values))
+                probe = self._closed_sets.competing(self.context, probe, turn.fact, sorted(values))
             yield probe
 
     def _form_texts(self, turn: Turn, relation: Relation) -> tuple[str, str, float | None]:

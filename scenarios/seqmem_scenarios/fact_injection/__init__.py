@@ -22,6 +22,10 @@ rest on background text. Probes are asked on these schedules:
   done, and at the end.
 
 Where several are due after a step, the largest of their sets is asked once.
+
+Facts of the world are recalled by forced choice among answers of the same attribute that are first trained in the same
+step (see `dealing`); a greedy answer that is exactly right is kept beside it. Answers of a file are open: there a fact
+is recalled by an exact match.
 """
 
 from __future__ import annotations
@@ -31,11 +35,11 @@ from typing import Any
 
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Size
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, general_size, joined
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, SPARE, general_size, joined
 from seqmem_scenarios.fact_injection.asking import facts_of, grouped, most_tokens, sets
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.fact_injection.rows import Injection
-from seqmem_scenarios.fact_injection.timetable import schedule
+from seqmem_scenarios.fact_injection.timetable import schedule, source_rows
 from seqmem_scenarios.fact_sources import WORLD, fingerprint
 
 seqmem_api = ">=1,<2"
@@ -46,7 +50,9 @@ def build(options: FactInjectionOptions, context: BuildContext) -> Stream:
     times = schedule(options)
     injection = Injection(options, context, times)
     injection.check_rows()
-    design = Design(local_window=options.local_window)
+    design = Design(
+        recall="forced_choice" if options.facts == WORLD else "exact_match", local_window=options.local_window
+    )
     return times.stream(injection.makers, injection.probe_sets(), design=design)
 
 
@@ -57,14 +63,12 @@ def outline(options: FactInjectionOptions) -> Outline:
         name: Size(len(asked), sum(map(most_tokens, asked)))
         for name, asked in sets(o, grouped(o, facts_of(o, seed=0))).items()
     }
-    source = times.rows
-    if o.from_world:
-        source = (o.lead_in + o.rest_steps) * o.batch_size
+    spare = SPARE * o.rest_steps * o.batch_size if o.rest_text == "plain" else 0
     return times.outline(
         {**sizes, "general": general_size(o.row_tokens)},
         train_tokens=times.steps * o.batch_size * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS if o.facts == WORLD else 0),
-        documents=(source * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=((source_rows(o, times) + spare) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="effectivity" if o.schedule in ("published", "single_exposure") else "retention",
         primary_relation=o.primary_relation,
     )
@@ -114,6 +118,18 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rest_steps": 48,
         "batch_size": 24,
     },
+    "pretrained": {
+        "facts_count": 8,
+        "never_count": 8,
+        "lead_in": 4,
+        "injections": 5,
+        "spacing": 4,
+        "local_window": 4,
+        "rest_steps": 16,
+        "batch_size": 24,
+        "row_tokens": 24,
+        "asked_as": "verbatim",
+    },
     "published": {
         "facts_count": 40,
         "never_count": 10,
@@ -138,6 +154,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 _OLMO = {"name": "adamw", "lr": 3e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "clip": 1.0}
 OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
     "default": {"name": "adam", "lr": 1e-3},
+    "pretrained": {"name": "adam", "lr": 1e-4},
     "published": _OLMO,
     "paper": _OLMO,
 }
@@ -149,7 +166,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="fact_injection",
-            version="1",
+            version="2",
             summary="Facts are injected into a stream of text; how fast they are learned, and how lost.",
             options=FactInjectionOptions,
             presets=PRESETS,
@@ -158,6 +175,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
             outline=outline,
             build=build,
             fingerprint=_fingerprint,
+            further_controls={"plain_rest": {"rest_text": "plain"}},
             local=("facts",),
             citation="Chang et al. 2024, arXiv 2406.11813 (schedule published, and its file of facts)",
         )

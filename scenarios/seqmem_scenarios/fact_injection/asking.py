@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from seqmem import NEVER, Relation, UsageError
+from seqmem import NEVER, UsageError
+from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE
 from seqmem_scenarios.common import PROBE_TOKENS
+from seqmem_scenarios.fact_injection.dealing import deal
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
-from seqmem_scenarios.fact_sources import Question, SourceFact, take
-
-THREE: tuple[Relation, ...] = ("verbatim", "paraphrase", "question")
-"""The probe forms asked around injections and over the rest, from the trained words outwards."""
+from seqmem_scenarios.fact_sources import WORLD, Question, SourceFact, take
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def sets(options: FactInjectionOptions, groups: Mapping[str, Sequence[SourceFact
     all_forms = [*facts, *twins]
     return {
         "primary": [ask for ask in all_forms if ask.question.relation == options.primary_relation],
-        "three": [ask for ask in all_forms if ask.question.relation in THREE],
+        "three": [ask for ask in all_forms if ask.question.relation in WHOLE],
         "ladder": all_forms,
     }
 
@@ -77,7 +76,9 @@ def facts_of(options: FactInjectionOptions, seed: int) -> list[SourceFact]:
     Raises:
         UsageError: the source cannot give them, or an item lacks the paraphrases that its group needs.
     """
-    facts = take(options.facts, options.all_facts, seed)
+    if options.facts == WORLD:
+        return deal(options, seed)
+    facts = take(options.facts, options.all_facts)
     if options.schedule == "published" and options.injections > 1:
         for fact in grouped(options, facts)["paraphrase"]:
             if len(fact.texts) < 2:
@@ -91,4 +92,9 @@ def facts_of(options: FactInjectionOptions, seed: int) -> list[SourceFact]:
 def most_tokens(ask: Ask) -> int:
     """Return a bound on the tokens of a probe: a file's text has at most a token per byte and a special one."""
     bare = len((ask.question.prompt + ask.question.answer).encode()) + 2
-    return min(bare, PROBE_TOKENS) if ask.question.chance is not None else bare
+    if ask.question.chance is not None:
+        bare = min(bare, PROBE_TOKENS)
+    if ask.question.relation not in WHOLE or not ask.fact.candidates:
+        return bare
+    # which fact a never-trained one is asked like, and so its candidates, differ between seeds
+    return bare + CANDIDATE_TOKENS * (MAX_CANDIDATES if ask.group == NEVER else len(ask.fact.candidates))

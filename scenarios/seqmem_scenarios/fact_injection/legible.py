@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from seqmem import BuildContext, Probe, UsageError
-from seqmem_scenarios.fact_injection.asking import THREE, Ask
+from seqmem_scenarios.candidates import WHOLE
+from seqmem_scenarios.fact_injection.asking import Ask
 
 _SILENT = ("Mn", "Cc", "Cf")
 """Categories of signs that a tokenizer may leave out, or put into the sign before, without losing a word."""
@@ -28,7 +29,7 @@ def check_answers(
     """
     seen: dict[tuple[int, ...], tuple[str, Ask]] = {}
     for ask in asked:
-        if ask.question.relation not in THREE:
+        if ask.question.relation not in WHOLE:
             continue  # a part of an answer that is asked whole as well
         probe = probes[ask.id]
         answer, ids = probe.answer.strip(), probe.input_ids[probe.answer_start :]

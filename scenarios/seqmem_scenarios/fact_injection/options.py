@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seqmem import Options, Relation
+from seqmem_scenarios.common import REST_TEXT, RestText
 from seqmem_scenarios.fact_sources import WORLD
 from seqmem_scenarios.world import population
 
@@ -51,6 +52,12 @@ class FactInjectionOptions(Options):
         description="long_term: the world's prose, dialogues and biographies in turn, or the text source in its order",
     )
     rest_steps: int = Field(96, ge=1, description="steps on background text afterwards")
+    rest_text: RestText = Field("any", description=REST_TEXT)
+    asked_as: Literal["question", "verbatim"] = Field(
+        "question",
+        description="primary probe form of the world's facts: the bare question, or the trained statement continued; "
+        "a file's are asked verbatim",
+    )
     batch_size: int = Field(40, ge=1, description="rows of a step, at most")
     row_tokens: int = Field(32, ge=8, description="longest training row in tokens")
 
@@ -120,8 +127,8 @@ class FactInjectionOptions(Options):
 
     @property
     def primary_relation(self) -> Relation:
-        """Probe form ``question`` where chance is known; of a file with open prompts the one nearest the text."""
-        return "question" if self.facts == WORLD else "verbatim"
+        """Probe form that `asked_as` says; of a file with open prompts the one nearest the text."""
+        return self.asked_as if self.facts == WORLD else "verbatim"
 
     @cached_property
     def pass_rows(self) -> tuple[tuple[int, int], ...]:

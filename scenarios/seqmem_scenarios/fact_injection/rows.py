@@ -7,18 +7,22 @@ from itertools import count, islice
 
 from seqmem import Batch, BuildContext, Example, Probe, UsageError, answer_probe, text_example
 from seqmem.streams import Place, Schedule
+from seqmem_scenarios.candidates import WHOLE, ClosedSets
 from seqmem_scenarios.common import (
+    SPARE,
     background_batches,
     background_row,
     check_lengths,
     general_probes,
     joined,
     last_token,
+    rest_texts,
 )
 from seqmem_scenarios.fact_injection.asking import Ask, facts_of, grouped, sets
+from seqmem_scenarios.fact_injection.dealing import turn_order
 from seqmem_scenarios.fact_injection.legible import check_answers, check_question
 from seqmem_scenarios.fact_injection.options import PUBLISHED, FactInjectionOptions
-from seqmem_scenarios.fact_injection.timetable import KINDS
+from seqmem_scenarios.fact_injection.timetable import KINDS, source_rows
 from seqmem_scenarios.fact_sources import SourceFact
 from seqmem_scenarios.world import Draw, World, biography, dialogue, filler, population
 
@@ -34,6 +38,7 @@ class Injection:
         self.context = context
         self.times = times
         self.groups = grouped(options, facts_of(options, context.seed))
+        self.closed_sets = ClosedSets()
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -50,18 +55,20 @@ class Injection:
         }
 
     def _lead_in(self, place: Place) -> Iterator[Batch]:
-        return self._background_batches(place.row, place.steps)
+        o = self.options
+        return background_batches(self.context, place.row, place.steps, o.batch_size, o.row_tokens)
 
     def _rest(self, place: Place) -> Iterator[Batch]:
-        """Make background that follows what the text source has given before."""
-        given = place.row
-        if self.options.from_world:
-            given -= self.times.first("rest").row - self.options.lead_in * self.options.batch_size
-        return self._background_batches(given, place.steps)
-
-    def _background_batches(self, first: int, steps: int) -> Iterator[Batch]:
-        o = self.options
-        return background_batches(self.context, first, steps, o.batch_size, o.row_tokens)
+        """Make background that follows what the text source has given before; in a plain rest without probe forms."""
+        o, together = self.options, joined(self.options.row_tokens)
+        given = source_rows(o, self.times)
+        before = place.row - self.times.first("rest").row  # rows of the rest
+        first = given - o.rest_steps * o.batch_size + before
+        documents = range(first * together, (first + place.steps * o.batch_size) * together)
+        texts = rest_texts(self.context, o.rest_text, documents, (given + SPARE * before) * together)
+        for _ in range(place.steps):
+            rows = ["\n".join(islice(texts, together)) for _ in range(o.batch_size)]
+            yield tuple(text_example(self.context.encode, row, length=o.row_tokens) for row in rows)
 
     def _injection(self, place: Place) -> Iterator[Batch]:
         """Make a batch with facts, then background only, up to the next injection."""
@@ -93,7 +100,9 @@ class Injection:
 
     def _stated(self, group: str, turn: int, rows: Iterator[int], domain: int | None) -> Iterator[Batch]:
         """Make one pass over a group's facts, each batch with its exact share of background."""
-        order = iter(Draw("fact order", self.context.seed, group, turn).shuffled(self.groups[group]))
+        order = (
+            self.groups[group][place] for place in turn_order(self.options, self.context.seed, group, turn)
+        )
         for facts, background in self.options.pass_rows:
             stated = [self._fact_row(next(order), turn) for _ in range(facts)]
             yield (*stated, *self._background(background, rows, domain))
@@ -159,7 +168,11 @@ class Injection:
                 f"{ask.place(self.options.facts)}: the answer {question.answer[:30].strip()!r}... has "
                 f"{length} tokens, the model reads {self.context.max_positions}; shorten the answer"
             )
-        return last_token(probe) if question.relation == "last_token" else probe
+        if question.relation == "last_token":
+            return last_token(probe)
+        if fact.of_world is None or question.relation not in WHOLE:
+            return probe
+        return self.closed_sets.competing(self.context, probe, fact.of_world, fact.candidates)
 
     # -- refusals -------------------------------------------------------------------------------------
 

@@ -47,6 +47,13 @@ def schedule(options: FactInjectionOptions) -> Schedule:
     )
 
 
+def source_rows(options: FactInjectionOptions, times: Schedule) -> int:
+    """Return the rows that the text source gives."""
+    if options.from_world:
+        return (options.lead_in + options.rest_steps) * options.batch_size
+    return times.rows
+
+
 def _injections(o: FactInjectionOptions) -> Sequence[Segment | Repeat]:
     """Return what lies between lead-in and rest."""
     passes, background = len(o.pass_rows), sum(background for _, background in o.pass_rows)

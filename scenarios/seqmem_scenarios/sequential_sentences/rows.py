@@ -8,7 +8,7 @@ import numpy as np
 
 from seqmem import Batch, BuildContext, Example, Probe, Relation, UsageError, answer_probe, text_example
 from seqmem.streams import Place
-from seqmem_scenarios.candidates import WHOLE, Competition
+from seqmem_scenarios.candidates import WHOLE, ClosedSets
 from seqmem_scenarios.common import (
     PROBE_FORMS,
     background_row,
@@ -36,7 +36,7 @@ class Sentences:
         self.options = options
         self.context = context
         self.told = Told(options, context.seed)
-        self._competition = Competition()
+        self._closed_sets = ClosedSets()
 
     # -- training rows --------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Sentences:
         )
         if relation not in WHOLE:
             return probe
-        return self._competition.competing(self.context, probe, fact, sorted(self.told.candidates(number)))
+        return self._closed_sets.competing(self.context, probe, fact, sorted(self.told.candidates(number)))
 
     def _in_context(self, number: int, kept: int, *, twin: bool) -> Probe:
         """Return a probe after the last `kept` sentences of a full context; a twin's holds twins only.
