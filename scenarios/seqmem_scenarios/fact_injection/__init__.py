@@ -119,10 +119,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 24,
     },
     "pretrained": {
-        "facts_count": 8,
-        "never_count": 8,
+        "facts_count": 6,
+        "never_count": 6,
         "lead_in": 4,
-        "injections": 5,
+        "injections": 4,
         "spacing": 4,
         "local_window": 4,
         "rest_steps": 16,
