@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from seqmem import Interval, Metric, Missing, RunRecord, Value, format_interval, reading
+from seqmem import Interval, Metric, Missing, Relation, RunRecord, Value, format_interval, reading
 from seqmem.reading import Array
 
 _COLUMNS = ("step", "experience", "probe", "fact", "twin_of", "correct", "right", "in_form")
@@ -33,18 +33,29 @@ _COLUMNS = ("step", "experience", "probe", "fact", "twin_of", "correct", "right"
 class Resting:
     """What was answered from the end of the loops to the end of the rest, in one probe form."""
 
-    def __init__(self, run: RunRecord) -> None:
-        """Read a run."""
-        self.run = run
+    def __init__(self, run: RunRecord, relation: Relation | None = None) -> None:
+        """Read a run.
+
+        Args:
+            run: the record.
+            relation: probe form; None for the question, or the primary form where no question is asked.
+        """
+        self.run, self._relation = run, relation
+
+    @cached_property
+    def relation(self) -> Relation:
+        """The probe form that is read."""
+        primary: Relation = self._relation or self.run.info["primary_relation"]
+        asked = self.run.asked(relation="question", columns=("in_form",))["in_form"].notna().any()
+        return "question" if asked and self._relation is None else primary
 
     @cached_property
     def _asked(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the rows about trained facts, and those about their twins."""
+        """Return the rows about trained facts that the rest leaves alone, and those about their twins."""
         first, steps = reading.loops_end(self.run), reading.rest_steps(self.run)
-        asked = self.run.asked(relation="question", columns=("in_form",))["in_form"].notna().any()
         tables = []
         for twins in (False, True):
-            rows = self.run.asked(relation="question" if asked else None, twins=twins, columns=_COLUMNS)
+            rows = self.run.asked(relation=self.relation, twins=twins, columns=_COLUMNS)
             rows = rows[(rows["step"] >= first) & (rows["step"] <= first + steps) & rows["in_form"].notna()]
             rows = rows.drop_duplicates(["step", "probe"])
             tables.append(rows.assign(fact=rows["twin_of"]) if twins else rows)
@@ -55,6 +66,11 @@ class Resting:
             "every fact is trained again in the rest: nothing comes back",
         )
         return facts, tables[1]
+
+    def share(self, column: str, *, twins: bool) -> pd.Series:
+        """Return the share of answers for which a column holds, by steps since the loops ended."""
+        table = _table(self._asked[twins], column)
+        return table.mean().rename(lambda step: step - reading.loops_end(self.run))
 
     def curves(self, column: str, *, less_twins: bool) -> Array:
         """Return (facts, steps in the rest), the change of an answer since the loops ended."""
@@ -92,6 +108,7 @@ metric = Metric(
     version="1",
     summary="rise of exact answers over the rest, beside that of their form and of forced choice",
     reads=Resting,
+    figure="seqmem_plugins.metrics.figures.exact_rise",
 )
 seqmem_metric = metric.hook
 
