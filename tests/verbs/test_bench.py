@@ -34,7 +34,12 @@ from seqmem.planning.store import Store
 from seqmem.reporting.board_files import rebuild
 from seqmem.verbs.bench import BenchResult
 
-TINY_RUNS = {**SMALL, "scenario.rest_steps": 2}
+TINY_RUNS = {
+    **SMALL,
+    "scenario.facts_per_loop": 1,
+    "scenario.exposures": 1,
+    "scenario.rest_steps": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +58,6 @@ class Counting(RememberingWorkers):
 
 
 Bench = Callable[..., BenchResult]
-
-
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these small runs."""
-    monkeypatch.setattr("seqmem.reporting.figures.draw_curves", lambda *arguments: None)
-    monkeypatch.setattr("seqmem.reporting.figures.draw_sweep", lambda *arguments: None)
-    monkeypatch.setattr("seqmem.reporting.figures.draw_metric", lambda *arguments: None)
 
 
 @pytest.fixture
