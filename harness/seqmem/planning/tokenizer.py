@@ -85,7 +85,9 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     """
     return _remembering(
         _framed(
-            lambda text, special: list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+            lambda text, special: list(
+                tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+            )
         )
     )
 
