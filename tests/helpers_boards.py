@@ -37,15 +37,15 @@ STRATEGIES = ("naive", "replay", "joint")
 
 
 @cache
-def others() -> frozenset[str]:
+def others(metrics: tuple[str, ...] = METRICS) -> frozenset[str]:
     """Metrics that the small board does without."""
-    return frozenset(one.name for one in Registry.from_environment().names("metric")) - frozenset(METRICS)
+    return frozenset(one.name for one in Registry.from_environment().names("metric")) - frozenset(metrics)
 
 
 @cache
-def registry() -> Registry:
-    """The installed plugins, with three of the metrics."""
-    return Registry.from_environment(others())
+def registry(metrics: tuple[str, ...] = METRICS) -> Registry:
+    """The installed plugins, with few of the metrics."""
+    return Registry.from_environment(others(metrics))
 
 
 def learner(strength: float) -> Any:
@@ -139,15 +139,16 @@ def write_rules(folder: Path, planned: Plan, **changes: Any) -> None:
     (folder / "board.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_board(home: Path) -> Path:
+def write_board(home: Path, metrics: tuple[str, ...] = METRICS) -> Path:
     """A board with three rows, built."""
+    plugins = registry(metrics)
     planned = write_bench(home / "out")
     run = next(iter(planned.runs.values())).recipe
     folder = home / "leaderboards" / f"memory_loops-v{run.scenario.version}"
     write_rules(folder, planned)
-    (submitted,) = submit(home / "out", folder, registry())
+    (submitted,) = submit(home / "out", folder, plugins)
     assert not submitted.faults, [fault.line for fault in submitted.faults]
-    build(folder, load_metrics(registry())[0], registry())
+    build(folder, load_metrics(plugins)[0], plugins)
     return folder
 
 
