@@ -61,6 +61,13 @@ def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures: drawing takes longer than the runs of a test."""
+    for name in ("draw_curves", "draw_sweep", "draw_metric"):
+        monkeypatch.setattr(f"seqmem.reporting.figures.{name}", lambda *arguments: None)
+
+
+@pytest.fixture
 def seqmem_in() -> Runner:
     """Runs `seqmem` with an environment's interpreter: `seqmem_in(python, "list", cwd=...)`."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -14,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers_records import Answer, Ask, Layout, write_record
+from model_folders import shelf
 
 from seqmem.board.build import build
 from seqmem.board.layout import record_folders
@@ -34,15 +37,15 @@ STRATEGIES = ("naive", "replay", "joint")
 
 
 @cache
-def others() -> frozenset[str]:
+def others(metrics: tuple[str, ...] = METRICS) -> frozenset[str]:
     """Metrics that the small board does without."""
-    return frozenset(one.name for one in Registry.from_environment().names("metric")) - frozenset(METRICS)
+    return frozenset(one.name for one in Registry.from_environment().names("metric")) - frozenset(metrics)
 
 
 @cache
-def registry() -> Registry:
-    """The installed plugins, with three of the metrics."""
-    return Registry.from_environment(others())
+def registry(metrics: tuple[str, ...] = METRICS) -> Registry:
+    """The installed plugins, with few of the metrics."""
+    return Registry.from_environment(others(metrics))
 
 
 def learner(strength: float) -> Any:
@@ -60,6 +63,15 @@ def learner(strength: float) -> Any:
 
 def write_bench(out: Path, **request: Any) -> Plan:
     """An output folder as a bench leaves it, its records made by synthetic learners."""
+    planned, made = _bench(tuple(request.items()))
+    shutil.copytree(made, out, dirs_exist_ok=True)
+    return planned
+
+
+@cache
+def _bench(request: tuple[tuple[str, Any], ...]) -> tuple[Plan, Path]:
+    """The folder of a bench, made once for all that ask for the same."""
+    out = Path(tempfile.mkdtemp(dir=shelf()))
     asked = Request(
         scenario=("memory_loops",),
         strategy=STRATEGIES,
@@ -67,7 +79,7 @@ def write_bench(out: Path, **request: Any) -> Plan:
         seeds=f"{SEEDS[0]}-{SEEDS[-1]}",
         device="cpu",
     )
-    planned = plan(replace(asked, **request), registry())
+    planned = plan(replace(asked, **dict(request)), registry())
     store = Store(out)
     for run in planned.runs.values():
         strategy, seed = run.recipe.strategy.name, run.recipe.seed
@@ -96,7 +108,7 @@ def write_bench(out: Path, **request: Any) -> Plan:
         edit_run(folder, lambda info, steps=steps: info.update(steps=steps))
     for board in planned.boards:
         store.write_bench(planned, board)
-    return planned
+    return planned, out
 
 
 def write_rules(folder: Path, planned: Plan, **changes: Any) -> None:
@@ -127,15 +139,16 @@ def write_rules(folder: Path, planned: Plan, **changes: Any) -> None:
     (folder / "board.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_board(home: Path) -> Path:
+def write_board(home: Path, metrics: tuple[str, ...] = METRICS) -> Path:
     """A board with three rows, built."""
+    plugins = registry(metrics)
     planned = write_bench(home / "out")
     run = next(iter(planned.runs.values())).recipe
     folder = home / "leaderboards" / f"memory_loops-v{run.scenario.version}"
     write_rules(folder, planned)
-    (submitted,) = submit(home / "out", folder, registry())
+    (submitted,) = submit(home / "out", folder, plugins)
     assert not submitted.faults, [fault.line for fault in submitted.faults]
-    build(folder, load_metrics(registry())[0], registry())
+    build(folder, load_metrics(plugins)[0], plugins)
     return folder
 
 

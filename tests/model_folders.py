@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -73,6 +77,19 @@ def make_model_folder(
     kind: Kind, path: Path, *, max_positions: int = 256, appends_end: bool = False, seed: int = 0
 ) -> Path:
     """Write config, safetensors weights and tokenizer of a model of about 100k parameters to `path`."""
+    return Path(shutil.copytree(_made(kind, max_positions, appends_end, seed), path, dirs_exist_ok=True))
+
+
+@functools.cache
+def shelf() -> Path:
+    """A folder for what this process makes once."""
+    folder = Path(tempfile.mkdtemp(prefix="seqmem-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def _made(kind: Kind, max_positions: int, appends_end: bool, seed: int) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -85,6 +102,7 @@ def make_model_folder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(_config(kind, max_positions))
+    path = Path(tempfile.mkdtemp(dir=shelf()))
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

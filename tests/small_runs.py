@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import shutil
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_folders import VOCABULARY, Kind, make_model_folder
+from model_folders import VOCABULARY, Kind, make_model_folder, shelf
 
 from seqmem.core.errors import UsageError
 from seqmem.planning.grid import PlannedRun
@@ -45,12 +44,17 @@ def installed() -> Registry:
 
 def small_model(path: Path, kind: Kind = "gpt_neox", seed: int = 0) -> Path:
     """A random model that reads the world's text in about half as many tokens as it has letters."""
+    return Path(shutil.copytree(_small_model(kind, seed), path, dirs_exist_ok=True))
+
+
+@functools.cache
+def _small_model(kind: Kind, seed: int) -> Path:
     from tokenizers import pre_tokenizers, trainers
     from transformers import AutoTokenizer
 
     from seqmem_scenarios.world import background
 
-    make_model_folder(kind, path, max_positions=512, seed=seed)
+    path = make_model_folder(kind, Path(tempfile.mkdtemp(dir=shelf())), max_positions=512, seed=seed)
     tokenizer = AutoTokenizer.from_pretrained(path)
     backend = tokenizer.backend_tokenizer
     specials = sorted({tokenizer.eos_token, tokenizer.bos_token}, key=tokenizer.convert_tokens_to_ids)
@@ -145,7 +149,7 @@ _FINISHED: dict[str, RunRecord] = {}
 
 def finished(run: PlannedRun, **changes: Any) -> RunRecord:
     """The record of a run that tests only look at: carried out for the first of them."""
-    folder = _shelf() / str(len(_FINISHED))
+    folder = shelf() / f"record-{len(_FINISHED)}"
     what = _what(job_of(run, folder, **changes))
     if what not in _FINISHED:
         _FINISHED[what] = finish(run, folder, **changes)
@@ -154,13 +158,6 @@ def finished(run: PlannedRun, **changes: Any) -> RunRecord:
 
 def _what(job: Job) -> str:
     return job.model_dump_json(exclude={"folder", "asked"})
-
-
-@functools.cache
-def _shelf() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="seqmem-records-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -243,7 +240,7 @@ class RememberingWorkers(InlineWorkers):
 
         def remember(event: dict[str, Any]) -> None:
             if event["event"] == "finished" and what not in _FINISHED:
-                kept = shutil.copytree(folder, _shelf() / str(len(_FINISHED)))
+                kept = shutil.copytree(folder, shelf() / f"record-{len(_FINISHED)}")
                 _FINISHED[what] = RunRecord.open(kept)
             report(event)
 

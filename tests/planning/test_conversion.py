@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from converting import ConvertingHere
 from model_folders import Kind, as_pickled, make_model_folder
 from small_runs import finish, planned, small_model
 
@@ -26,6 +27,12 @@ from seqmem.training.model import load_model
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are converted in this process; two tests below start one of its own."""
+    monkeypatch.setattr("seqmem.planning.conversion.start_module", ConvertingHere)
 
 
 def found(folder: Path | str, **settings: Any) -> LocatedModel:
@@ -53,8 +60,14 @@ class Makes:
 
 @pytest.mark.parametrize(("kind", "parts"), [("opt", 1), ("gpt_neox", 3)])
 def test_the_converted_model_is_the_model(
-    kind: Kind, parts: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    kind: Kind,
+    parts: int,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if parts == 1:
+        monkeypatch.setattr("seqmem.planning.conversion.start_module", ConvertingHere)
     folder = make_model_folder(kind, tmp_path / "model")
     before = load_model(folder, ModelChoice(name=str(folder)))
     plain = found(folder)
@@ -80,10 +93,11 @@ def test_the_converted_model_is_the_model(
     # the small files as they are, so that the fingerprint is the same on every machine
     assert {path.name for path in small_files(folder)} <= {path.name for path in located.folder.iterdir()}
     shutil.rmtree(located.folder)
+    monkeypatch.setattr("seqmem.planning.conversion.start_module", ConvertingHere)
     assert found(folder).model == located.model
 
 
-def test_a_run_says_what_its_model_was_made_of(tmp_path: Path) -> None:
+def test_a_run_says_what_its_model_was_made_of(here: None, tmp_path: Path) -> None:
     folder = as_pickled(small_model(tmp_path / "model", "opt"))
     run = planned(folder)
     record = finish(run, tmp_path / "run")
@@ -140,7 +154,7 @@ def test_what_cannot_work_is_said_before_anything_is_converted(tmp_path: Path, c
 
 
 def test_an_id_without_safetensors_is_fetched_with_its_files_of_pytorch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub
 

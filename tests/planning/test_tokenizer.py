@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from model_folders import make_model_folder
 from odd_tokenizers import KINDS, superword, unigram, word_piece
+from small_runs import job_of, planned
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from seqmem.cli.app import run as command_line
 from seqmem.planning.model_files import spanning_notes
-from seqmem.planning.tokenizer import tokenizer_hash, unknown_id
+from seqmem.planning.models import ModelChoice
+from seqmem.planning.stream import tokenizer_of
+from seqmem.planning.tokenizer import encoder, load_tokenizer, tokenizer_hash, unknown_id
 
 
 def wrapped(tokenizer: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
@@ -64,3 +69,36 @@ def test_a_plan_says_that_tokens_span_words(tmp_path: Path, capsys: pytest.Captu
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"seqmem: model {str(folder)!r}: its tokenizer has ")
     assert "tokens that span words, such as" in line
+
+
+def test_a_tokenizer_is_loaded_again_only_where_its_folder_has_changed(tmp_path: Path) -> None:
+    model = make_model_folder("gpt2", tmp_path / "model")
+    job = job_of(planned(model), tmp_path / "run")
+    first = tokenizer_of(job)
+    assert tokenizer_of(job) is first
+    changed = json.loads((model / "tokenizer.json").read_text())
+    changed["added_tokens"][0]["lstrip"] = True
+    (model / "tokenizer.json").write_text(json.dumps(changed))
+    assert tokenizer_of(job) is not first
+
+
+def test_a_text_is_read_once_and_its_tokens_are_the_callers_own(tmp_path: Path) -> None:
+    folder = make_model_folder("llama", tmp_path / "model")
+    tokenizer = load_tokenizer(folder, ModelChoice(name=str(folder)))
+    encode, asked = encoder(tokenizer), 0
+
+    def counting(self: Any, *arguments: Any, **settings: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return read(self, *arguments, **settings)
+
+    read = type(tokenizer).__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(tokenizer), "__call__", counting)
+        first = encode("the old town")
+        expected = list(first)
+        first.append(7)
+        assert encode("the old town") == expected and asked == 1
+        long = "the old town " * 100
+        assert encode(long) == encode(long) and asked == 3, "long texts are not remembered"
+    assert expected == list(tokenizer("the old town")["input_ids"])

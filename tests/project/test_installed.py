@@ -12,6 +12,7 @@ import pytest
 Seqmem = Callable[..., "CompletedProcess[str]"]
 
 SMOKE = ("bench", "--scenario", "memory_loops", "--preset", "smoke", "--seeds", "0", "--json")
+SHORT = ("facts_per_loop=2", "exposures=2", "rest_steps=4", "even_every=2")
 
 
 def _cells(done: CompletedProcess[str]) -> dict[tuple[str, str], float | None]:
@@ -24,7 +25,9 @@ def test_a_wheel_runs_the_main_job_and_a_strangers_strategy_away_from_the_reposi
     stranger_python: Path, seqmem_in: Seqmem, tmp_path: Path
 ) -> None:
     strategies = ("--strategy", "moment_avg", "--strategy", "half_gradient")
-    done = seqmem_in(stranger_python, *SMOKE, *strategies, "--no-controls", "--workers", "1", cwd=tmp_path)
+    short = [word for option in SHORT for word in ("--set", f"scenario.{option}")]
+    once = ("--no-controls", "--workers", "1")
+    done = seqmem_in(stranger_python, *SMOKE, *strategies, *short, *once, cwd=tmp_path)
 
     cells = _cells(done)
     assert {row for row, _ in cells} == {"naive", "moment_avg", "half_gradient"}

@@ -19,7 +19,7 @@ import pytest
 import torch
 from grown_models import loaded
 from model_folders import Kind
-from small_runs import carry_out, finish, installed, planned, results, rows, small_model
+from small_runs import carry_out, finish, finished, installed, planned, results, rows, small_model
 
 from seqmem import Example, Experience, RunFailed, Strategy, UsageError, pack
 from seqmem.core.recipe import OptimizerSettings
@@ -144,8 +144,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def naive(model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    return finish(planned(model, "naive"), tmp_path_factory.mktemp("naive") / "run")
+def naive(model: Path) -> RunRecord:
+    return finished(planned(model, "naive", probing="none"))
 
 
 def planned_case(model: Path, case: str, options: Mapping[str, Any] | None = None, **request: Any) -> Any:
@@ -161,11 +161,9 @@ def stop_after(steps: int) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_with_its_defaults_it_acts_and_resumes_to_the_bit(
-    case: str, model: Path, naive: RunRecord, tmp_path: Path
-) -> None:
-    run = planned_case(model, case)
-    record = finish(run, tmp_path / "whole")
+def test_with_its_defaults_it_acts(case: str, model: Path, naive: RunRecord) -> None:
+    run = planned_case(model, case, probing="none")
+    record = finished(run)
     assert record.info["final_weights"] != naive.info["final_weights"]
     # until the first experience has ended all is as without it: no row shuffled, no random number drawn
     first = (record.steps["experience"] == 0).to_numpy()
@@ -187,7 +185,14 @@ def test_with_its_defaults_it_acts_and_resumes_to_the_bit(
         assert 0 < record.info["extra_state_bytes"] <= run.extra_bytes
     else:
         assert 0 < record.info["extra_state_bytes"] == run.extra_bytes
-    # stopped inside experiences, at their ends and in the rest
+
+
+def test_stopped_inside_experiences_at_their_ends_and_in_the_rest_it_resumes_to_the_bit(
+    model: Path, tmp_path: Path
+) -> None:
+    """The one case that is no strategy of its own; tests/strategies/test_strategies.py does so with all of them."""
+    run = planned_case(model, "EWC online")
+    record = finish(run, tmp_path / "whole")
     folder = tmp_path / "stopped"
     ends = [carry_out(run, folder, should_stop=stop_after(5))[-1]["event"]]
     for steps in (2, 3, 99):

@@ -155,8 +155,21 @@ def test_what_is_not_trained_stays_as_it_is(
     assert compared or strategy == "joint"  # in whose stream no component is trained alone
 
 
-@pytest.mark.parametrize("other", ["replay", "ewc", "moment_avg"])
-@pytest.mark.parametrize("strategy", NAMES)
+OTHERS = ("replay", "ewc", "moment_avg")
+"""One that adds rows, one that adds to the loss, one that keeps moments of its own."""
+
+
+def pairs() -> list[Any]:
+    """Every strategy with one of the others in turn, and the odd pair; the rest is for `make perf`."""
+    soon = {(name, OTHERS[number % 3]) for number, name in enumerate(NAMES)} | WITHOUT_LOOPS
+    return [
+        pytest.param(name, other, marks=() if (name, other) in soon else pytest.mark.slow)
+        for name in NAMES
+        for other in OTHERS
+    ]
+
+
+@pytest.mark.parametrize(("strategy", "other"), pairs())
 def test_with_another_it_runs_or_is_refused_with_the_reason(
     strategy: str, other: str, model: Path, tmp_path: Path
 ) -> None:

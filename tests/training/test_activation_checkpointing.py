@@ -15,8 +15,9 @@ from seqmem import UsageError
 @pytest.mark.parametrize("kind", KINDS)  # OPT and GPT-2 drop units out
 def test_a_run_ends_in_the_same_bits_and_has_the_same_id(kind: Kind, tmp_path: Path) -> None:
     model = small_model(tmp_path / "model", kind)
-    plain = planned(model, "replay")
-    saving = planned(model, "replay", activation_checkpointing=True)
+    short = {"scenario.cycles": 1}
+    plain = planned(model, "replay", short)
+    saving = planned(model, "replay", short, activation_checkpointing=True)
     assert saving.recipe == plain.recipe
     assert saving.activations.in_training(100, 100) < plain.activations.in_training(100, 100)
     expected = finish(plain, tmp_path / "plain")
@@ -39,7 +40,7 @@ def test_blocks_are_computed_twice_in_training_and_only_there(
         return forward(self, *arguments, **named)
 
     monkeypatch.setattr(GPTNeoXMLP, "forward", counting)
-    run = planned(small_model(tmp_path / "model"))
+    run = planned(small_model(tmp_path / "model"), options={"scenario.cycles": 1})
     finish(run, tmp_path / "plain")
     once = dict(counts)
     finish(run, tmp_path / "saving", activation_checkpointing=True)

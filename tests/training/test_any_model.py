@@ -71,7 +71,8 @@ def test_an_architecture_without_sdpa_runs_and_the_plan_says_how(
     (model / "model.safetensors").unlink()
     config = BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=2)
     BloomForCausalLM(config).save_pretrained(model)
-    assert run(["plan", "--scenario", "memory_loops", "--strategy", "naive", "--model", str(model)]) == 0
+    words = ["--scenario", "memory_loops", "--preset", "smoke", "--strategy", "naive", "--model", str(model)]
+    assert run(["plan", *words]) == 0
     assert "--attention eager is taken" in capfd.readouterr().err
 
     record = finish(planned(model), tmp_path / "run")

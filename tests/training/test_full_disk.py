@@ -155,21 +155,20 @@ def nothing_fits(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fill", "needed"),
-    [
-        (too_little, True),
-        (half_written(RUST), True),
-        (half_written(OSError(errno.EDQUOT, "Disk quota exceeded")), True),
-        (state_does_not_fit, True),
-        (table_does_not_fit, True),
-        (nothing_fits, True),
+    ("fill", "kept"),
+    [  # every way with two checkpoints kept; with one, where nothing is begun and where most is there already
+        pytest.param(too_little, 2, id="too little"),
+        pytest.param(too_little, 1, id="too little, one kept"),
+        pytest.param(half_written(RUST), 2, id="half"),
+        pytest.param(half_written(OSError(errno.EDQUOT, "Disk quota exceeded")), 2, id="quota"),
+        pytest.param(state_does_not_fit, 2, id="state"),
+        pytest.param(state_does_not_fit, 1, id="state, one kept"),
+        pytest.param(table_does_not_fit, 2, id="table"),
+        pytest.param(nothing_fits, 2, id="nothing"),
     ],
-    ids=["too little", "half", "quota", "state", "table", "nothing"],
 )
-@pytest.mark.parametrize("kept", [1, 2])
 def test_a_full_disk_ends_the_run_in_one_sentence_and_it_goes_on_from_the_checkpoint_before(
     fill: Callable[[pytest.MonkeyPatch], None],
-    needed: bool,
     kept: int,
     run: PlannedRun,
     tmp_path: Path,

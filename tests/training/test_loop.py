@@ -430,10 +430,12 @@ def test_joint_exposes_every_fact_as_often_as_naive_does(model: Path, tmp_path: 
 
 
 def test_the_content_hash_tells_what_was_trained_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    short = {"scenario.facts_per_loop": 1, "scenario.exposures": 1, "scenario.rest_steps": 2}
+
     def content(
         name: str, strategy: str = "naive", options: dict[str, Any] | None = None, **request: Any
     ) -> str:
-        run = planned(model, strategy, options, **{"probing": "none", **request})
+        run = planned(model, strategy, {**short, **(options or {})}, **{"probing": "none", **request})
         return str(finish(run, tmp_path / name).info["content"])
 
     first = content("naive")
@@ -586,6 +588,7 @@ def test_running_out_of_memory_while_the_model_is_loaded_says_so_too(
 
 def test_when_one_strategy_raises_the_others_go_on_and_the_exit_code_is_1(
     strange: Registry,
+    no_figures: None,
     model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -610,6 +613,7 @@ def test_when_one_strategy_raises_the_others_go_on_and_the_exit_code_is_1(
 
 def test_when_every_run_fails_the_bench_still_ends_well(
     strange: Registry,
+    unrendered: None,
     model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -629,7 +633,7 @@ def ended(record: Path) -> str:
 
 
 def test_a_failed_run_is_started_over_by_the_next_bench(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_figures: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
     out, run = tmp_path / "out", planned(model)
@@ -645,7 +649,11 @@ def test_a_failed_run_is_started_over_by_the_next_bench(
 
 
 def test_a_loss_that_is_no_number_fails_its_run_with_the_step_and_the_exit_code_is_1(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    no_figures: None,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
     arguments = [*command(model, tmp_path / "out", "naive"), "--sweep", "optimizer.lr=0.001,1e30"]

@@ -10,13 +10,16 @@ import pytest
 import torch
 from model_folders import Kind
 from safetensors.torch import load_file
-from small_runs import carry_out, finish, planned, small_model, tables
+from small_runs import carry_out, finish, finished, small_model, tables
+from small_runs import planned as planned_small
 
 from seqmem.planning.grid import PlannedRun
 from seqmem.record.reader import RunRecord
 from seqmem.training import loop
 from seqmem.training.probing import Answers, ProbeSet
 
+SHORT = {"scenario.cycles": 1}
+"""Ten steps, in two loops."""
 SGD = {"optimizer.name": "sgd", "optimizer.lr": 0.5}
 CASES: dict[str, tuple[str, dict[str, Any], Kind]] = {
     "adam": ("naive", {}, "gpt_neox"),
@@ -27,6 +30,12 @@ CASES: dict[str, tuple[str, dict[str, Any], Kind]] = {
     "replay": ("replay", {"strategy.buffer": 6}, "gpt_neox"),
     "a model with dropout": ("naive", {}, "gpt2"),
 }
+
+
+def planned(
+    model: Path, strategy: str = "naive", options: dict[str, Any] | None = None, **request: Any
+) -> PlannedRun:
+    return planned_small(model, strategy, {**SHORT, **(options or {})}, **request)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +108,7 @@ def leaves_evaluation_mode_on(model: torch.nn.Module) -> None:
 def test_this_comparison_notices_probing_that_disturbs_training(
     fault: Any, kind: Kind, models: dict[Kind, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound, ask = finish(planned(models[kind], probing="schedule"), tmp_path / "sound"), ProbeSet.ask
+    sound, ask = finished(planned(models[kind], probing="schedule")), ProbeSet.ask
 
     def faulty(self: ProbeSet, model: torch.nn.Module, *forward: Any) -> Answers:
         answers = ask(self, model, *forward)

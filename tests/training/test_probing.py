@@ -68,7 +68,7 @@ def test_asking_agrees_with_greedy_generation_on_every_architecture(
 
 def test_asking_agrees_with_greedy_generation_on_the_shipped_model_as_it_learns() -> None:
     model, encode = shipped()
-    for step in (0, 3, 12):
+    for step in (0, 12):
         model = taught(model, encode, step)
         right, disagreements = agreement(model, questions(encode, 200, seed=step))
         assert 67 < right < 150, step  # its own answers, some true ones that it knows, hardly a changed one
@@ -106,6 +106,8 @@ def test_probes_asked_together_score_as_each_asked_alone(kind: Kind, folders: di
     assert together.tokens > ROW_TOKENS  # more than one block
     answers = together.ask(model)
     for n, probe in enumerate(probes):
+        if n % 3:
+            continue  # of all blocks a third; with and without choices
         alone = ProbeSet([probe], CPU).ask(model)
         assert answers.logprob[n] == pytest.approx(alone.logprob[0], rel=1e-5, abs=1e-4)
         assert answers.exact_match[n] == alone.exact_match[0]
@@ -254,7 +256,9 @@ def test_the_sampled_share_is_what_sampling_by_transformers_gives(decoding: Deco
     model, encode = shipped()
     model.eval()
     model.generation_config.eos_token_id = None
-    known = [p for p in questions(encode, 40) if ProbeSet([p], CPU).ask(model).logprob[0] > -6]
+    asked = questions(encode, 40)
+    scores = ProbeSet(asked, CPU).ask(model).logprob
+    known = [probe for probe, score in zip(asked, scores, strict=True) if score > -6]
     wordy = replace(known[0], input_ids=(*known[0].input_ids[: known[0].answer_start], *encode(" the")[:1]))
     drawn = 600
     torch.manual_seed(0)
@@ -357,7 +361,9 @@ def test_ranks_count_ties_against_the_answer(folders: dict[Kind, Path]) -> None:
     (probe,) = questions(encode, 1)
     start = len(probe.input_ids) - 1
     prompt, right = probe.input_ids[:start], probe.input_ids[start:]
-    order = sorted(range(500), key=lambda token: -by_hand(model, prompt, (token,)))
+    with torch.no_grad():
+        logits = model.eval()(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1]
+    order = [token for token in logits.argsort(descending=True).tolist() if token < 500]
     place = order.index(right[0])
     better, worse = order[:place][-2:], order[place + 1 :][:3]
     choices = [right, *((token,) for token in (*better, *worse))]

@@ -49,6 +49,8 @@ from seqmem.record.reader import RunRecord
 STRATEGIES = ("naive", "replay", "moment_avg")
 SHORT = {"scenario.facts_per_loop": 1, "scenario.exposures": 1, "scenario.rest_steps": 2}
 """Ten steps with two cycles, six with one."""
+MIDDLING = {"scenario.rest_steps": 12, "scenario.even_every": 6}
+"""24 steps, half a second."""
 LONG = {"scenario.cycles": 3, "scenario.rest_steps": 18, "scenario.even_every": 3}
 """36 steps, about a second."""
 
@@ -193,7 +195,7 @@ def stopped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan
     return run, root / "run", finish(run, root / "reference")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [flip_a_byte, lose_state, change_state])  # each is told apart below
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     damage: Any, stopped: tuple[PlannedRun, Path, RunRecord], tmp_path: Path
 ) -> None:
@@ -406,14 +408,14 @@ def newest(folder: Path) -> int:
 
 
 def runs_to_kill(
-    points: int, model: Path, root: Path
+    points: int, model: Path, root: Path, options: dict[str, Any]
 ) -> list[tuple[PlannedRun, Path, RunRecord, int, float]]:
     """A run of a strategy in turn, where to put it, the same run undisturbed, and when to kill it."""
     chance = random.Random(points)
     spread = chance.sample(range(points), points)  # over the whole length of the runs
     cases = []
     for n in range(points):
-        run = planned(model, STRATEGIES[n % len(STRATEGIES)], LONG, seed=n)
+        run = planned(model, STRATEGIES[n % len(STRATEGIES)], options, seed=n)
         reference = finish(run, root / f"reference-{n}", checkpoint_every=EVERY)
         checkpoints = range(0, run.outline.steps - 3 * EVERY, EVERY)
         after = checkpoints[spread[n] * len(checkpoints) // points]
@@ -429,7 +431,7 @@ def check_resumed(folder: Path, reference: RunRecord) -> None:
 def test_processes_killed_at_3_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
     places = []
     with Warm() as warm:
-        for run, folder, reference, after, delay in runs_to_kill(3, model, tmp_path):
+        for run, folder, reference, after, delay in runs_to_kill(3, model, tmp_path, MIDDLING):
             job = job_of(run, folder, checkpoint_every=EVERY)
             while warm.run(job, due(folder, after, delay)) == 0:  # it was faster than the killer: once more
                 shutil.rmtree(folder)
@@ -443,7 +445,7 @@ def test_processes_killed_at_3_random_points_resume_to_the_same_bytes(model: Pat
 
 @pytest.mark.slow
 def test_workers_killed_at_20_random_points_resume_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    cases = {case[0].recipe.id: case for case in runs_to_kill(20, model, tmp_path)}
+    cases = {case[0].recipe.id: case for case in runs_to_kill(20, model, tmp_path, LONG)}
     ended = {run_id: threading.Event() for run_id in cases}
     reached, resumed_at = dict.fromkeys(cases, 0), dict.fromkeys(cases, 0)
     killers: list[threading.Thread] = []
@@ -494,7 +496,7 @@ def test_workers_killed_at_20_random_points_resume_to_the_same_bytes(model: Path
 # -- Ctrl-C ---------------------------------------------------------------------------------------------
 
 
-LINGERING = {"scenario.rest_steps": 150, "scenario.even_every": 50}
+LINGERING = {"scenario.rest_steps": 100, "scenario.even_every": 50}
 """Long enough to be interrupted after the first checkpoint."""
 
 
@@ -510,7 +512,7 @@ def command(model: Path, out: Path) -> list[str]:
 
 
 def test_ctrl_c_stops_with_a_checkpoint_and_the_command_it_prints_goes_on(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_figures: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out with a blank"
     bench = subprocess.Popen(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import SMALL, InlineWorkers, installed, small_model
+from small_runs import SMALL, RememberingWorkers, installed, small_model
 
 import seqmem
 from seqmem import Experience, RunFailed, Strategy, StrategySpec, Stream, UsageError
@@ -196,7 +196,7 @@ def test_a_row_that_fails_has_a_reason_and_the_others_go_on(
 def bench(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     for name in ("draw_curves", "draw_sweep", "draw_metric"):
         monkeypatch.setattr(f"seqmem.reporting.figures.{name}", lambda *arguments: None)
-    monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
+    monkeypatch.setattr("seqmem.verbs.bench.Workers", RememberingWorkers)
     monkeypatch.setattr(measure, "__defaults__", (0.0,))
     monkeypatch.setattr("seqmem.verbs.cost.time_pairs", time_here)
 

@@ -22,6 +22,7 @@ from small_runs import (
     RememberingWorkers,
     carry_out,
     finish,
+    installed,
     planned,
     results,
     small_model,
@@ -34,7 +35,12 @@ from seqmem.planning.store import Store
 from seqmem.reporting.board_files import rebuild
 from seqmem.verbs.bench import BenchResult
 
-TINY_RUNS = {**SMALL, "scenario.rest_steps": 2}
+TINY_RUNS = {
+    **SMALL,
+    "scenario.facts_per_loop": 1,
+    "scenario.exposures": 1,
+    "scenario.rest_steps": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +62,10 @@ Bench = Callable[..., BenchResult]
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these small runs."""
-    monkeypatch.setattr("seqmem.reporting.figures.draw_curves", lambda *arguments: None)
-    monkeypatch.setattr("seqmem.reporting.figures.draw_sweep", lambda *arguments: None)
-    monkeypatch.setattr("seqmem.reporting.figures.draw_metric", lambda *arguments: None)
-
-
-@pytest.fixture
-def bench(drawing_bench: Bench, no_figures: None) -> Bench:
-    """`seqmem.bench` in small, into `tmp_path / "out"`, without figures."""
+def bench(drawing_bench: Bench, no_figures: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """`seqmem.bench` in small, into `tmp_path / "out"`, without figures and scored by three metrics only."""
+    metrics = [installed().load("metric", name) for name in ("average_accuracy", "retention", "cost")]
+    monkeypatch.setattr("seqmem.verbs.bench.load_metrics", lambda registry: (metrics, []))
     return drawing_bench
 
 
@@ -295,7 +295,7 @@ def test_runs_of_another_version_are_made_again_or_kept_on_record_never_reused_w
 def test_an_unfinished_run_of_another_version_is_not_continued_without_a_word(
     bench: Bench, model: Path, tmp_path: Path
 ) -> None:
-    out, run = tmp_path / "out", planned(model, "naive", {"scenario.rest_steps": 2})
+    out, run = tmp_path / "out", planned(model, "naive", TINY_RUNS)
     asked: list[None] = []
     carry_out(run, out / "records" / run.folder, should_stop=lambda: asked.append(None) or len(asked) == 5)
     made_by(out, "0.1")
@@ -309,7 +309,7 @@ def test_an_unfinished_run_of_another_version_is_not_continued_without_a_word(
 def test_an_unfinished_run_waits_for_a_word_resume_or_force(
     bench: Bench, model: Path, tmp_path: Path
 ) -> None:
-    out, run = tmp_path / "out", planned(model, "naive", {"scenario.rest_steps": 2})
+    out, run = tmp_path / "out", planned(model, "naive", TINY_RUNS)
     reference = finish(run, tmp_path / "reference")
     asked: list[None] = []
     carry_out(run, out / "records" / run.folder, should_stop=lambda: asked.append(None) or len(asked) == 5)
@@ -341,7 +341,7 @@ def test_resume_with_nothing_to_resume_is_refused_and_with_everything_finished_i
 def test_checkpoints_damaged_beyond_use_are_refused_with_the_way_out(
     bench: Bench, model: Path, tmp_path: Path
 ) -> None:
-    run = planned(model, "naive", {"scenario.rest_steps": 2})
+    run = planned(model, "naive", TINY_RUNS)
     folder = tmp_path / "out" / "records" / run.folder
     asked: list[None] = []
     carry_out(run, folder, should_stop=lambda: asked.append(None) or len(asked) == 5)
@@ -507,7 +507,7 @@ def test_a_run_of_another_configuration_in_the_way_is_refused_and_kept(bench: Be
 def test_files_that_are_no_record_are_never_overwritten(
     content: dict[str, str], bench: Bench, model: Path, tmp_path: Path
 ) -> None:
-    run = planned(model, "naive", {"scenario.rest_steps": 2})
+    run = planned(model, "naive", TINY_RUNS)
     folder = tmp_path / "out" / "records" / run.folder
     folder.mkdir(parents=True)
     for name, text in content.items():
@@ -601,7 +601,7 @@ def test_the_command_prints_the_table_and_where_it_lies_and_exits_with_0(
     (board,) = (tmp_path / "out" / "boards").iterdir()
     assert f"Tables and figures: {board}" in said.out
     assert "retention" in said.out
-    assert said.err.splitlines()[0] == "1 runs to do, 14 steps"
+    assert said.err.splitlines()[0] == "1 runs to do, 10 steps"
     assert said.err.splitlines()[-1] == f"[1/1] memory_loops naive {model.name} s0 finished"
     assert command_line(arguments(model, tmp_path / "out", "--json")) == 0
     told = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from converting import ConvertingHere
 from gguf_files import write_gguf
 from model_folders import as_pickled, make_model_folder
 
@@ -30,6 +31,12 @@ IDS = torch.arange(3 * 40).view(3, 40) * 7 % 512
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are converted in this process: that one of its own can do it is seen where a GGUF file becomes a model."""
+    monkeypatch.setattr("seqmem.planning.conversion.start_module", ConvertingHere)
 
 
 def registry() -> Registry:
@@ -86,7 +93,7 @@ def test_a_gguf_file_becomes_a_model_of_that_name(tmp_path: Path, capfd: pytest.
     assert run(["list", "model"]) == 0 and "added (gguf)" in capfd.readouterr().out
 
 
-def test_what_is_not_a_gguf_file_or_is_cut_off(tmp_path: Path) -> None:
+def test_what_is_not_a_gguf_file_or_is_cut_off(here: None, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"something else")
     assert "is not a GGUF file" in refused(path)
@@ -122,7 +129,7 @@ def make_adapter(base: Path, folder: Path, **settings: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pickled", [False, True])
-def test_an_adapter_is_merged_into_its_base(pickled: bool, tmp_path: Path) -> None:
+def test_an_adapter_is_merged_into_its_base(pickled: bool, here: None, tmp_path: Path) -> None:
     base = make_model_folder("llama", tmp_path / "base-model")
     expected = make_adapter(base, tmp_path / "adapter")
     assert not torch.allclose(expected, logits(base), atol=1e-3)
@@ -140,7 +147,7 @@ def test_an_adapter_is_merged_into_its_base(pickled: bool, tmp_path: Path) -> No
     assert card["base"]["fingerprint"] == resolve(ModelChoice(name=str(base)), registry()).model.fingerprint
 
 
-def test_adapters_that_cannot_be_merged(tmp_path: Path) -> None:
+def test_adapters_that_cannot_be_merged(here: None, tmp_path: Path) -> None:
     base = make_model_folder("llama", tmp_path / "base")
     adapter = tmp_path / "adapter"
     make_adapter(base, adapter)

@@ -45,9 +45,9 @@ TOY = SuiteSpec(
 
 SETTINGS = (
     "scenario.loops=2",
-    "scenario.cycles=2",
+    "scenario.cycles=1",
     "scenario.facts_per_loop=2",
-    "scenario.exposures=2",
+    "scenario.exposures=1",
     "scenario.batch_size=4",
     "scenario.rest_steps=6",
     "scenario.row_tokens=96",

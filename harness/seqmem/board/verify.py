@@ -42,6 +42,7 @@ from seqmem.record.archive import exists, members, read_bytes, write_archive
 from seqmem.record.compact import items_hash, sha256
 from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord, items_file, read_items
 from seqmem.record.schema import TABLES as RECORD_TABLES
+from seqmem.scoring import pool as scoring
 
 _CHUNK = 16
 """Records handed to another process at a time."""
@@ -76,7 +77,8 @@ def verify(
     placed: list[Placed] = []
     answers: dict[Path, Answered] = {}
     asked: set[str] = set()
-    inspected = map(_inspect, paths) if pool is None else pool.map(_inspect, paths, chunksize=_CHUNK)
+    elsewhere = pool is not None and len(paths) >= scoring.WORTH
+    inspected = pool.map(_inspect, paths, chunksize=_CHUNK) if pool and elsewhere else map(_inspect, paths)
     for path, (inspection, faults) in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
         found += [Mismatch(_under(folder, file), *fault) for file, fault in faults]

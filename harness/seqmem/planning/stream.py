@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,18 @@ Say = Callable[[str], None]
 
 
 def tokenizer_of(job: Job) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of the job's model."""
-    return load_tokenizer(Path(job.model_folder), model_choice(job.recipe))
+    """Return the tokenizer of the job's model, the one that was loaded before where its folder is as it was."""
+    folder = Path(job.model_folder)
+    stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    files = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return _tokenizer(folder, model_choice(job.recipe), files)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(
+    folder: Path, choice: ModelChoice, files: tuple[tuple[str, int, int], ...]
+) -> PreTrainedTokenizerBase:
+    return load_tokenizer(folder, choice)
 
 
 def build_stream(

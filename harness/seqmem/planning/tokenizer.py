@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,12 @@ from seqmem.planning.models import ModelChoice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_SHORT = 1000
+"""Characters up to which a text's ids are remembered."""
+
+_REMEMBERED = 2**14
+"""Texts whose ids are remembered: tens of megabytes at most."""
 
 
 def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase:
@@ -63,18 +71,35 @@ def within(encode: Callable[[str], list[int]], rows: int | None) -> Callable[[st
     return checked
 
 
+@lru_cache(maxsize=4)
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     """Return a function from text to token ids: the tokenizer's own in front (such as a BOS), none after it.
 
     Some tokenizers also append an end token. It is left off: a prompt that ends in one says that nothing
     follows, and the answer would never be predicted from it.
 
+    Short texts are remembered: a stream says the same in many places, and so do the streams of one seed.
+
     Raises:
         UsageError: the tokenizer rewrites the text itself when it adds its tokens.
     """
-    return _framed(
-        lambda text, special: list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    return _remembering(
+        _framed(
+            lambda text, special: list(
+                tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+            )
+        )
     )
+
+
+def _remembering(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+    """Return the encoder with a memory for short texts; every call gives a list of its own."""
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def ids(text: str) -> array[int]:
+        return array("q", encode(text))
+
+    return lambda text: ids(text).tolist() if len(text) <= _SHORT else encode(text)
 
 
 def plain_encoder(folder: Path) -> Callable[[str], list[int]] | None:

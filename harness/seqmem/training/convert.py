@@ -239,17 +239,8 @@ def convert(job: Mapping[str, Any], say: Say) -> None:
         merge_adapter(path, Path(job["base"]), target, say)
 
 
-def main() -> None:
-    """Read a job, carry it out, and say how it ended."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    writing = threading.Lock()
-
-    def report(event: dict[str, Any]) -> None:
-        with writing:
-            events.write(json.dumps(event) + "\n")
-
-    job = json.loads(sys.stdin.readline())
+def carry_out(job: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """Carry out a job and report what is being done, and at last how it ended."""
     try:
         with beating(report) as say:
             convert(job, say)
@@ -261,6 +252,19 @@ def main() -> None:
         report({"event": "refused", "reason": reason})
     else:
         report({"event": "finished"})
+
+
+def main() -> None:
+    """Read a job, carry it out, and say how it ended."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    writing = threading.Lock()
+
+    def report(event: dict[str, Any]) -> None:
+        with writing:
+            events.write(json.dumps(event) + "\n")
+
+    carry_out(json.loads(sys.stdin.readline()), report)
 
 
 if __name__ == "__main__":
