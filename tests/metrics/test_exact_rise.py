@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers_records import Answer, Ask, Layout, Learner, write_record
 
-from seqmem import Value
+from seqmem import Interval, Value
 from seqmem.record.row import Row
 from seqmem.scoring.comparison import tabulate
 from seqmem_plugins.metrics import exact_rise
@@ -67,6 +67,20 @@ def test_the_form_of_an_answer_that_the_rest_teaches_is_named_and_no_memory(tmp_
     assert "more of all answers in their form, and forced choice is not shown to" in said
     assert "the form of an answer is learned, no memory is shown to come back" in said
     assert "a rest without that form has " in said and said.endswith(" less of it")
+
+
+def test_a_form_that_is_learned_is_named_even_where_the_rise_of_exact_answers_is_not_shown() -> None:
+    means = {
+        "exact_rise": Interval(0.18, -0.01, 0.37, 3),
+        "exact_rise.form": Interval(0.64, 0.47, 0.82, 3),
+        "exact_rise.forced_choice": Interval(0.18, -0.14, 0.49, 3),
+    }
+    assert exact_rise.remark(means) == (
+        "exact answers rise by .18 [-.01, .37] in the rest, with .64 [.47, .82] more of all answers in their form, "
+        "and forced choice is not shown to (.18 [-.14, .49]): the form of an answer is learned, no memory is shown "
+        "to come back"
+    )
+    assert exact_rise.remark({**means, "exact_rise": Interval(-0.1, -0.2, 0.0, 3)}) == ""
 
 
 def test_a_memory_that_comes_back_is_said_to(tmp_path: Path) -> None:

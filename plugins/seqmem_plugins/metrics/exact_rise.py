@@ -161,7 +161,10 @@ def taught(rest: Resting, control: Callable[[], Resting]) -> Value:
 
 @metric.remark
 def remark(means: Mapping[str, Interval]) -> str:
-    """Name a rise for what it is; one is shown where its interval over seeds lies above 0."""
+    """Name a rise for what it is; one is shown where its interval over seeds lies above 0.
+
+    A form that is shown to be learned is named wherever exact answers are more in the mean: it is a warning, no claim.
+    """
 
     def shown(name: str) -> str:
         return format_interval(means[name], "fraction")
@@ -172,16 +175,17 @@ def remark(means: Mapping[str, Interval]) -> str:
             f"answers come back in the rest: forced choice rises by {shown('exact_rise.forced_choice')} more than "
             "about twins"
         )
-    if "exact_rise" not in rises:
+    learned = "exact_rise.form" in rises and "exact_rise" in means and means["exact_rise"].mean > 0
+    if "exact_rise" not in rises and not learned:
         return ""
     said = f"exact answers rise by {shown('exact_rise')} in the rest, "
     if "exact_rise.forced_choice" not in means:
         return f"{said}and without competing answers nobody can tell whether memory or form comes back"
     against = f"and forced choice is not shown to ({shown('exact_rise.forced_choice')}): "
-    if "exact_rise.form" not in rises:
+    if not learned:
         return f"{said}{against}no memory is shown to come back"
     said += f"with {shown('exact_rise.form')} more of all answers in their form, {against}"
     said += "the form of an answer is learned, no memory is shown to come back"
-    if "exact_rise.taught" in rises:
+    if "exact_rise.taught" in means:
         said += f"; a rest without that form has {shown('exact_rise.taught')} less of it"
     return said
