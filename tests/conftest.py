@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from paced import know_the_pace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STRANGER = REPOSITORY / "tests" / "stranger"
@@ -29,6 +30,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(shared_folder: Path) -> None:
     """A cache of the session's own: what the user has added must not change a test."""
     os.environ["SEQMEM_CACHE"] = str(shared_folder / "cache")
+    know_the_pace(shared_folder / "cache")
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,9 @@ def test_a_plan_says_that_tokens_span_words(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == ""
     wrapped(superword()).save_pretrained(folder)
     assert command_line([*words, "--model", str(folder)]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
+    line, *refused = capsys.readouterr().err.splitlines()
     assert line.startswith(f"seqmem: model {str(folder)!r}: its tokenizer has ")
+    assert refused and all(" will be refused: the tokenizer reads " in other for other in refused)
     assert "tokens that span words, such as" in line
 
 

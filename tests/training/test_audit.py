@@ -156,7 +156,8 @@ def test_a_stream_that_asks_later_is_asked_before_the_first_step(knows_facts: Pa
 
 
 def test_exact_match_recall_needs_no_chance(knows_facts: Path, tmp_path: Path) -> None:
-    found = audited(knows_facts, tmp_path, scenario="sequential_sentences")
+    options = {"optimizer.lr": 0.001, "scenario.others": 0}
+    found = audited(knows_facts, tmp_path, scenario="learning_threshold", options=options)
     assert found.recall == "exact_match" and found.passed
 
 

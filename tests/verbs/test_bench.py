@@ -152,6 +152,7 @@ def test_a_notebook_gets_data_frames_and_figures(drawing_bench: Bench, tmp_path:
         "curves-naive.png",
         "curves-replay.png",
         "distance_decay.png",
+        "exact_rise.png",
         "initial_recall.png",
         "interference.png",
     }

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from helpers_report import Elements
+from paced import know_the_pace
 from scipy import stats
 from small_runs import RememberingWorkers, installed, small_model
 
@@ -270,6 +271,7 @@ def test_embedded_models_that_are_not_made_are_named_with_the_command_that_makes
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path / "cache"))
+    know_the_pace(tmp_path / "cache")
     assert command_line(arguments(tmp_path / "out", ["embedded"], "--plan")) == 3
     said = capsys.readouterr()
     assert "memory_loops naive tiny s0" in said.out and "smoke: " in said.out and "default: " in said.out

@@ -32,7 +32,7 @@ def pace_of(device: str, precision: str, threads: int, say: Callable[[str], None
         RunFailed: it cannot be measured.
     """
     path = cache_folder() / FILE
-    name = f"{_processor()}, {device}, {precision}, {threads} threads, torch {version('torch')}"
+    name = setting(device, precision, threads)
     known = _read(path)
     try:
         return Pace.model_validate(known[name])
@@ -41,6 +41,11 @@ def pace_of(device: str, precision: str, threads: int, say: Callable[[str], None
     found = Pace.model_validate(measure_pace(device, precision, threads))
     _write(path, {**_read(path), name: found.model_dump(mode="json")})
     return found
+
+
+def setting(device: str, precision: str, threads: int) -> str:
+    """Return the name under which the cache has the pace of this machine."""
+    return f"{_processor()}, {device}, {precision}, {threads} threads, torch {version('torch')}"
 
 
 def _processor() -> str:
