@@ -67,6 +67,7 @@ OTHER: dict[str, Any] = {
     "activation_checkpointing": True,
     "reference": False,
     "controls": False,
+    "control": ("plain_rest",),
 }
 
 

@@ -268,7 +268,7 @@ def test_every_preset_gives_every_window_two_controls_and_both_zones(preset: str
     for start, end in options.windows:
         assert sum(options.apart((start, end), other) for other in options.all_windows) >= 2
         assert options.zone <= start and end + options.zone <= options.positions
-        assert set(range(start, end)) <= set(options.rest_probed)
+        assert set(options.probed(start, end)) <= set(options.rest_probed)
     assert len(options.far) >= options.positions // 5
     assert outline(options).steps > 0
 
