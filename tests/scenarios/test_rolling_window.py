@@ -269,7 +269,7 @@ def test_every_preset_gives_every_window_two_controls_and_both_zones(preset: str
         assert sum(options.apart((start, end), other) for other in options.all_windows) >= 2
         assert options.zone <= start and end + options.zone <= options.positions
         assert set(options.probed(start, end)) <= set(options.rest_probed)
-    assert len(options.far) >= options.positions // 5
+    assert len(options.far) >= len(options.probed(0, options.positions)) // 5
     assert outline(options).steps > 0
 
 
