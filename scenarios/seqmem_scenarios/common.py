@@ -41,7 +41,7 @@ RestText = Literal["any", "plain"]
 REST_TEXT = (
     "unrelated text of the rest: any; plain: without statements and questions in the forms that are asked"
 )
-"""What the option `rest_text` says of itself."""
+"""Description of the option `rest_text`."""
 SPARE = 3
 """Further documents per document of a plain rest, from which others are taken in the place of those with a form."""
 
@@ -64,6 +64,11 @@ def joined(row_tokens: int) -> int:
     return -(-row_tokens // SHORT_DOCUMENT)
 
 
+def spare(kind: RestText, rest: int) -> int:
+    """Return the further documents, or rows of them, that a rest of so many may take."""
+    return SPARE * rest if kind == "plain" else 0
+
+
 def rest_texts(
     context: BuildContext, kind: RestText, numbers: Sequence[int], spare_from: int
 ) -> Iterator[str]:
@@ -78,11 +83,11 @@ def rest_texts(
     Raises:
         UsageError: too few documents are without a form.
     """
-    spare = iter(range(spare_from, spare_from + SPARE * len(numbers)))
+    others = iter(range(spare_from, spare_from + spare(kind, len(numbers))))
     for number in numbers:
         text = context.text.train(number)
         while kind == "plain" and holds_form(text):
-            following = next(spare, None)
+            following = next(others, None)
             if following is None:
                 raise UsageError(
                     "rest_text plain: over three in four documents of the text hold statements or questions in the "

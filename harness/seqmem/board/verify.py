@@ -77,8 +77,8 @@ def verify(
     placed: list[Placed] = []
     answers: dict[Path, Answered] = {}
     asked: set[str] = set()
-    elsewhere = pool is not None and len(paths) >= scoring.WORTH
-    inspected = pool.map(_inspect, paths, chunksize=_CHUNK) if pool and elsewhere else map(_inspect, paths)
+    elsewhere = pool if len(paths) >= scoring.WORTH else None
+    inspected = elsewhere.map(_inspect, paths, chunksize=_CHUNK) if elsewhere else map(_inspect, paths)
     for path, (inspection, faults) in zip(paths, inspected, strict=True):
         progress(f"{folder.name}: {path.name}")
         found += [Mismatch(_under(folder, file), *fault) for file, fault in faults]

@@ -14,7 +14,7 @@ from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import file_name
 from seqmem.planning.activations import Activations
 from seqmem.planning.models import ResolvedModel
-from seqmem.planning.pace import Pace
+from seqmem.planning.pace import FORWARD, TRAIN, Pace
 from seqmem.planning.request import Request
 from seqmem.planning.search import Search
 
@@ -80,9 +80,9 @@ class PlannedRun(Memory):
 
     @property
     def operations(self) -> float:
-        """Estimate the floating-point operations (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
-        parameters = self.recipe.model.parameters
-        return parameters * (6.0 * self.outline.train_tokens + 2.0 * self.outline.probe_tokens)
+        """Estimate the floating-point operations."""
+        read = TRAIN * self.outline.train_tokens + FORWARD * self.outline.probe_tokens
+        return float(self.recipe.model.parameters * read)
 
     def seconds(self, pace: Pace) -> float:
         """Estimate the time of the run, alone on a machine of this pace."""

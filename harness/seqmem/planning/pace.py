@@ -16,14 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from seqmem.core.data import Outline
 
-_TRAIN, _FORWARD = 6, 2
+TRAIN, FORWARD = 6, 2
 """Operations per parameter and token of a step and of a forward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
-
-Positive = Field(gt=0)
 
 
 class Pace(BaseModel):
-    """What a machine was measured to do, with one number of threads and one number type.
+    """The measured speed of a machine, for one thread count and one number type.
 
     Attributes:
         widths: of the matrices at which rates were measured, rising.
@@ -54,8 +52,8 @@ class Pace(BaseModel):
         parameters = sum(map(math.prod, shapes.values()))
         read = outline.padded_tokens or outline.train_tokens
         return (
-            _TRAIN * read * self._seconds_per_operation(matrices, self.train)
-            + _FORWARD * outline.probe_tokens * self._seconds_per_operation(matrices, self.forward)
+            TRAIN * read * self._seconds_per_operation(matrices, self.train)
+            + FORWARD * outline.probe_tokens * self._seconds_per_operation(matrices, self.forward)
             + outline.steps * (self.per_matrix * len(matrices) + self.per_parameter * parameters)
         )
 

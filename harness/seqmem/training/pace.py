@@ -1,7 +1,7 @@
 """Measure the pace of this machine: how fast it trains and reads with models of two widths.
 
-Started as ``python -m seqmem.training.pace DEVICE PRECISION``; one line of JSON on standard output, as
-`seqmem.planning.pace.Pace` reads it. It takes some ten seconds.
+Started as ``python -m seqmem.training.pace``: device and number type as one line of JSON on standard input, the pace
+as one on standard output, as `seqmem.planning.pace.Pace` reads it. It takes some ten seconds.
 
     seconds of a step = 6 n tokens / rate + matrices per_matrix + parameters per_parameter
 
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from seqmem.planning.pace import FORWARD, TRAIN
 from seqmem.training.step_time import describe_machine
 
 WIDTHS = (128, 512)
@@ -79,8 +80,8 @@ class _Timed:
                 model(input_ids=ids, use_cache=False)
 
         slope, self.left = _line(step, device)
-        self.train = 6 * numbers / slope
-        self.forward = 2 * numbers / _line(forward, device)[0]
+        self.train = TRAIN * numbers / slope
+        self.forward = FORWARD * numbers / _line(forward, device)[0]
 
 
 def _model(width: int) -> GPTNeoXForCausalLM:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from seqmem.core.cache import cache_folder
 from seqmem.launch.pace import measure_pace
 from seqmem.planning.pace import Pace
+from seqmem.record.schema import write_json
 
 FILE = "pace.json"
 
@@ -39,7 +39,8 @@ def pace_of(device: str, precision: str, threads: int, say: Callable[[str], None
     except (KeyError, ValidationError):
         say("measuring the pace of this machine, once: some ten seconds")
     found = Pace.model_validate(measure_pace(device, precision, threads))
-    _write(path, {**_read(path), name: found.model_dump(mode="json")})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**_read(path), name: found.model_dump(mode="json")})
     return found
 
 
@@ -64,10 +65,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def _write(path: Path, known: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -7,8 +7,8 @@ trained answers, which asks for no form. They are those of the question, the pro
 trained, or of the primary form where no question is asked.
 
 A maximum of noisy values lies above their mean, so the step at which a curve is highest is found on half of the facts
-and read on the other half, over 8 splits; without a rise the value is 0, or below where all is forgotten. Exact
-answers and forced choice are those about each fact less those about its twin, of which nothing can come back.
+and read on the other half, over 8 splits; without a rise the value is 0, or below where all is forgotten. Of
+exact answers and forced choice the twin's are taken off, fact by fact: a twin was never learned and cannot come back.
 
 What the form in the rest's own text does is the difference to the control `plain_rest`, whose rest holds no sentence
 in the forms that are asked (`--control plain_rest`).
@@ -31,7 +31,7 @@ _COLUMNS = ("step", "experience", "probe", "fact", "twin_of", "correct", "right"
 
 
 class Resting:
-    """What was answered from the end of the loops to the end of the rest, in one probe form."""
+    """Answers in one probe form, from the end of the loops to the end of the rest."""
 
     def __init__(self, run: RunRecord, relation: Relation | None = None) -> None:
         """Read a run.

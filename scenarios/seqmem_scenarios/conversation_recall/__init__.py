@@ -35,9 +35,9 @@ from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_FORMS,
     PROBE_TOKENS,
-    SPARE,
     general_size,
     joined,
+    spare,
 )
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.conversation_recall.rows import PRIMARY, Conversations
@@ -88,7 +88,7 @@ def outline(options: ConversationRecallOptions) -> Outline:
     asked = 2 * len(o.probed) * o.conversations * o.turns
     in_context = asked if o.kept else 0
     competing = asked * CANDIDATE_TOKENS * MAX_CANDIDATES
-    spare = SPARE * o.rest_steps * o.batch_size if o.rest_text == "plain" else 0
+    further = spare(o.rest_text, o.rest_steps * o.batch_size)
     bare_tokens, dialogue_tokens = PROBE_TOKENS + TURN_TOKENS, o.kept * TURN_TOKENS + PROBE_TOKENS
     return times.outline(
         {
@@ -103,7 +103,7 @@ def outline(options: ConversationRecallOptions) -> Outline:
         },
         train_tokens=stated * TURN_TOKENS * (2 if o.loss == "both" else 1) + times.rows * o.background_tokens,
         longest_row=max(o.row_tokens, dialogue_tokens),
-        documents=((times.rows + spare) * joined(o.background_tokens), GENERAL_DOCUMENTS),
+        documents=((times.rows + further) * joined(o.background_tokens), GENERAL_DOCUMENTS),
         primary="retention",
         primary_relation=PRIMARY,
     )

@@ -35,7 +35,7 @@ from typing import Any
 
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Size
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, SPARE, general_size, joined
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, general_size, joined, spare
 from seqmem_scenarios.fact_injection.asking import facts_of, grouped, most_tokens, sets
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.fact_injection.rows import Injection
@@ -63,12 +63,12 @@ def outline(options: FactInjectionOptions) -> Outline:
         name: Size(len(asked), sum(map(most_tokens, asked)))
         for name, asked in sets(o, grouped(o, facts_of(o, seed=0))).items()
     }
-    spare = SPARE * o.rest_steps * o.batch_size if o.rest_text == "plain" else 0
+    further = spare(o.rest_text, o.rest_steps * o.batch_size)
     return times.outline(
         {**sizes, "general": general_size(o.row_tokens)},
         train_tokens=times.steps * o.batch_size * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS if o.facts == WORLD else 0),
-        documents=((source_rows(o, times) + spare) * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=((source_rows(o, times) + further) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="effectivity" if o.schedule in ("published", "single_exposure") else "retention",
         primary_relation=o.primary_relation,
     )

@@ -16,7 +16,7 @@ from seqmem_scenarios.common import (
     general_probes,
     joined,
     last_token,
-    rest_texts,
+    rest_batches,
 )
 from seqmem_scenarios.fact_injection.asking import Ask, facts_of, grouped, sets
 from seqmem_scenarios.fact_injection.dealing import turn_order
@@ -60,15 +60,13 @@ class Injection:
 
     def _rest(self, place: Place) -> Iterator[Batch]:
         """Make background that follows what the text source has given before; in a plain rest without probe forms."""
-        o, together = self.options, joined(self.options.row_tokens)
-        given = source_rows(o, self.times)
+        o, given = self.options, source_rows(self.options, self.times)
         before = place.row - self.times.first("rest").row  # rows of the rest
         first = given - o.rest_steps * o.batch_size + before
-        documents = range(first * together, (first + place.steps * o.batch_size) * together)
-        texts = rest_texts(self.context, o.rest_text, documents, (given + SPARE * before) * together)
-        for _ in range(place.steps):
-            rows = ["\n".join(islice(texts, together)) for _ in range(o.batch_size)]
-            yield tuple(text_example(self.context.encode, row, length=o.row_tokens) for row in rows)
+        rows = range(first, first + place.steps * o.batch_size)
+        return rest_batches(
+            self.context, o.rest_text, rows, o.batch_size, o.row_tokens, given + SPARE * before
+        )
 
     def _injection(self, place: Place) -> Iterator[Batch]:
         """Make a batch with facts, then background only, up to the next injection."""

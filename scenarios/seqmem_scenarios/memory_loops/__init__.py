@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, SPARE
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, spare
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.probes import Probes, sizes
 from seqmem_scenarios.memory_loops.rows import Rows
@@ -57,12 +57,12 @@ def build(options: MemoryLoopsOptions, context: BuildContext) -> Stream:
 def outline(options: MemoryLoopsOptions) -> Outline:
     """Return steps, tokens and probes, counted without making a document."""
     o, times = options, schedule(options)
-    spare = SPARE * o.rest_documents if o.rest_text == "plain" else 0
+    further = spare(o.rest_text, o.rest_documents)
     return times.outline(
         sizes(o),
         train_tokens=times.steps * o.batch_size * o.row_tokens,
         longest_row=o.row_tokens + (PROBE_TOKENS if o.facts_per_loop else 0),
-        documents=(o.documents + spare, GENERAL_DOCUMENTS),
+        documents=(o.documents + further, GENERAL_DOCUMENTS),
         primary=_primary(o),
         primary_relation=o.asked_as if o.facts_per_loop else "general",
     )

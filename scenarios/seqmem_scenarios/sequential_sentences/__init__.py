@@ -31,10 +31,10 @@ from seqmem_scenarios.common import (
     GENERAL_DOCUMENTS,
     PROBE_FORMS,
     PROBE_TOKENS,
-    SPARE,
     bare_size,
     general_size,
     joined,
+    spare,
 )
 from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
 from seqmem_scenarios.sequential_sentences.rows import NEAR, PRIMARY, Sentences
@@ -80,7 +80,7 @@ def outline(options: SequentialSentencesOptions) -> Outline:
     """Return steps, tokens and probes, counted without making a sentence."""
     o = options
     background, rested = o.background_before(o.arrivals), o.rest_steps * o.rest_rows
-    spare = SPARE * rested if o.rest_text == "plain" else 0
+    further = spare(o.rest_text, rested)
     sentence = SENTENCE_TOKENS + o.shown * CONTEXT_TOKENS
     asked = 2 * min(o.probed, o.arrivals)  # facts and twins
     competing = asked * CANDIDATE_TOKENS * MAX_CANDIDATES
@@ -96,7 +96,7 @@ def outline(options: SequentialSentencesOptions) -> Outline:
         train_tokens=o.repeats * (o.arrivals * o.window * sentence + background * o.row_tokens)
         + rested * o.row_tokens,
         longest_row=max(o.row_tokens, sentence, PROBE_TOKENS + o.kept * CONTEXT_TOKENS),
-        documents=((background + rested + spare) * joined(o.row_tokens), GENERAL_DOCUMENTS),
+        documents=((background + rested + further) * joined(o.row_tokens), GENERAL_DOCUMENTS),
         primary="retention",
         primary_relation=PRIMARY,
     )
