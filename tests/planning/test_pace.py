@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import installed
 
 from seqmem import Outline
+from seqmem.cli.plan import plan_records, show_plan
 from seqmem.core.errors import RunFailed
 from seqmem.planning.pace import Pace
+from seqmem.planning.plan import plan
+from seqmem.planning.request import Request
 from seqmem.training import pace as measuring
 from seqmem.verbs import pace as keeping
 
@@ -73,3 +77,22 @@ def test_a_measurement_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path))
     with pytest.raises(RunFailed, match="the process that measures the pace ended with code"):
         keeping.pace_of("no such device", "float32", 1, lambda text: None)
+
+
+def test_a_plan_without_a_pace_says_all_but_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEQMEM_CACHE", str(tmp_path))
+
+    def fail(*setting: Any) -> dict[str, Any]:
+        raise RunFailed("no time today")
+
+    monkeypatch.setattr(keeping, "measure_pace", fail)
+    runs = plan(
+        Request(scenario=("memory_loops",), strategy=("naive",), preset="smoke", device="cpu"), installed()
+    )
+    assert show_plan(runs, as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert "no times: no time today" in err
+    assert "steps on cpu" in out and "about 0" not in out
+    assert {record["seconds"] for record in plan_records(runs, None)} == {None}

@@ -10,6 +10,7 @@ from seqmem.cli.app import app, registry, warn_left_out
 from seqmem.cli.options import Given, Json, takes
 from seqmem.cli.terminal import print_json, print_table, say, warn
 from seqmem.core.digits import duration
+from seqmem.core.errors import RunFailed
 from seqmem.planning.request import Request, read
 
 if TYPE_CHECKING:
@@ -32,11 +33,8 @@ def plan_verb(ctx: typer.Context, given: Given, as_json: Json = False) -> int:
 def show_plan(planned: Plan, as_json: bool) -> int:
     """Print the runs, what they cost and what is left out; returns the exit code."""
     from seqmem.verbs.display import say_notes
-    from seqmem.verbs.pace import pace_of
 
-    first = next(iter(planned.runs.values())).recipe
-    pace = pace_of(first.device, first.model.dtype, planned.threads, warn)
-    records = plan_records(planned, pace)
+    records = plan_records(planned, _pace(planned))
     if as_json:
         print_json(records)
     else:
@@ -45,8 +43,20 @@ def show_plan(planned: Plan, as_json: bool) -> int:
     return warn_left_out(planned.left_out)
 
 
-def plan_records(planned: Plan, pace: Pace) -> list[dict[str, Any]]:
-    """Return what each run takes, as JSON values."""
+def _pace(planned: Plan) -> Pace | None:
+    """Return the pace of this machine; without one the plan says all but times, and why."""
+    from seqmem.verbs.pace import pace_of
+
+    first = next(iter(planned.runs.values())).recipe
+    try:
+        return pace_of(first.device, first.model.dtype, planned.threads, warn)
+    except RunFailed as error:
+        warn(f"no times: {error}")
+        return None
+
+
+def plan_records(planned: Plan, pace: Pace | None) -> list[dict[str, Any]]:
+    """Return what each run takes, as JSON values; its seconds are null without a pace."""
     return [
         {
             "run": run.name,
@@ -63,7 +73,7 @@ def plan_records(planned: Plan, pace: Pace) -> list[dict[str, Any]]:
             "micro_tokens": run.recipe.micro_tokens,
             "extra_state_bytes": run.extra_bytes,
             "operations": run.operations,
-            "seconds": run.seconds(pace),
+            "seconds": None if pace is None else run.seconds(pace),
             "device": run.recipe.device,
         }
         for run in planned.runs.values()
@@ -84,7 +94,7 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
             _bytes(r["activation_bytes"]),
             _bytes(r["extra_state_bytes"]),
             _bytes(r["checkpoint_bytes"]),
-            duration(r["seconds"]),
+            "?" if r["seconds"] is None else duration(r["seconds"]),
         ]
         for r in records
     ]
@@ -92,11 +102,9 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
     headers += ["of it strategy", "checkpoint", "about"]
     print_table(headers, rows)
     say()
-    workers = default_workers(planned)
-    whole = duration(sum(r["seconds"] for r in records) / min(workers, len(records)))
     say(
         f"{len(records)} runs, {sum(r['steps'] for r in records):,} steps on {records[0]['device']}; "
-        f"about {whole} with {workers} at a time."
+        f"{_whole([r['seconds'] for r in records], default_workers(planned))}"
     )
     say(
         "Memory is weights, gradients, moments, a snapshot of them where the stream has branches, what the strategy"
@@ -111,6 +119,13 @@ def _print_plan(planned: Plan, records: list[dict[str, Any]]) -> None:
         "it has finished. Times come from operation counts and the pace that this machine was measured to have, for"
     )
     say("one run alone; loading takes seconds more.")
+
+
+def _whole(seconds: list[float | None], workers: int) -> str:
+    known = [one for one in seconds if one is not None]
+    if not known:
+        return f"{workers} at a time."
+    return f"about {duration(sum(known) / min(workers, len(known)))} with {workers} at a time."
 
 
 def _tokens(count: int, exact: bool) -> str:

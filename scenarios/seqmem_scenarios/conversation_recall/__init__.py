@@ -133,6 +133,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "blocks": 3,
         "turns": 6,
         "window": 4,
+        "background_ratio": 0.3333,
         "background_tokens": 32,
         "context_turns": 2,
         "rest_steps": 16,

@@ -218,6 +218,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stride": 2,
         "rest_steps": 4,
         "batch_size": 8,
+        "row_tokens": 48,
     },
 }
 
