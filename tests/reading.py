@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import SimpleNamespace
 
 from tokenizers import Tokenizer
@@ -32,6 +33,15 @@ class Letters:
         return bytes(token for token in ids if token < 256).decode()
 
 
+made_once = lru_cache(maxsize=20_000)(background)
+"""The world's documents: the same ones are read by many tests, and making them takes longer than reading."""
+
+
+@lru_cache(maxsize=50_000)
+def _encoded(tokenizer: Tokenizer | Letters, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text).ids)
+
+
 def build_context(
     seed: int,
     trained: Callable[[int], object],
@@ -49,9 +59,9 @@ def build_context(
     def document(asked: Callable[[int], object], first: int) -> Callable[[int], str]:
         def at(index: int) -> str:
             asked(index)
-            return text(index) if text else background(seed, first + index)
+            return text(index) if text else made_once(seed, first + index)
 
         return at
 
     source = TextSource(document(trained, 0), document(heldout, 10**9))
-    return BuildContext(seed, lambda words: list(tokenizer.encode(words).ids), max_positions, source)
+    return BuildContext(seed, lambda words: list(_encoded(tokenizer, words)), max_positions, source)

@@ -9,7 +9,7 @@ from functools import cache
 
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
 from seqmem_scenarios.conversation_recall.turns import CUES, SAYINGS
-from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, World, population
+from seqmem_scenarios.world import ATTRIBUTE_BY_NAME, names, population
 from seqmem_scenarios.world.grammar import TURNS, WORDS
 
 
@@ -36,16 +36,20 @@ def longest_document(options: ConversationRecallOptions, encode: Callable[[str],
             total += max(sum(tokens(f" {word}") for word in text.split(" ")) for text in filled)
         return total
 
-    spelled = [_spelled(index) for index in range(population("injected"))]
-    names = {"first": sorted({first for first, _ in spelled}), "last": sorted({last for _, last in spelled})}
+    first_names, surnames = names("injected")
     initials = {"initial": [f"{letter}." for letter in string.ascii_uppercase]}
     known = {
         **WORDS,
-        **names,
+        "first": first_names,
+        "last": surnames,
         **initials,
         "back": [f"{back} turns before the end" for back in range(1, o.turns + 1)],
     }
-    name = "{first} {initial} {last}" if 2 * o.blocks * o.conversations > len(spelled) else "{first} {last}"
+    name = (
+        "{first} {initial} {last}"
+        if 2 * o.blocks * o.conversations > population("injected")
+        else "{first} {last}"
+    )
     remark = max(most(form, known) for exchange in TURNS for form in exchange) if o.small_talk else 0
     facts = {
         topic: max(most(saying, {"value": ATTRIBUTE_BY_NAME[topic].values}) for saying in sayings)
@@ -63,9 +67,3 @@ def longest_document(options: ConversationRecallOptions, encode: Callable[[str],
                 cue = most(form.replace("{name}", name), {**known, "topic": [topic]})
                 longest = max(longest, cue + remark + fact)
     return front + longest
-
-
-def _spelled(index: int) -> tuple[str, str]:
-    """Return the first and last name of a person of the plain population: the same names in every seed."""
-    first, last = World(0).person("injected", index).name.split(" ")
-    return first, last

@@ -23,7 +23,7 @@ from seqmem_scenarios.world.facts import (
     statement_prompt,
 )
 from seqmem_scenarios.world.forms import holds_form
-from seqmem_scenarios.world.people import ROLES, Person, Role, World, population
+from seqmem_scenarios.world.people import ROLES, Person, Role, World, names, population
 from seqmem_scenarios.world.values import ATTRIBUTE_BY_NAME, ATTRIBUTES, Attribute
 
 WORLD_VERSION = 1
@@ -47,6 +47,7 @@ __all__ = [
     "holds_form",
     "loop_place",
     "make_facts",
+    "names",
     "person_fact",
     "place_prose",
     "population",

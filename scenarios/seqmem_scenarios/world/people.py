@@ -68,6 +68,16 @@ def _surname_order(seed: int, role: Role) -> tuple[str, ...]:
     return tuple(Draw("surname order", seed, role).shuffled(_surnames_by_role()[role]))
 
 
+@lru_cache(maxsize=1 << 14)
+def _first_name_offset(seed: int, surname: str) -> int:
+    return Draw("first name", seed, surname).below(len(_FIRST_NAMES))
+
+
+def names(role: Role) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the first names and the surnames of a role: every pair of them is a name of its population."""
+    return _FIRST_NAMES, _surnames_by_role()[role]
+
+
 def population(role: Role) -> int:
     """Return the number of people of this role with a plain "First Last" name, each name once."""
     return _SURNAMES[role] * len(_FIRST_NAMES)
@@ -102,7 +112,7 @@ class World:
         if initial > len(_INITIALS):
             raise ValueError(f"the {role} population ends before person {index}")
         # The offset spreads first names within a lap and keeps (index -> name) one-to-one.
-        offset = Draw("first name", self.seed, surnames[place]).below(len(_FIRST_NAMES))
+        offset = _first_name_offset(self.seed, surnames[place])
         name = _FIRST_NAMES[(first + offset) % len(_FIRST_NAMES)]
         middle = f" {_INITIALS[initial - 1]}." if initial else ""
         return f"{name}{middle} {surnames[place]}"
