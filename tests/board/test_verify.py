@@ -215,6 +215,7 @@ def test_another_recipe_under_the_old_id_is_named(board: Path) -> None:
         (lambda info: info.update(contamination={"twin": "loop 0"}), "controls: expected never trained"),
         (lambda info: info.update(content="else"), "content of the trained stream, as of row naive"),
         (lambda info: info.update(status="running"), "status: expected finished"),
+        (lambda info: info.update(accepted_audit=["twins"]), "audit before the first step: expected passed"),
     ],
 )
 def test_a_run_that_breaks_a_rule_is_named(

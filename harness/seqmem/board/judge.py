@@ -148,6 +148,8 @@ class Judge:
         rules = self.rules
         if record.status != "finished":
             yield "status", "finished", record.status
+        if accepted := record.info.get("accepted_audit"):
+            yield "audit before the first step", "passed", "; ".join(map(str, accepted))
         if recipe.id != record.id:
             yield "run id, which is the hash of its recipe", recipe.id, record.id
         if not record.folder.name.endswith(f"-{recipe.id}"):
