@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from tracemalloc import is_tracing
 from types import SimpleNamespace
 
 from tokenizers import Tokenizer
@@ -34,7 +35,9 @@ class Letters:
 
 
 made_once = lru_cache(maxsize=20_000)(background)
-"""The world's documents: the same ones are read by many tests, and making them takes longer than reading."""
+"""The world's documents: the same ones are read by many tests, and making them takes longer than reading.
+
+A test that measures memory makes them anew: what is kept here is not the stream's."""
 
 
 @lru_cache(maxsize=50_000)
@@ -59,9 +62,14 @@ def build_context(
     def document(asked: Callable[[int], object], first: int) -> Callable[[int], str]:
         def at(index: int) -> str:
             asked(index)
-            return text(index) if text else made_once(seed, first + index)
+            return text(index) if text else (background if is_tracing() else made_once)(seed, first + index)
 
         return at
 
     source = TextSource(document(trained, 0), document(heldout, 10**9))
-    return BuildContext(seed, lambda words: list(_encoded(tokenizer, words)), max_positions, source)
+    return BuildContext(
+        seed,
+        lambda words: list((_encoded.__wrapped__ if is_tracing() else _encoded)(tokenizer, words)),
+        max_positions,
+        source,
+    )
