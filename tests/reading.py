@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from tracemalloc import is_tracing
 from types import SimpleNamespace
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -34,15 +35,14 @@ class Letters:
         return bytes(token for token in ids if token < 256).decode()
 
 
-made_once = lru_cache(maxsize=20_000)(background)
-"""The world's documents: the same ones are read by many tests, and making them takes longer than reading.
+def _kept(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what was made for the tests that follow, but not where a test measures the memory of a stream."""
+    kept = lru_cache(maxsize=50_000)(make)
+    return lambda *key: (make if is_tracing() else kept)(*key)
 
-A test that measures memory makes them anew: what is kept here is not the stream's."""
 
-
-@lru_cache(maxsize=50_000)
-def _encoded(tokenizer: Tokenizer | Letters, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer.encode(text).ids)
+_document = _kept(background)
+_encoded = _kept(lambda tokenizer, text: tuple(tokenizer.encode(text).ids))
 
 
 def build_context(
@@ -62,14 +62,9 @@ def build_context(
     def document(asked: Callable[[int], object], first: int) -> Callable[[int], str]:
         def at(index: int) -> str:
             asked(index)
-            return text(index) if text else (background if is_tracing() else made_once)(seed, first + index)
+            return text(index) if text else _document(seed, first + index)
 
         return at
 
     source = TextSource(document(trained, 0), document(heldout, 10**9))
-    return BuildContext(
-        seed,
-        lambda words: list((_encoded.__wrapped__ if is_tracing() else _encoded)(tokenizer, words)),
-        max_positions,
-        source,
-    )
+    return BuildContext(seed, lambda words: list(_encoded(tokenizer, words)), max_positions, source)

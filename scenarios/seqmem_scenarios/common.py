@@ -65,7 +65,7 @@ def joined(row_tokens: int) -> int:
 
 
 def spare(kind: RestText, rest: int) -> int:
-    """Return the further documents, or rows of them, that a rest of so many may take."""
+    """Return how many extra documents (or rows of them) a plain rest may need; any other rest needs none."""
     return SPARE * rest if kind == "plain" else 0
 
 

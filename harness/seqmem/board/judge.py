@@ -149,7 +149,7 @@ class Judge:
         if record.status != "finished":
             yield "status", "finished", record.status
         if accepted := record.info.get("accepted_audit"):
-            yield "audit before the first step", "passed", "; ".join(map(str, accepted))
+            yield "audit before the first step", "passed", json.dumps(accepted)
         if recipe.id != record.id:
             yield "run id, which is the hash of its recipe", recipe.id, record.id
         if not record.folder.name.endswith(f"-{recipe.id}"):
