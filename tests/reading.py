@@ -42,7 +42,7 @@ def _kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _document = _kept(background)
-_encoded = _kept(lambda tokenizer, text: tuple(tokenizer.encode(text).ids))
+_encoded = _kept(lambda encode, text: tuple(encode(text).ids))
 
 
 def build_context(
@@ -67,4 +67,4 @@ def build_context(
         return at
 
     source = TextSource(document(trained, 0), document(heldout, 10**9))
-    return BuildContext(seed, lambda words: list(_encoded(tokenizer, words)), max_positions, source)
+    return BuildContext(seed, lambda words: list(_encoded(tokenizer.encode, words)), max_positions, source)
