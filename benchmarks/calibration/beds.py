@@ -10,7 +10,7 @@ import importlib
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -122,16 +122,17 @@ class Bed:
     @cached_property
     def seen(self) -> Ints:
         """(curves, sweeps) ended visits to the curve's own loop."""
-        return np.array([self._ends(loop).searchsorted(self.step, side="right") for loop in self.loop])
+        return self._of_loops(lambda ends: ends.searchsorted(self.step, side="right"))
 
     @cached_property
     def age(self) -> Ints:
         """(curves, sweeps) steps since the last visit to the curve's own loop ended; -1 before the first."""
-        rows = []
-        for loop, seen in zip(self.loop, self.seen, strict=True):
-            ends = np.concatenate([[0], self._ends(loop)])
-            rows.append(np.where(seen > 0, self.step - ends[seen], -1))
-        return np.array(rows)
+
+        def since(ends: Ints) -> Ints:
+            seen = ends.searchsorted(self.step, side="right")
+            return np.where(seen > 0, self.step - np.concatenate([[0], ends])[seen], -1)
+
+        return self._of_loops(since)
 
     @cached_property
     def inside_own(self) -> Rows:
@@ -140,9 +141,12 @@ class Bed:
         inside = (self.after > 0) & (self.step < self.loops_end)
         return np.asarray((self.loop[:, None] == visited) & inside)
 
-    def _ends(self, loop: int) -> Ints:
-        own = self.experiences[self.experiences["task_label"] == loop]
-        return np.sort((own["first_step"] + own["steps"]).to_numpy(dtype=np.int64))
+    def _of_loops(self, read: Callable[[Ints], Ints]) -> Ints:
+        """(curves, sweeps) what is read off the steps at which visits to the curve's own loop ended."""
+        ends = self.experiences["first_step"] + self.experiences["steps"]
+        own = {loop: ends[self.experiences["task_label"] == loop] for loop in set(self.loop.tolist())}
+        rows = {loop: read(np.sort(found.to_numpy(dtype=np.int64))) for loop, found in own.items()}
+        return np.array([rows[loop] for loop in self.loop.tolist()])
 
     # -- a record ---------------------------------------------------------------------------------------
 

@@ -187,7 +187,9 @@ def tuned_bench(home: Path, **changes: Any) -> Plan:
 TUNED = f"{distinct_file_name('replay (tuned)')}.json"
 
 
-def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(tmp_path: Path) -> None:
+def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(
+    unrendered: None, tmp_path: Path
+) -> None:
     planned = tuned_bench(tmp_path)
     assert faults(tmp_path, planned) == []
     (folder,) = published_boards(tmp_path / "boards here")
@@ -506,7 +508,7 @@ def test_the_verbs_work_on_published_boards(
 
 
 def test_a_board_without_rows_is_left_out_among_others(
-    board: Path, capsys: pytest.CaptureFixture[str]
+    unrendered: None, board: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Asked for alone it is an error that says what to do."""
     new_board("freeze_loops", board.parent, registry())

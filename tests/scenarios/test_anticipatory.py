@@ -103,11 +103,12 @@ def test_documents_fill_their_256_tokens_as_a_rule(tmp_path: Path) -> None:
     assert (record.steps["targets"] == record.steps["tokens"] - 1).all()
 
 
-def agrees_on_the_whole_shape(kind: Kind, seed: int, length: int, folder: Path) -> None:
-    """25 documents, 5 epochs, 10 gradient steps each, all documents read after each document."""
+def agrees_on_the_whole_shape(kind: Kind, seed: int, length: int, repeats: int, folder: Path) -> None:
+    """25 documents, 5 epochs, some gradient steps each, all documents read after each document."""
     model = smaller(small_model(folder / "model", kind))
-    record = finish(anticipatory(model, {"scenario.row_tokens": length}, seed=seed), folder / "run")
-    expected = by_hand(model, seed, documents=25, epochs=5, steps=10, lr=1e-3, length=length)
+    options = {"scenario.row_tokens": length, "scenario.repeats": repeats}
+    record = finish(anticipatory(model, options, seed=seed), folder / "run")
+    expected = by_hand(model, seed, documents=25, epochs=5, steps=repeats, lr=1e-3, length=length)
     losses = recorded(record)
     assert losses.shape == expected.shape == (5 * 25 + 1, 25)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -116,13 +117,13 @@ def agrees_on_the_whole_shape(kind: Kind, seed: int, length: int, folder: Path) 
 
 
 def test_25_documents_and_5_epochs_give_the_loss_array_of_a_plain_loop(tmp_path: Path) -> None:
-    agrees_on_the_whole_shape("gpt_neox", 0, 64, tmp_path)
+    agrees_on_the_whole_shape("gpt_neox", 0, 64, 2, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "seed"), [("gpt_neox", 1), ("llama", 3)])
 def test_the_whole_preset_gives_the_loss_array_of_a_plain_loop(kind: Kind, seed: int, tmp_path: Path) -> None:
-    agrees_on_the_whole_shape(kind, seed, 256, tmp_path)
+    agrees_on_the_whole_shape(kind, seed, 256, 10, tmp_path)
 
 
 def test_it_agrees_while_the_model_learns_in_earnest(tmp_path: Path) -> None:

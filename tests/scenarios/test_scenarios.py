@@ -249,7 +249,7 @@ def test_content_does_not_depend_on_hash_randomisation() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_run_records_the_exposures_its_stream_holds_and_every_metric_can_read_it(
-    name: str, tmp_path: Path
+    unrendered: None, name: str, tmp_path: Path
 ) -> None:
     from small_runs import carry_out
 
