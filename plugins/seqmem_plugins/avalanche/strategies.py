@@ -173,11 +173,12 @@ def _spec(
     summary: str,
     citation: str,
     planned_bytes: Callable[[Any, Footprint], int],
+    version: str = "1",
     **more: Any,
 ) -> StrategySpec:
     return StrategySpec(
         name=f"avalanche:{bridge.name}",
-        version="1",
+        version=version,
         summary=summary,
         options=options,
         build=bridge,
@@ -211,6 +212,7 @@ def seqmem_strategy() -> list[StrategySpec]:
             "Avalanche's LwF: distils the model of the last experience, over all tokens.",
             "Li & Hoiem 2016, arXiv 1606.09282",
             lambda options, footprint: footprint.trained_bytes,
+            version="2",
             # the former model is asked without routes
             exclusive=("forward",),
         ),
