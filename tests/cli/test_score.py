@@ -81,6 +81,16 @@ def test_values_are_csv_or_a_table_for_people(board: Path, capsys: pytest.Captur
     assert "mean [95 %]" in table and "replay" in table
 
 
+def test_a_name_that_is_a_formula_is_text_in_the_csv(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = next((board.parents[1] / "out" / "records").glob("*replay*"))
+    folder = shutil.copytree(record, tmp_path / "=cmd|'x'!A1")
+    rows = list(csv.DictReader(io.StringIO(output(capsys, str(folder), "--metric", "cost", "--csv"))))
+    assert {row["row"] for row in rows} == {f"'{folder.name}"}
+    assert all(float(row["value"]) >= 0 for row in rows)  # numbers stay numbers
+
+
 def test_wrong_requests_are_one_line(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         (["--metric", "retentoin"], "Did you mean 'retention'?"),

@@ -31,7 +31,7 @@ def score(
     """Compute metrics on stored runs: the value of every run, and the mean of every row with its interval."""
     import pandas as pd
 
-    from seqmem.core.sanitize import clean
+    from seqmem.core.sanitize import cell_text
     from seqmem.scoring.numbers import format_interval, format_number
     from seqmem.scoring.scores import failures, score_rows
     from seqmem.scoring.statistics import t_interval
@@ -74,8 +74,7 @@ def score(
         ]
         print_json({"format": 1, "means": means, "values": values})
     elif as_csv:
-        named = scores.assign(row=scores["row"].map(clean), reason=scores["reason"].map(clean))
-        print(named.to_csv(index=False, lineterminator="\n"), end="")
+        print(scores.map(cell_text).to_csv(index=False, lineterminator="\n"), end="")
     else:
         print_table(["row", "measure", "unit", "mean [95 %]", "seeds", "by seed", "without a value"], printed)
         if not printed:

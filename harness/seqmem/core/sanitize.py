@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 
 def clean(text: str) -> str:
@@ -16,6 +17,14 @@ def clean(text: str) -> str:
     """
     spaced = "".join(" " if sign.isspace() else sign for sign in text)
     return "".join(sign for sign in spaced if unicodedata.category(sign) not in ("Cc", "Cf", "Cs"))
+
+
+def cell_text(value: Any) -> Any:
+    """Return a cell of a CSV file: text fit for one line, quoted where a spreadsheet would run it as a formula."""
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 def file_name(text: str) -> str:

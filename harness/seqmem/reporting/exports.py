@@ -9,7 +9,7 @@ from typing import Any
 
 from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
-from seqmem.core.sanitize import clean
+from seqmem.core.sanitize import cell_text
 from seqmem.record.row import Row
 from seqmem.record.schema import json_text
 from seqmem.reporting.blocks import TABLE_NOTE
@@ -78,18 +78,8 @@ def to_csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        [{name: _spreadsheet_safe(value) for name, value in record.items()} for record in records]
-    )
+    writer.writerows([{name: cell_text(value) for name, value in record.items()} for record in records])
     return out.getvalue()
-
-
-def _spreadsheet_safe(value: Any) -> Any:
-    """Return text with a quote in front where a spreadsheet would run it as a formula."""
-    if not isinstance(value, str):
-        return value
-    text = clean(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def to_json(table: Table) -> str:
