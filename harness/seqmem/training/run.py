@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from seqmem.training.leaks import ContaminationDetector
 from seqmem.training.learner import Learner
 from seqmem.training.loop import Stopped, train
 from seqmem.training.model import check_saved, load_model, save_model
+from seqmem.training.one_writer import one_writer
 from seqmem.training.reporting import Report, Reporter
 from seqmem.training.run_audit import RunAudit
 from seqmem.training.run_state import Progress, Run, checkpoint, restore
@@ -62,21 +63,28 @@ def execute(
     def loading(what: str) -> None:
         report({"event": "loading", "what": what})
 
-    with deterministic(job.recipe):
+    with deterministic(job.recipe), ExitStack() as held:
         try:
             registry = registry or Registry.from_environment(frozenset(job.disabled))
             model = job.recipe.model
             loading(f"model {model.name} ({model.parameters:,} parameters), tokenizer and stream")
             run, outline = build_run(job, registry, _warner(report), loading)
+            alone = one_writer(folder, loading, should_stop)
             if job.resume:
+                held.enter_context(alone)
                 loading("the last checkpoint")
             saved = load_last(folder / "checkpoints", _warner(report)) if job.resume else None
             if saved is None:
                 audit = RunAudit(run, outline.primary_relation, accept=job.accept_audit)
                 audit.check_stream()
                 audit.check_unasked()
+            if not job.resume:  # what is refused before leaves nothing, not even a lock
+                held.enter_context(alone)
         except SeqmemError as error:
             report({"event": "refused", "reason": str(error)})
+            return
+        except Stopped:
+            report({"event": "stopped"})
             return
         except Exception as error:  # too large a model, or a plugin's fault; nothing is written
             report({"event": "failed", "reason": reason_of(error, job.recipe)})
