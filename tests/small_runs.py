@@ -109,6 +109,7 @@ def job_of(run: PlannedRun, folder: Path, **changes: Any) -> Job:
             "scenario_options": dict(run.scenario_options),
             "text_options": dict(run.text_options),
             "folder": str(folder),
+            "lock": str(shelf() / f"{folder.parent.name}-{folder.name}.lock"),
             "model_folder": str(run.model_folder),
             "checkpoint_every": 50,
             "keep_checkpoints": False,
@@ -157,7 +158,7 @@ def finished(run: PlannedRun, **changes: Any) -> RunRecord:
 
 
 def _what(job: Job) -> str:
-    return job.model_dump_json(exclude={"folder", "asked"})
+    return job.model_dump_json(exclude={"folder", "lock", "asked"})
 
 
 def tables(folder: Path) -> dict[str, bytes]:

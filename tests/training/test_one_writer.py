@@ -36,15 +36,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("model"))
 
 
-def other_process(folder: Path) -> FileLock:
-    """The lock as another process holds it while it writes a run's record."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
-    lock.acquire()
-    return lock
+@pytest.fixture
+def lock(tmp_path: Path) -> FileLock:
+    """What another process holds while it writes a run's record."""
+    return FileLock(tmp_path / "run.lock", thread_local=False)
 
 
-def test_a_run_waits_for_the_process_that_writes_its_record(model: Path, tmp_path: Path) -> None:
+def test_a_run_waits_for_the_process_that_writes_its_record(
+    lock: FileLock, model: Path, tmp_path: Path
+) -> None:
     run, folder = planned(model), tmp_path / "records" / "run"
     reference = finished(run)
     events: list[dict[str, Any]] = []
@@ -55,12 +55,12 @@ def test_a_run_waits_for_the_process_that_writes_its_record(model: Path, tmp_pat
         if "another process that still writes this run" in event.get("what", ""):
             waits.set()
 
-    held = other_process(folder)
-    running = threading.Thread(target=execute, args=(job_of(run, folder), report))
+    lock.acquire()
+    running = threading.Thread(target=execute, args=(job_of(run, folder, lock=lock.lock_file), report))
     running.start()
     assert waits.wait(60)
     assert not folder.exists()
-    held.release()
+    lock.release()
     running.join()
     assert events[-1] == {"event": "finished"}
     assert results(RunRecord.open(folder)) == results(reference)
@@ -69,35 +69,37 @@ def test_a_run_waits_for_the_process_that_writes_its_record(model: Path, tmp_pat
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_who_is_told_to_stop_while_waiting_leaves_the_record_alone(
-    resume: bool, model: Path, tmp_path: Path
+    resume: bool, lock: FileLock, model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "run.json").write_text("of the other")
-    held = other_process(folder)
-    events = carry_out(planned(model), folder, should_stop=lambda: True, resume=resume)
-    held.release()
+    with lock:
+        events = carry_out(
+            planned(model), folder, should_stop=lambda: True, resume=resume, lock=lock.lock_file
+        )
     assert events == [{"event": "stopped"}]
     assert [path.name for path in folder.iterdir()] == ["run.json"]
 
 
-def test_one_that_never_ends_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_never_ends_is_named(
+    lock: FileLock, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(one_writer, "PATIENCE", 0)
-    held = other_process(tmp_path / "run")
-    (event,) = carry_out(planned(model), tmp_path / "run")
-    held.release()
+    with lock:
+        (event,) = carry_out(planned(model), tmp_path / "run", lock=lock.lock_file)
     assert event["event"] == "refused"
-    assert event["reason"].startswith(f"another process still writes {tmp_path / 'run'}, ")
+    assert event["reason"].startswith("another process still writes the record of this run, ")
+    assert f"it holds {lock.lock_file} locked" in event["reason"]
     assert not (tmp_path / "run").exists()
 
 
-def test_the_lock_is_let_go_whatever_the_end(model: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    carry_out(planned(model), folder, should_stop=lambda: True)
+def test_the_lock_is_let_go_whatever_the_end(lock: FileLock, model: Path, tmp_path: Path) -> None:
+    run, folder = planned(model), tmp_path / "run"
+    carry_out(run, folder, should_stop=lambda: True, lock=lock.lock_file)
     assert RunRecord.open(folder).status == "stopped"
-    assert carry_out(planned(model), folder, resume=True)[-1] == {"event": "finished"}
-    with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-        pass
+    assert carry_out(run, folder, resume=True, lock=lock.lock_file)[-1] == {"event": "finished"}
+    lock.acquire(timeout=0)
 
 
 SLOW = """
@@ -144,6 +146,6 @@ def test_a_bench_started_when_another_was_killed_waits_for_its_worker(
     assert command_line([*words, "--resume"]) == 0
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    (record,) = (RunRecord.open(path) for path in (out / "records").iterdir() if path.is_dir())
+    (record,) = (RunRecord.open(path) for path in (out / "records").iterdir())
     assert record.status == "finished"
     assert record.steps["step"].tolist() == list(range(1, record.info["steps"] + 1))

@@ -19,6 +19,7 @@ class Job(Options):
         asked: the configuration as the user gave it, for the record.
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
         folder: the record's folder.
+        lock: file that a process holds locked while it writes the record.
         model_folder: where the model's files lie on this machine.
         checkpoint_every: steps between checkpoints; None where minutes say it.
         checkpoint_minutes: minutes between checkpoints.
@@ -35,6 +36,7 @@ class Job(Options):
     scenario_options: dict[str, Any]
     text_options: dict[str, Any]
     folder: str
+    lock: str
     model_folder: str
     checkpoint_every: int | None
     checkpoint_minutes: int | None = None
@@ -60,6 +62,7 @@ def job_of(
         recipe=run.recipe,
         asked=dict(asked),
         folder=str(store.record_folder(run).absolute()),
+        lock=str(store.record_lock(run).absolute()),
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),

@@ -75,6 +75,10 @@ class Store:
         """Return where a run's record belongs."""
         return self.folder / "records" / run.folder
 
+    def record_lock(self, run: PlannedRun) -> Path:
+        """Return what is locked while a run's record is written: not in its folder, which may be deleted meanwhile."""
+        return self.folder / f".{run.folder}.lock"
+
     def board_folder(self, board: PlannedBoard) -> Path:
         """Return where a bench's tables belong."""
         return self.folder / "boards" / board.name

@@ -18,9 +18,9 @@ PATIENCE = 600.0
 
 @contextmanager
 def one_writer(
-    folder: Path, loading: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    path: Path, loading: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Hold a run's record against other processes; the lock lies beside the folder, which may be deleted meanwhile.
+    """Hold a run's record against other processes, by the lock at `path`.
 
     A worker whose bench was killed goes on to its next step and leaves a checkpoint there. A bench that is started at
     once waits for it here: two writers would leave a record with holes.
@@ -30,8 +30,8 @@ def one_writer(
         RunFailed: the other process did not end in time.
         OSError: the lock cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     last = time.monotonic() + PATIENCE
     while True:
         try:
@@ -43,8 +43,8 @@ def one_writer(
             raise Stopped
         if time.monotonic() > last:
             raise RunFailed(
-                f"another process still writes {folder}, a worker of a bench that was killed, perhaps; "
-                "end it, then go on with --resume"
+                "another process still writes the record of this run, a worker of a bench that was killed, perhaps: "
+                f"it holds {path} locked; end it, then go on with --resume"
             )
     try:
         yield
