@@ -52,7 +52,7 @@ def test_a_run_waits_for_the_process_that_writes_its_record(
 
     def report(event: dict[str, Any]) -> None:
         events.append(event)
-        if "another process that still writes this run" in event.get("what", ""):
+        if "another process that still writes this run" in event.get("message", ""):
             waits.set()
 
     lock.acquire()
@@ -78,7 +78,7 @@ def test_who_is_told_to_stop_while_waiting_leaves_the_record_alone(
         events = carry_out(
             planned(model), folder, should_stop=lambda: True, resume=resume, lock=lock.lock_file
         )
-    assert events == [{"event": "stopped"}]
+    assert [event["event"] for event in events] == ["warning", "stopped"]
     assert [path.name for path in folder.iterdir()] == ["run.json"]
 
 
@@ -87,7 +87,7 @@ def test_one_that_never_ends_is_named(
 ) -> None:
     monkeypatch.setattr(one_writer, "PATIENCE", 0)
     with lock:
-        (event,) = carry_out(planned(model), tmp_path / "run", lock=lock.lock_file)
+        _, event = carry_out(planned(model), tmp_path / "run", lock=lock.lock_file)
     assert event["event"] == "refused"
     assert event["reason"].startswith("another process still writes the record of this run, ")
     assert f"it holds {lock.lock_file} locked" in event["reason"]

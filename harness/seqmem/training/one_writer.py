@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ PATIENCE = 600.0
 
 @contextmanager
 def one_writer(
-    path: Path, loading: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    path: Path, warn: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
     """Hold a run's record against other processes, by the lock at `path`.
 
@@ -32,21 +31,24 @@ def one_writer(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    last = time.monotonic() + PATIENCE
-    while True:
-        try:
-            lock.acquire(timeout=0.2)
-            break
-        except Timeout:
-            loading("the end of another process that still writes this run")
-        if should_stop():
-            raise Stopped
-        if time.monotonic() > last:
-            raise RunFailed(
-                "another process still writes the record of this run, a worker of a bench that was killed, perhaps: "
-                f"it holds {path} locked; end it, then go on with --resume"
-            )
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        warn("waits for another process that still writes this run; it ends at its next step")
+        _wait_for(lock, should_stop)
     try:
         yield
     finally:
         lock.release()
+
+
+def _wait_for(lock: FileLock, should_stop: Callable[[], bool]) -> None:
+    try:
+        lock.acquire(timeout=PATIENCE, cancel_check=should_stop)
+    except Timeout as error:
+        if should_stop():
+            raise Stopped from error
+        raise RunFailed(
+            "another process still writes the record of this run, a worker of a bench that was killed, perhaps: "
+            f"it holds {lock.lock_file} locked; end it, then go on with --resume"
+        ) from error

@@ -69,7 +69,7 @@ def execute(
             model = job.recipe.model
             loading(f"model {model.name} ({model.parameters:,} parameters), tokenizer and stream")
             run, outline = build_run(job, registry, _warner(report), loading)
-            alone = one_writer(Path(job.lock), loading, should_stop)
+            alone = one_writer(Path(job.lock), _warner(report), should_stop)
             if job.resume:
                 held.enter_context(alone)
                 loading("the last checkpoint")
