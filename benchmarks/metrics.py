@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmem import Row, RunRecord
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.core.recipe import recipe_id
+from seqmem.record.files import write_sealed
+from seqmem.record.schema import FORMAT, ITEMS, RUN_FILE
 from seqmem.record.writer import RecordWriter
 from seqmem.scoring.comparison import tabulate
 from seqmem.scoring.scores import failures, score_rows
@@ -62,9 +64,9 @@ def write(folder: Path) -> int:
         items["position"] += [None] * len(facts)
         items["context"] += [0] * len(facts)
         items["task_known"] += [False] * len(facts)
-    write_table(folder / "items.parquet", items, ITEMS)
-
     writer = RecordWriter(folder)
+    writer.write_items(items)
+
     visits = [(cycle * LOOPS + loop, loop, cycle) for cycle in range(CYCLES) for loop in range(LOOPS)]
     length = PROSE + BLOCK
     end = length * len(visits)
@@ -165,12 +167,13 @@ def write(folder: Path) -> int:
     stated_bytes = {"extra_state_bytes": 0, "parameter_bytes": 4_000_000}
     run = {
         "format": FORMAT,
-        "id": "0",
+        "id": recipe_id(recipe),
+        "files": writer.files,
         "recipe": recipe,
         "status": "finished",
         "primary_relation": "question",
     }
-    write_json(folder / "run.json", {**run, **stated_bytes})
+    write_sealed(folder / RUN_FILE, {**run, **stated_bytes})
     return rows
 
 

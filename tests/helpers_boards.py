@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from helpers_records import Answer, Ask, Layout, write_record
+from helpers_records import Answer, Ask, Layout, seal_record, write_record
 from model_folders import shelf
 
 from seqmem.board.build import build
 from seqmem.board.layout import record_folders
 from seqmem.board.submit import submit
+from seqmem.core.recipe import recipe_id
 from seqmem.planning.grid import Plan
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.planning.store import Store
 from seqmem.plugin.registry import Registry
 from seqmem.record.archive import archive_of, members, read_bytes, write_archive
+from seqmem.record.files import json_text, sealed
 from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
-from seqmem.record.schema import json_text
 from seqmem.scoring.tables import load_metrics
 
 METRICS = ("retention", "cost", "distance_decay")
@@ -177,11 +178,35 @@ def get_table(path: Path) -> pa.Table:
 
 
 def edit_run(folder: Path, change: Any) -> None:
-    """Change the run.json of a record."""
+    """Change the run.json of a record as one would who knows that it proves itself."""
     path = folder / "run.json"
     info: dict[str, Any] = json.loads(read_bytes(path))
     change(info)
-    put(path, json_text(info).encode())
+    put(path, json_text(sealed(info)).encode())
+
+
+def edit_recipe(folder: Path, change: Any) -> Path:
+    """Make the record of a board or a bench that of another run, under its own id and name; return its new folder."""
+
+    def other(info: dict[str, Any]) -> None:
+        change(info["recipe"])
+        info["id"] = recipe_id(info["recipe"])
+
+    edit_run(folder, other)
+    own = json.loads(read_bytes(folder / "run.json"))["id"]
+    named = folder.with_name(f"{folder.name.rpartition('-')[0]}-{own}")
+    if archive_of(folder):
+        rename(folder, named.name)
+        return named
+    for bench in folder.parent.parent.glob("boards/*/bench.json"):
+        text = bench.read_text().replace(folder.name, named.name)
+        bench.write_text(json_text(sealed(json.loads(text))))
+    return folder.rename(named)
+
+
+def reseal(record: Path) -> None:
+    """Have a record prove the files that are there now."""
+    seal_record(record, json.loads((record / "run.json").read_text()))
 
 
 def rename(record: Path, name: str, files: Mapping[str, bytes] | None = None) -> None:

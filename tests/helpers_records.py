@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from seqmem.core.recipe import recipe_id
 from seqmem.record.compact import compact_of
+from seqmem.record.files import Proof, file_sha256, write_sealed, write_table
 from seqmem.record.reader import RunRecord
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.schema import FORMAT, ITEMS, PROVEN
 from seqmem.record.writer import RecordWriter
 
 RELATIONS = ("last_token", "last_word", "verbatim", "paraphrase", "question")
@@ -296,7 +299,6 @@ def write_record(
     writer.flush()
     stated = {
         "format": FORMAT,
-        "id": f"r{seed}",
         "recipe": {"seed": seed},
         "status": "finished",
         "primary_relation": primary,
@@ -307,7 +309,20 @@ def write_record(
         "extra_state_bytes": 300,
         "parameter_bytes": 100,
     }
-    write_json(folder / "run.json", {**stated, **(info or {})})
+    return seal_record(folder, {**stated, **(info or {})})
+
+
+def seal_record(folder: Path, info: Mapping[str, Any]) -> RunRecord:
+    """Write run.json as a run does: with the hash of the recipe as its id, what proves the tables, and its own hash."""
+    paths = [*folder.glob("*.parquet"), *folder.glob("*/part-*.parquet")]
+    files = {
+        path.relative_to(folder).as_posix(): Proof(
+            rows=pq.read_metadata(path).num_rows, sha256=file_sha256(path)
+        )
+        for path in paths
+    }
+    stated = {"files": files} if info["format"] >= PROVEN else {}
+    write_sealed(folder / "run.json", {**info, **stated, "id": recipe_id(info["recipe"])})
     return RunRecord.open(folder)
 
 

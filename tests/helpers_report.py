@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from helpers_records import Answer, Ask, Layout, Learner, write_record
+from helpers_records import Answer, Ask, Layout, Learner, seal_record, write_record
 
 from seqmem import Measure, MetricSpec, RunRecord, SuitePart, Value
 from seqmem.core.measures import Interval
+from seqmem.record.files import write_table
 from seqmem.record.row import Row
-from seqmem.record.schema import ITEMS, TABLES, write_table
+from seqmem.record.schema import ITEMS, TABLES
 from seqmem.reporting import Part
 from seqmem.reporting.blocks import Block, Field
 from seqmem.reporting.page_section import Frame
@@ -127,7 +128,7 @@ def rewrite(run: RunRecord, *, items: Mapping[str, Any] | None = None, said: str
         probes = pq.read_table(path).to_pydict()
         probes["said"] = [None if right else said for right in probes["correct"]]
         write_table(path, probes, TABLES["probes"])
-    return RunRecord.open(run.folder)
+    return seal_record(run.folder, run.info)
 
 
 class Elements(HTMLParser):

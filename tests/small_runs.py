@@ -18,8 +18,8 @@ from seqmem.planning.job import Job
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.registry import Registry
+from seqmem.record.files import write_sealed
 from seqmem.record.reader import RunRecord
-from seqmem.record.schema import write_json
 
 Events = list[dict[str, Any]]
 
@@ -235,7 +235,7 @@ class RememberingWorkers(InlineWorkers):
         folder, what = Path(job.folder), _what(job)
         if what in _FINISHED and not folder.exists():
             shutil.copytree(_FINISHED[what].folder, folder)
-            write_json(folder / "run.json", {**_FINISHED[what].info, "asked": job.asked})
+            write_sealed(folder / "run.json", {**_FINISHED[what].info, "asked": job.asked})
             report({"event": "finished"})
             return
 

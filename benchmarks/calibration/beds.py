@@ -22,8 +22,10 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmem import BuildContext, RunRecord, ScenarioSpec, Stream, TextSource
+from seqmem.core.recipe import recipe_id
+from seqmem.record.files import write_sealed
 from seqmem.record.reader import schedule_column, scheduled
-from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.schema import FORMAT, ITEMS, RUN_FILE, TABLES
 from seqmem.record.writer import RecordWriter
 from seqmem_scenarios.world import background
 
@@ -184,9 +186,8 @@ class Bed:
         """The same record through the disk."""
         run = self.record(answers, seed)
         folder.mkdir(parents=True)
-        write_json(folder / "run.json", run.info)
-        write_table(folder / "items.parquet", _columns(run.items, ITEMS.names), ITEMS)
         writer = RecordWriter(folder)
+        writer.write_items(_columns(run.items, ITEMS.names))
         for name, frame in (
             ("probes", run.probes),
             ("experiences", run.experiences),
@@ -194,6 +195,8 @@ class Bed:
         ):
             writer.add(name, **_columns(frame, TABLES[name].names))
         writer.flush()
+        info = {**run.info, "id": recipe_id(run.recipe), "files": writer.files}
+        write_sealed(folder / RUN_FILE, info)
         return RunRecord.open(folder)
 
 

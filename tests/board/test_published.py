@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from helpers_boards import (
+    edit_recipe,
     edit_run,
     others,
     record_of,
     registry,
+    reseal,
     unpack,
     write_bench,
     write_board,
@@ -38,7 +40,7 @@ from seqmem.core.recipe import Recipe
 from seqmem.core.sanitize import distinct_file_name
 from seqmem.planning.grid import Plan
 from seqmem.planning.search import Search, Trial, kept_recipe
-from seqmem.record.schema import write_json
+from seqmem.record.files import write_sealed
 from seqmem.scoring.tables import load_metrics
 
 
@@ -180,7 +182,7 @@ def tuned_bench(home: Path, **changes: Any) -> Plan:
     for row in bench["rows"]:
         if row["label"].startswith("replay"):
             row["search"] = searched(planned, **changes).model_dump(mode="json")
-    write_json(described, bench)
+    write_sealed(described, bench)
     return planned
 
 
@@ -207,7 +209,7 @@ def test_a_tuned_row_brings_its_search_and_a_changed_search_is_named(
     tried = {"strategy.rows": 4}
     (trial,) = json.loads(sound)["trials"]
     other = {"chosen": tried, "space": {"strategy.rows": [4]}, "trials": [{**trial, "options": tried}]}
-    write_json(path, {**json.loads(sound), **other})
+    write_sealed(path, {**json.loads(sound), **other})
     found = [one.line for one in verify(folder, registry())]
     assert any(
         "seed 1: strategy.rows, as the search has chosen it: expected 4, found 3" in line for line in found
@@ -269,7 +271,7 @@ def test_a_row_whose_search_chose_the_defaults_stays_the_row_it_was(original: Pa
     (described,) = (out / "boards").glob("*/bench.json")
     bench = json.loads(described.read_text())
     bench["rows"][0]["search"] = search.model_dump(mode="json")
-    write_json(described, bench)
+    write_sealed(described, bench)
     (again,) = submit(out, board, registry())
     assert (len(again.added), again.faults) == (0, ())
     assert content(board) == content(original)
@@ -286,15 +288,21 @@ def test_a_conflict_is_found_before_anything_is_copied(original: Path, board: Pa
     assert content(board) == content(original)
 
 
+def without(record: Path, table: str) -> None:
+    """Make a record one of a run that has left no such table."""
+    (record / table / "part-00000.parquet").unlink()
+    reseal(record)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (
-            lambda record: (record / "probes" / "part-00000.parquet").unlink(),
+            lambda record: without(record, "probes"),
             "row replay, seed 0: answers, as of row naive: expected",
         ),
         (
-            lambda record: (record / "steps" / "part-00000.parquet").unlink(),
+            lambda record: without(record, "steps"),
             "row replay, seed 0: steps, as run.json has them: expected 60, found 0",
         ),
         (
@@ -324,20 +332,20 @@ ADVICE = "the run was made by seqmem 0.1.0: install that version, or make the ru
     ("change", "expected"),
     [
         (
-            lambda record: edit_run(record, lambda info: info["recipe"]["optimizer"].update(novel=1)),
+            lambda record: edit_recipe(record, lambda recipe: recipe["optimizer"].update(novel=1)),
             f"recipe.optimizer.novel: not a field that this version knows, allowed: {FIELDS}; {ADVICE}",
         ),
         (
-            lambda record: edit_run(record, lambda info: info["recipe"].update(novel=1)),
+            lambda record: edit_recipe(record, lambda recipe: recipe.update(novel=1)),
             "recipe.novel: not a field that this version knows, allowed: device, micro_tokens, model, ",
         ),
         (
-            lambda record: edit_run(record, lambda info: info["recipe"].pop("model")),
+            lambda record: edit_recipe(record, lambda recipe: recipe.pop("model")),
             f"recipe.model: Field required; {ADVICE}",
         ),
         (
-            lambda record: (record / "probes" / "part-00000.parquet").write_bytes(b"torn"),
-            "probes/part-00000.parquet: cannot be read as Parquet",
+            lambda record: (record / "probes" / "part-00000.parquet").write_bytes(b"torn") and None,
+            "probes/part-00000.parquet: was changed or damaged",
         ),
     ],
 )
@@ -345,7 +353,7 @@ def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path, change: Any, e
     planned = write_bench(tmp_path / "out", strategy=("naive",))
     run = next(run for run in planned.runs.values() if "shuffled" not in run.name)
     (record,) = (tmp_path / "out" / "records").glob(f"*-{run.recipe.id}")
-    change(record)
+    record = change(record) or record
     (line,) = faults(tmp_path, planned)
     assert line.startswith(
         f"{record.name}: row naive, seed {run.recipe.seed}: record: expected one that can be read"
@@ -402,14 +410,14 @@ def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:
         "machine": {"cores": 2},
         "rows": {"replay": {"ratio": 1.5, "low": 1.4, "high": 1.6, "steps": 10}},
     }
-    write_json(bench / "cost.json", cost)
+    write_sealed(bench / "cost.json", cost)
     assert faults(tmp_path, planned) == []
     (folder,) = published_boards(tmp_path / "boards here")
     assert {row.label: row.cost for row in read_board(folder, registry()).rows} == {
         "naive": None,
         "replay": 1.5,
     }
-    write_json(bench / "cost.json", {**cost, "machine": {"cores": 4}})
+    write_sealed(bench / "cost.json", {**cost, "machine": {"cores": 4}})
     with pytest.raises(UsageError, match="step times of another machine"):
         submit(tmp_path / "out", folder, registry())
 

@@ -18,6 +18,7 @@ import helpers_boards
 import pyarrow as pa
 import pytest
 from helpers_boards import (
+    edit_recipe,
     edit_run,
     files_of,
     get_table,
@@ -34,7 +35,7 @@ from seqmem.board.layout import record_folders, write_manifest
 from seqmem.board.verify import verify
 from seqmem.plugin.registry import Registry
 from seqmem.record.archive import members, read_bytes, write_archive
-from seqmem.record.compact import sha256
+from seqmem.record.files import sha256
 
 METRICS = ("retention", "cost")
 """Scored at every verification: what takes long to score has no part in this."""
@@ -67,7 +68,13 @@ def rehashed(record: Path) -> None:
     """Make a run.json agree with its tables again."""
 
     def hashes(info: dict[str, Any]) -> None:
-        info["tables"] = {name: sha256(read_bytes(record / f"{name}.parquet")) for name in info["tables"]}
+        info["files"] = {
+            name: {
+                "rows": len(get_table(record / name)),
+                "sha256": sha256(read_bytes(record / name)),
+            }
+            for name in info["files"]
+        }
 
     edit_run(record, hashes)
 
@@ -198,30 +205,45 @@ def test_another_recipe_under_the_old_id_is_named(board: Path) -> None:
     record = record_of(board, "replay", 0)
     edit_run(record, lambda info: info["recipe"]["optimizer"].update(lr=0.5))
     relisted(board)
-    found = "\n".join(lines(board))
-    assert "run id, which is the hash of its recipe" in found
-    assert 'optimizer: expected {"lr"' in found
+    assert "id must be the hash of the recipe" in "\n".join(lines(board))
+
+
+def change_recipe(**changes: Any) -> Callable[[Path], object]:
+    """The change of a record to one whose recipe differs here."""
+
+    def differ(recipe: dict[str, Any]) -> None:
+        for name, value in changes.items():
+            place, _, key = name.rpartition("__")
+            (recipe[place] if place else recipe)[key] = value
+
+    return lambda record: edit_recipe(record, differ)
+
+
+def change_run(**changes: Any) -> Callable[[Path], object]:
+    """The change of a record to one whose run.json differs here."""
+    return lambda record: edit_run(record, lambda info: info.update(changes))
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda info: info["recipe"]["model"].update(fingerprint="f" * 64), "fingerprint of model tiny"),
-        (lambda info: info["recipe"]["model"].update(dtype="bfloat16"), "dtype: expected float32"),
-        (lambda info: info["recipe"].update(probing="every"), "probing: expected schedule"),
-        (lambda info: info["recipe"]["strategy"].update(version="0"), "version of strategy replay"),
-        (lambda info: info["recipe"]["text"].update(content="another"), "content of the text"),
-        (lambda info: info["recipe"].update(seed=100), "found 100, a tuning seed"),
-        (lambda info: info.update(contamination={"twin": "loop 0"}), "controls: expected never trained"),
-        (lambda info: info.update(content="else"), "content of the trained stream, as of row naive"),
-        (lambda info: info.update(status="running"), "status: expected finished"),
-        (lambda info: info.update(accepted_audit=["twins"]), "audit before the first step: expected passed"),
+        (change_recipe(model__fingerprint="f" * 64), "fingerprint of model tiny"),
+        (change_recipe(model__dtype="bfloat16"), "dtype: expected float32"),
+        (change_recipe(probing="every"), "probing: expected schedule"),
+        (change_recipe(optimizer__lr=0.5), 'optimizer: expected {"lr"'),
+        (change_recipe(strategy__version="0"), "version of strategy replay"),
+        (change_recipe(text__content="another"), "content of the text"),
+        (change_recipe(seed=100), "found 100, a tuning seed"),
+        (change_run(contamination={"twin": "loop 0"}), "controls: expected never trained"),
+        (change_run(content="else"), "content of the trained stream, as of row naive"),
+        (change_run(status="running"), "status: expected finished"),
+        (change_run(accepted_audit=["twins"]), "audit before the first step: expected passed"),
     ],
 )
 def test_a_run_that_breaks_a_rule_is_named(
-    board: Path, change: Callable[[dict[str, Any]], None], expected: str
+    board: Path, change: Callable[[Path], object], expected: str
 ) -> None:
-    edit_run(record_of(board, "replay", 0), change)
+    change(record_of(board, "replay", 0))
     relisted(board)
     assert any("row replay" in line and expected in line for line in lines(board)), lines(board)
 
@@ -252,8 +274,7 @@ def test_other_items_for_one_strategy_are_named(board: Path) -> None:
     edit_run(record, lambda info: info.update(items="0123456789abcdef"))
     relisted(board)
     found = "\n".join(lines(board))
-    assert "items-0123456789abcdef.parquet: hash of the items" in found
-    assert "row replay, seed 0: items, as of row naive" in found
+    assert "items-0123456789abcdef.parquet: was changed or damaged: the hash in its name is not" in found
 
 
 def test_strange_files_and_metrics_are_named(board: Path) -> None:
@@ -274,7 +295,7 @@ def test_strange_files_and_metrics_are_named(board: Path) -> None:
 def test_a_table_taken_away_is_named_though_everything_else_agrees(board: Path) -> None:
     record = record_of(board, "replay", 0)
     put(record / "probes.parquet", None)
-    edit_run(record, lambda info: info["tables"].pop("probes"))
+    edit_run(record, lambda info: info["files"].pop("probes.parquet"))
     relisted(board)
     found = "\n".join(lines(board))
     assert "row replay, seed 0: answers, as of row naive: expected" in found and "found 0 answers" in found
@@ -290,7 +311,7 @@ def nested(record: Path) -> None:
         lambda record: edit_run(record, lambda info: info.pop("items")),
         lambda record: edit_run(record, lambda info: info.pop("compact")),
         lambda record: edit_run(record, lambda info: info.pop("primary_relation")),
-        lambda record: edit_run(record, lambda info: info.pop("tables")),
+        lambda record: edit_run(record, lambda info: info.pop("files")),
         lambda record: put(record / "run.json", b"[1]"),
         nested,
     ],
@@ -301,7 +322,7 @@ def test_a_damaged_record_is_named_and_the_others_are_checked(board: Path, chang
     put(record_of(board, "joint", 1) / "steps.parquet", None)
     found = lines(board)
     assert any(line.startswith(f"records/replay.zip/{record.name}") for line in found)
-    assert any("joint" in line and "steps.parquet" in line and "no such file" in line for line in found)
+    assert any("joint" in line and "steps.parquet is missing" in line for line in found)
 
 
 @pytest.mark.parametrize("metrics", [[1], "all", None, {"retention": float("nan")}])

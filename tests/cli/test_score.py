@@ -21,6 +21,7 @@ from seqmem.board.published import read_board
 from seqmem.cli.app import run as command
 from seqmem.core.errors import UsageError
 from seqmem.planning.store import read_bench
+from seqmem.record.files import file_sha256, write_sealed
 from seqmem.record.reader import RunRecord
 from seqmem.scoring import pool as scoring_pool
 from seqmem.scoring.scores import score_rows
@@ -130,7 +131,7 @@ def test_rows_of_several_boards_are_told_apart(
                 ("status", "text"),
                 ("primary_relation", "text"),
                 ("items", "text"),
-                ("tables", "an object"),
+                ("files", "an object"),
             )
         ),
         (lambda info: info.update(recipe=["x"]), "(recipe must be an object and is ['x'])"),
@@ -155,6 +156,10 @@ def test_a_run_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str
         RunRecord.open(tmp_path)
 
 
+def proof(path: Path) -> dict[str, Any]:
+    return {"rows": pq.read_metadata(path).num_rows, "sha256": file_sha256(path)}
+
+
 def test_a_damaged_table_is_one_line(board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = unpack(record_of(board, "replay", 1), tmp_path)
     path = record / "probes.parquet"
@@ -166,6 +171,7 @@ def test_a_damaged_table_is_one_line(board: Path, tmp_path: Path, capsys: pytest
         (whole.drop_columns(["step"]), "cannot be read, it lacks the columns step"),
     ):
         pq.write_table(table, path)
+        edit_run(record, lambda info: info["files"].update({path.name: proof(path)}))
         assert command(["score", str(record), "--metric", "retention"]) == 2
         assert capsys.readouterr().err == f"seqmem: error: {path}: {said}\n"
 
@@ -189,7 +195,7 @@ def test_a_damaged_bench_names_the_file_and_the_key(
     bench = json.loads(described.read_text("utf-8"))
     change(bench)
     path = tmp_path / described.name
-    path.write_text(json.dumps(bench))
+    write_sealed(path, bench)
     with pytest.raises(UsageError) as raised:
         read_bench(tmp_path)
     assert str(raised.value) == f"{path}: not a readable board ({said})"
@@ -198,7 +204,7 @@ def test_a_damaged_bench_names_the_file_and_the_key(
 @pytest.mark.parametrize("text", ["[]", '{"a":', "[" * 100_000])
 def test_a_bench_json_that_is_no_object_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "bench.json").write_text(text)
-    with pytest.raises(UsageError, match=r"bench\.json: not a readable board \(the file: "):
+    with pytest.raises(UsageError, match=r"bench\.json: not a readable board \("):
         read_bench(tmp_path)
 
 

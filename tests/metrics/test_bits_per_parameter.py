@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import Answer, write_record
+from helpers_records import Answer, seal_record, write_record
 
 from seqmem import MetricSpec, NotApplicable, RunRecord, Value
+from seqmem.record.files import write_table
 from seqmem.record.row import Row
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.schema import FORMAT, ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
 from seqmem_plugins.metrics.bits_per_parameter import (
@@ -106,13 +107,11 @@ def record(
     writer.flush()
     info = {
         "format": FORMAT,
-        "id": folder.name,
         "recipe": {"seed": 0, "model": {"parameters": parameters}},
         "status": "finished",
         "primary_relation": "verbatim",
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def score(run: RunRecord) -> Mapping[str, Value]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_records import seal_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
 from seqmem.reading import Missing as CannotBeHad
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem_plugins.metrics.coupling import MIN_ROOM, OWN_KEPT, kappa, seqmem_metric
 from seqmem_scenarios.sequential_sentences import rows
@@ -86,9 +88,8 @@ def record(
             said=[None] * n,
         )
     writer.flush()
-    info = {"format": FORMAT, "id": folder.name, "recipe": {"seed": 0}, "primary_relation": "verbatim"}
-    write_json(folder / "run.json", {**info, "status": "finished"})
-    return RunRecord.open(folder)
+    info = {"format": FORMAT, "recipe": {"seed": 0}, "primary_relation": "verbatim"}
+    return seal_record(folder, {**info, "status": "finished"})
 
 
 def score(run: RunRecord) -> Mapping[str, Value]:

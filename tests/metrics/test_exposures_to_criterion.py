@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_records import Answer, write_record
+from helpers_records import Answer, seal_record, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
 from seqmem.reading import first_run
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
 from seqmem_plugins.metrics._trials import Trial, restricted_mean, survival, trials
@@ -153,14 +154,12 @@ def record(
     options = {"criterion": criterion, "max_exposures": LIMIT, "others": others}
     info = {
         "format": FORMAT,
-        "id": f"r{seed}",
         "recipe": {"seed": seed, "optimizer": {"lr": lr}},
         "design": options,
         "status": "finished",
         "primary_relation": "question",
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def score(run: RunRecord) -> Mapping[str, Value]:

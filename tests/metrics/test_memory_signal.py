@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_records import seal_record
 from scipy import stats
 
 from seqmem import MetricSpec, NotApplicable, Row, RunRecord, Value
-from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS, TABLES
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
 from seqmem_plugins.metrics._windows import Changes, changes_of
@@ -121,14 +123,12 @@ def write(
     scored = WINDOWS if windows is None else windows
     info = {
         "format": FORMAT,
-        "id": f"r{seed}",
         "status": "finished",
         "primary_relation": "general",
         "recipe": {"seed": seed},
         "design": {"windows": [*scored, *CONTROLS], "scored": len(scored), "zone": ZONE},
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def seen(memory: Memory, label: int, rest: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers_records import seal_record
 from scipy.signal import lfilter
 
 from seqmem import NotApplicable, RunRecord, Value
@@ -21,7 +22,8 @@ from seqmem.reading import (
     stream_end,
     stream_exposures,
 )
-from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS, TABLES
 from seqmem.record.writer import RecordWriter
 from seqmem_plugins.metrics._spectrum import Spectrum, null
 from seqmem_plugins.metrics.relearning_savings import curve
@@ -115,9 +117,8 @@ class Made:
             rehearsed=[0] * len(self.stated),
         )
         writer.flush()
-        info = {"format": FORMAT, "id": "r", "recipe": {"seed": 0}, "status": "finished"}
-        write_json(folder / "run.json", {**info, "primary_relation": "question"})
-        return RunRecord.open(folder)
+        info = {"format": FORMAT, "recipe": {"seed": 0}, "status": "finished"}
+        return seal_record(folder, {**info, "primary_relation": "question"})
 
 
 def fill(items: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:

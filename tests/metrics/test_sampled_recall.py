@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_records import seal_record
 
 from seqmem import NotApplicable, RunRecord, Value
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem_plugins.metrics.sampled_recall import seqmem_metric
 
@@ -74,9 +76,8 @@ def record(
             "probes", **{name: [value] * n for name, value in fixed.items()}, probe=names, sampled=found
         )
     writer.flush()
-    info = {"format": FORMAT, "id": "r", "recipe": {"seed": 0}, "design": dict(options)}
-    write_json(folder / "run.json", {**info, "status": "finished", "primary_relation": "verbatim"})
-    return RunRecord.open(folder)
+    info = {"format": FORMAT, "recipe": {"seed": 0}, "design": dict(options)}
+    return seal_record(folder, {**info, "status": "finished", "primary_relation": "verbatim"})
 
 
 def score(run: RunRecord) -> Mapping[str, Value]:

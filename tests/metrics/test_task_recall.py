@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_records import Answer, write_record
+from helpers_records import Answer, seal_record, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
-from seqmem.record.schema import FORMAT, ITEMS, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.reporting.figures import draw_metric
 from seqmem_plugins.metrics.figures.task_recall import draw
@@ -109,13 +110,11 @@ def record(
     writer.flush()
     info = {
         "format": FORMAT,
-        "id": f"r{seed}",
         "recipe": {"seed": seed},
         "status": "finished",
         "primary_relation": "question",
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def planted(step: int, task: int, number: int, known: bool) -> bool:

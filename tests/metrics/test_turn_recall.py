@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_records import write_record
+from helpers_records import seal_record, write_record
 
 from seqmem import NotApplicable, Row, RunRecord, Value
-from seqmem.record.schema import FORMAT, ITEMS, TABLES, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import FORMAT, ITEMS, TABLES
 from seqmem.record.writer import RecordWriter
 from seqmem_plugins.metrics.turn_recall import seqmem_metric
 
@@ -108,13 +109,11 @@ def record(
     writer.flush()
     info = {
         "format": FORMAT,
-        "id": "r",
         "recipe": {"seed": seed},
         "status": "finished",
         "primary_relation": "verbatim",
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def values(run: RunRecord) -> dict[str, Value]:

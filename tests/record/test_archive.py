@@ -10,6 +10,7 @@ import pytest
 from helpers_records import Answer, Layout, write_record
 
 from seqmem.core.errors import UsageError
+from seqmem.core.recipe import recipe_id
 from seqmem.record.archive import archive_of, exists, members, packed, read_bytes, write_archive
 from seqmem.record.compact import compact_of
 from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
@@ -55,7 +56,9 @@ def test_what_is_not_an_archive_is_one_line(tmp_path: Path) -> None:
 
 def test_a_record_in_an_archive_reads_as_the_one_in_a_folder(tmp_path: Path) -> None:
     full = write_record(
-        tmp_path / "run-s0-r0", lambda ask, random: Answer(loss=2.0), Layout(loops=2, cycles=2, facts=2)
+        tmp_path / f"run-{recipe_id({'seed': 0})}",
+        lambda ask, random: Answer(loss=2.0),
+        Layout(loops=2, cycles=2, facts=2),
     )
     compact = compact_of(full)
     archive = tmp_path / "records" / "row.zip"

@@ -15,17 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from helpers_records import Answer, Ask, Layout, write_compact, write_record
+from helpers_records import Answer, Ask, Layout, seal_record, write_compact, write_record
 
 from seqmem.core.errors import UsageError
+from seqmem.core.recipe import recipe_id
 from seqmem.plugin.registry import Registry
-from seqmem.record.compact import ROUNDING, check_same_run, compact_of, items_hash, rounded, sha256
-from seqmem.record.reader import RunRecord, read_items, read_table
+from seqmem.record.compact import ROUNDING, check_same_run, compact_of, rounded
+from seqmem.record.files import sha256, write_sealed
+from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
 from seqmem.record.row import Row
 from seqmem.record.schema import TABLES
 from seqmem.scoring.scores import score_rows
 
-RUN = "run-s0-r0"
+RUN = f"run-s0-{recipe_id({'seed': 0})}"
 SMALL = Layout(loops=2, cycles=2, facts=2, rest=20, even=4)
 
 
@@ -74,7 +76,10 @@ def test_tables_come_back_but_for_the_stated_rounding(full: RunRecord, tmp_path:
 def test_run_json_states_the_hash_of_every_table_and_of_the_items(full: RunRecord, tmp_path: Path) -> None:
     folder = write_compact(full, tmp_path / "a")
     info = json.loads((folder / "run.json").read_text())
-    assert info["tables"] == {p.stem: sha256(p.read_bytes()) for p in folder.glob("*.parquet")}
+    assert info["files"] == {
+        path.name: {"rows": len(pq.read_table(path)), "sha256": sha256(path.read_bytes())}
+        for path in folder.glob("*.parquet")
+    }
     (items,) = (tmp_path / "a").glob("items-*.parquet")
     assert items.name == f"items-{info['items']}.parquet"
     assert info["items"] == items_hash(read_items(full)) == items_hash(read_items(RunRecord.open(folder)))
@@ -102,8 +107,9 @@ def test_odd_numbers_survive(full: RunRecord, tmp_path: Path) -> None:
     choice = pa.array([0.5, None, *table["best_other"].to_pylist()[2:]], pa.float64())
     table = table.set_column(table.schema.names.index("logprob"), "logprob", pa.array(logprob, pa.float64()))
     pq.write_table(table.set_column(table.schema.names.index("best_other"), "best_other", choice), part)
-    compact = RunRecord.open(write_compact(RunRecord.open(full.folder), tmp_path / "a"))
-    asked = read_table(RunRecord.open(full.folder), "probes")
+    odd = seal_record(full.folder, full.info)
+    compact = RunRecord.open(write_compact(odd, tmp_path / "a"))
+    asked = read_table(odd, "probes")
     first = [(asked["probe"][i].as_py(), tuple(asked["schedule"][i].as_py())) for i in range(4)]
     back = read_table(compact, "probes").to_pylist()
     found = {(row["probe"], tuple(row["schedule"])): row for row in reversed(back) if row["step"] == 0}
@@ -129,7 +135,8 @@ def test_metrics_agree_on_both_layouts(tmp_path: Path) -> None:
         registry.load("metric", name) for name in ("retention", "general_ability", "cost", "twin_recall")
     ]
     full = [
-        write_record(tmp_path / "full" / f"run-s{seed}-r{seed}", learner, SMALL, seed=seed) for seed in (0, 1)
+        write_record(tmp_path / "full" / f"run-{recipe_id({'seed': seed})}", learner, SMALL, seed=seed)
+        for seed in (0, 1)
     ]
     compact = [RunRecord.open(write_compact(run, tmp_path / "a")) for run in full]
     ours, theirs = (
@@ -168,8 +175,10 @@ def test_the_same_run_made_again_in_a_newer_format_is_the_same_record(
     joined = pc.binary_join(probes["schedule"], "+")
     pq.write_table(probes.set_column(place, "schedule", joined), folder / "probes.parquet")
     info = json.loads((folder / "run.json").read_text())
-    info.pop("design", None)
-    (folder / "run.json").write_text(json.dumps({**info, "format": 3}))
+    for later in ("design", "files", "sha256"):
+        info.pop(later)
+    tables = {path.stem: sha256(path.read_bytes()) for path in folder.glob("*.parquet")}
+    (folder / "run.json").write_text(json.dumps({**info, "format": 3, "tables": tables}))
     check_same_run(RunRecord.open(folder), compact_of(full))
 
 
@@ -178,7 +187,7 @@ def test_only_finished_runs_under_their_own_name_are_kept(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="the run is failed; only finished runs"):
         compact_of(unfinished)
     misnamed = write_record(tmp_path / "m" / "run-of-another", learner, SMALL)
-    with pytest.raises(UsageError, match="must end in -r0"):
+    with pytest.raises(UsageError, match=f"must end in -{misnamed.id}"):
         compact_of(misnamed)
 
 
@@ -189,7 +198,7 @@ def test_a_record_whose_items_are_gone_or_strange_says_so(full: RunRecord, tmp_p
     with pytest.raises(UsageError, match=r"items-[0-9a-f]{16}.parquet: cannot be read"):
         _ = RunRecord.open(folder).probes
     info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**info, "items": "../../etc/passwd"}))
+    write_sealed(folder / "run.json", {**info, "items": "../../etc/passwd"})
     with pytest.raises(UsageError, match="names no items but"):
         _ = RunRecord.open(folder).items
 
@@ -197,6 +206,7 @@ def test_a_record_whose_items_are_gone_or_strange_says_so(full: RunRecord, tmp_p
 def test_a_probe_that_no_item_explains_is_an_error(full: RunRecord) -> None:
     items = pq.read_table(full.folder / "items.parquet")
     pq.write_table(items.slice(1), full.folder / "items.parquet")
+    seal_record(full.folder, full.info)
     with pytest.raises(UsageError, match=f"probes name '{items['probe'][0]}', which is not among its items"):
         _ = RunRecord.open(full.folder).probes
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers_records import Answer, Ask, Layout, write_compact, write_record
+from helpers_records import Answer, Ask, Layout, seal_record, write_compact, write_record
 
 from seqmem import Design, ProbePoint, RunRecord, UsageError
+from seqmem.core.recipe import recipe_id
 from seqmem.reading import scheduled
 from seqmem.record.schema import FORMAT
 
@@ -33,7 +34,7 @@ def present(folder: Path, **info: Any) -> RunRecord:
     names = [["even", "log"] if one == ["log"] else one for one in table["schedule"].to_pylist()]
     place = table.schema.names.index("schedule")
     pq.write_table(table.set_column(place, "schedule", pa.array(names, pa.list_(pa.string()))), part)
-    return RunRecord.open(run.folder)
+    return seal_record(run.folder, run.info)
 
 
 def aged(run: RunRecord, options: Mapping[str, Any]) -> RunRecord:
@@ -42,11 +43,12 @@ def aged(run: RunRecord, options: Mapping[str, Any]) -> RunRecord:
     table = pq.read_table(part)
     names = ["+".join(one) for one in table["schedule"].to_pylist()]
     pq.write_table(table.set_column(table.schema.names.index("schedule"), "schedule", pa.array(names)), part)
-    info = json.loads((run.folder / "run.json").read_text())
-    del info["design"]
-    recipe = {**info["recipe"], "scenario": {"options": options}}
-    (run.folder / "run.json").write_text(json.dumps({**info, "format": 3, "recipe": recipe}))
-    return RunRecord.open(run.folder)
+    recipe = {**run.recipe, "scenario": {"options": options}}
+    kept = {key: value for key, value in run.info.items() if key not in ("design", "files")}
+    folder = run.folder.rename(run.folder.with_name(f"run-{recipe_id(recipe)}"))
+    old = {**kept, "format": 3, "recipe": recipe, "id": recipe_id(recipe)}
+    (folder / "run.json").write_text(json.dumps(old))
+    return RunRecord.open(folder)
 
 
 def test_joined_schedules_are_read_as_lists(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_joined_schedules_are_read_as_lists(tmp_path: Path) -> None:
 
 
 def test_an_old_record_made_compact_is_one_of_the_present_format(tmp_path: Path) -> None:
-    run = present(tmp_path / "run-r0")
+    run = present(tmp_path / f"run-{recipe_id({'seed': 0})}")
     compact = RunRecord.open(write_compact(run, tmp_path / "new"))
     old = aged(run, {"new_loop": True, "loops": 2})
     again = RunRecord.open(write_compact(old, tmp_path / "old"))

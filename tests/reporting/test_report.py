@@ -17,6 +17,7 @@ from helpers_report import SMALL, Elements, frame, info, metric, part, remembers
 from seqmem.board.submit import submit
 from seqmem.cli.app import run
 from seqmem.core.options import parse_seeds
+from seqmem.core.recipe import recipe_id
 from seqmem.planning.request import Request
 from seqmem.record import contamination
 from seqmem.record.reader import RunRecord
@@ -293,7 +294,7 @@ def test_the_page_holds_what_a_reader_needs_in_this_order(shared: list[Row]) -> 
         "Rules of this board",
         "lam=0.5, rates=[1, 2]",
         "adam lr=0.001",
-        "0000000000000003",
+        recipe_id(info(seed=3)["recipe"]),
         "Do it again",
         "seqmem bench --scenario memory_loops",
     ]
@@ -401,10 +402,9 @@ def bench_folder(folder: Path) -> Path:
     names: dict[str, dict[str, str]] = {}
     for label, share in (("naive", 0.2), ("replay", 1.0)):
         for seed in parse_seeds("0-1"):
-            name = f"memory_loops-{label}-s{seed}"
-            write_record(
-                folder / "records" / name, remembers(share), SMALL, seed=seed, info=info(label, seed)
-            )
+            own = info(label, seed)
+            name = f"memory_loops-{label}-s{seed}-{recipe_id(own['recipe'])}"
+            write_record(folder / "records" / name, remembers(share), SMALL, seed=seed, info=own)
             names.setdefault(label, {})[str(seed)] = name
     rows = [
         {

@@ -21,8 +21,9 @@ from seqmem.core.recipe import OptimizerSettings
 from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.registry import Registry
+from seqmem.record.files import write_table
 from seqmem.record.reader import RunRecord, read_table
-from seqmem.record.schema import ITEMS, write_table
+from seqmem.record.schema import ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
 from seqmem.training.loop import train, update_stream_hash

@@ -563,7 +563,7 @@ def test_show_names_boards_without_rows(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("ratio", ["NaN", "Infinity"])
 def test_a_step_time_that_is_no_number_is_one_line(tmp_path: Path, ratio: str) -> None:
-    (tmp_path / "cost.json").write_text(f'{{"rows": {{"replay": {{"ratio": {ratio}}}}}}}')
+    (tmp_path / "cost.json").write_text(f'{{"format": 1, "rows": {{"replay": {{"ratio": {ratio}}}}}}}')
     with pytest.raises(
         UsageError, match=r"cost\.json: not a readable cost file \(the ratio of replay is .*not a finite"
     ):

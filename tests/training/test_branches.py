@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers_records import seal_record
 from torch import Tensor
 
 from seqmem import Example, Experience, Probe, ProbePoint, RunRecord, Strategy, Stream
 from seqmem.core.errors import RunFailed
 from seqmem.core.recipe import OptimizerSettings
-from seqmem.record.schema import ITEMS, write_json, write_table
+from seqmem.record.files import write_table
+from seqmem.record.schema import ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import load_last
 from seqmem.training.learner import Learner
@@ -140,13 +142,11 @@ def record_of(folder: Path) -> RunRecord:
     )
     info = {
         "format": 2,
-        "id": "x",
         "recipe": {"seed": 0},
         "status": "finished",
         "primary_relation": "question",
     }
-    write_json(folder / "run.json", info)
-    return RunRecord.open(folder)
+    return seal_record(folder, info)
 
 
 def test_a_snapshot_nobody_made_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:

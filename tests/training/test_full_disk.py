@@ -133,7 +133,7 @@ def state_does_not_fit(patch: pytest.MonkeyPatch) -> None:
         path.write_text("{")
         raise FULL
 
-    patch.setattr(checkpoints, "write_json", refuse)
+    patch.setattr(checkpoints, "write_sealed", refuse)
 
 
 def table_does_not_fit(patch: pytest.MonkeyPatch) -> None:
@@ -141,12 +141,12 @@ def table_does_not_fit(patch: pytest.MonkeyPatch) -> None:
         file.write(b"PAR1")
         raise FULL
 
-    patch.setattr("seqmem.record.schema.pq.write_table", refuse)
+    patch.setattr("seqmem.record.files.pq.write_table", refuse)
 
 
 def nothing_fits(patch: pytest.MonkeyPatch) -> None:
     too_little(patch)
-    for name in ("record.schema.os.fsync", "record.schema.os.replace"):
+    for name in ("record.files.os.fsync", "record.files.os.replace"):
 
         def refuse(*arguments: Any) -> None:
             raise FULL

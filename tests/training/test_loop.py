@@ -42,6 +42,7 @@ from seqmem.core.recipe import OptimizerSettings
 from seqmem.launch.local import Workers
 from seqmem.planning.grid import PlannedRun
 from seqmem.plugin.registry import Registry
+from seqmem.record.files import write_sealed
 from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
 from seqmem.training.loop import train
@@ -640,7 +641,7 @@ def test_a_failed_run_is_started_over_by_the_next_bench(
     folder = out / "records" / run.folder
     carry_out(run, folder, checkpoint_every=5, keep_checkpoints=True)
     info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(info | {"status": "failed", "reason": "tired"}))
+    write_sealed(folder / "run.json", info | {"status": "failed", "reason": "tired"})
     assert seqmem([*command(model, out, "naive"), "--checkpoint-every", "100"]) == 0
     assert ended(folder) == "finished"
     assert (

@@ -32,6 +32,7 @@ import seqmem
 from seqmem import PluginError, RunRecord, UsageError
 from seqmem.cli.app import run as command_line
 from seqmem.planning.store import Store
+from seqmem.record.files import write_sealed
 from seqmem.reporting.board_files import rebuild
 from seqmem.verbs.bench import BenchResult
 
@@ -260,7 +261,7 @@ def made_by(out: Path, torch: str) -> None:
     for record in records(out).values():
         info = json.loads((record.folder / "run.json").read_text())
         info["versions"]["torch"] = torch
-        (record.folder / "run.json").write_text(json.dumps(info))
+        write_sealed(record.folder / "run.json", info)
 
 
 def test_runs_of_another_version_are_made_again_or_kept_on_record_never_reused_without_a_word(

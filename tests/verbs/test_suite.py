@@ -536,12 +536,13 @@ def test_unfinished_runs_of_a_later_part_are_refused_before_anything_is_trained(
     folder = tmp_path / "records" / later.folder
     (folder / "checkpoints" / "step-5").mkdir(parents=True)
     recipe = later.recipe.model_dump(mode="json")
-    from seqmem.record.schema import FORMAT, write_json
+    from seqmem.record.files import write_sealed
+    from seqmem.record.schema import FORMAT
     from seqmem.record.versions import installed_versions
 
     info = {"format": FORMAT, "id": later.recipe.id, "recipe": recipe, "status": "stopped"}
     info["versions"] = installed_versions()
-    write_json(folder / "run.json", {**info, "primary_relation": "question"})
+    write_sealed(folder / "run.json", {**info, "primary_relation": "question"})
     assert command_line(words) == 2
     assert "continue them with --resume or start them over with --force" in capsys.readouterr().err
     assert Counting.started == []

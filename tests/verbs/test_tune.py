@@ -20,6 +20,7 @@ from seqmem.planning.request import Request
 from seqmem.planning.search import Search, Trial, read_search
 from seqmem.planning.store import find_boards
 from seqmem.planning.trials import sample
+from seqmem.record.files import unsealed
 from seqmem.record.versions import installed_versions
 from seqmem.verbs.choose import best_trial, distance
 from seqmem.verbs.tune import TuneResult, Tuning, tune
@@ -404,7 +405,7 @@ def test_what_was_chosen_is_applied_to_that_strategy_only_and_goes_on_record(
     }
     assert "search" not in naive.facts
     described = json.loads((board.folder / "bench.json").read_text())
-    assert [row["search"] for row in described["rows"]] == [None, json.loads(path.read_text())]
+    assert [row["search"] for row in described["rows"]] == [None, unsealed(path.read_bytes(), since=0)]
     chosen = {"scenario": "memory_loops", "strategy": "ewc", "chosen": {"optimizer.lr": 2e-3}}
     assert described["asked"]["tuned"] == {str(path): chosen}
     assert ewc.runs[0].info["asked"]["tuned"] == {str(path): chosen}

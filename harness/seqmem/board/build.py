@@ -16,8 +16,8 @@ from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import file_name
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
+from seqmem.record.files import json_text
 from seqmem.record.row import Row
-from seqmem.record.schema import json_text
 from seqmem.reporting.exports import json_values, to_csv
 from seqmem.reporting.markdown import escape_markdown, to_markdown
 from seqmem.scoring.comparison import Table, tabulate

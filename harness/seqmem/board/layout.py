@@ -23,9 +23,8 @@ from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import distinct_file_name, file_name
 from seqmem.planning.store import COST
 from seqmem.record.archive import SUFFIX, members
-from seqmem.record.compact import sha256
+from seqmem.record.files import sha256, write_json
 from seqmem.record.reader import ITEMS_ARCHIVE
-from seqmem.record.schema import write_json
 
 MANIFEST = "manifest.json"
 TABLES = ("TABLE.md", "table.csv", "table.json")

@@ -17,9 +17,8 @@ from seqmem.board.mismatch import Fault
 from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.search import Search, check_recipe
-from seqmem.record.compact import items_hash
 from seqmem.record.contamination import contaminated
-from seqmem.record.reader import RunRecord, read_items, read_table
+from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
 from seqmem.record.row import Row
 
 

@@ -23,14 +23,14 @@ from seqmem.board.placing import Answered, Placed, answered, examine, unreadable
 from seqmem.board.published import PublishedBoard, read_board
 from seqmem.board.rules import RULES
 from seqmem.core.errors import UsageError
-from seqmem.planning.search import search_from
+from seqmem.planning.search import search_from, search_text
 from seqmem.planning.store import COST, find_boards, read_bench, read_cost
 from seqmem.plugin.registry import Registry
 from seqmem.record.archive import members, write_archive
 from seqmem.record.compact import check_same_run, compact_of
+from seqmem.record.files import write_sealed
 from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
 from seqmem.record.row import Row
-from seqmem.record.schema import json_text, write_json
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _submit(
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     if costs:
-        write_json(folder / COST, costs)
+        write_sealed(folder / COST, costs)
     write_manifest(folder, metric_versions(judge.registry))
     names = sorted(one.record.folder.name for one in placed)
     return Submitted(
@@ -180,7 +180,7 @@ def _search_files(folder: Path, placed: Sequence[Placed]) -> dict[Path, str]:
         if one.search is None:
             continue
         path = search_file(folder, one.label)
-        found[path] = json_text(one.search.model_dump(mode="json"))
+        found[path] = search_text(one.search)
         if path.exists() and path.read_text(encoding="utf-8") != found[path]:
             raise UsageError(f"{path}: row {one.label!r} is here with another search; nothing is overwritten")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -119,9 +120,14 @@ class Recipe(Growing):
 
     @property
     def id(self) -> str:
-        """Return the SHA-256 of the recipe's canonical JSON, first 16 hex digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return the hash of the recipe, as a record states it."""
+        return recipe_id(self.model_dump(mode="json"))
+
+
+def recipe_id(recipe: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a recipe's canonical JSON, first 16 hex digits."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_precision(recipe: Recipe) -> None:

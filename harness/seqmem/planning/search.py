@@ -13,6 +13,7 @@ from pydantic import ValidationError, model_validator
 from seqmem.core.data import Options
 from seqmem.core.errors import UsageError
 from seqmem.core.recipe import Recipe
+from seqmem.record.files import json_text, sealed, unsealed
 
 FIRST_TUNING_SEED = 100
 """Seeds from here on are for tuning, those below for scoring."""
@@ -55,6 +56,10 @@ class Trial(Options):
         return self
 
 
+SEARCH_FORMAT: Literal[2] = 2
+"""The first one whose files hold a hash of themselves."""
+
+
 class Search(Options):
     """One strategy's search on one scenario.
 
@@ -66,7 +71,7 @@ class Search(Options):
         date: day of the last of its runs.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = SEARCH_FORMAT
     scenario: str
     version: str
     preset: str
@@ -151,12 +156,18 @@ def read_search(path: Path) -> Search:
             over its budget, or it used scoring seeds.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(path.read_bytes(), since=SEARCH_FORMAT)
     except OSError as error:
         raise UsageError(f"--tuned {path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"--tuned {path}: not a search file of `seqmem tune` ({error})") from error
     return search_from(content, f"--tuned {path}")
+
+
+def search_text(search: Search) -> str:
+    """Return what a search's file says."""
+    said = search.model_dump(mode="json")
+    return json_text(said if search.format < SEARCH_FORMAT else sealed(said))
 
 
 def search_from(content: Any, where: str) -> Search:

@@ -7,7 +7,6 @@ a run is stands in its folder's ``progress.json`` (see `verbs/progress`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +21,16 @@ from seqmem.core.errors import UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.grid import Plan, PlannedBoard, PlannedRun
 from seqmem.planning.search import Search
+from seqmem.record.files import json_text, unsealed, write_sealed
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
-from seqmem.record.schema import FORMAT, MODEL, write_json
+from seqmem.record.schema import FORMAT, MODEL, PROVEN, RUN_FILE
 from seqmem.record.versions import difference, installed_versions
 
 BENCH = "bench.json"
 COST = "cost.json"
+COST_FORMAT = 2
+"""The first one with a hash of itself."""
 
 
 class _BenchRow(BaseModel):
@@ -222,7 +224,7 @@ class Store:
             }
             for row in board.rows
         ]
-        write_json(
+        write_sealed(
             folder / BENCH,
             {
                 "format": FORMAT,
@@ -241,7 +243,7 @@ class Store:
         """Put what a step of each row costs beside the board's description."""
         folder = self.board_folder(board)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / COST, cost)
+        write_sealed(folder / COST, cost)
 
 
 def read_cost(folder: Path) -> dict[str, float]:
@@ -255,12 +257,12 @@ def read_cost(folder: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = unsealed(path.read_bytes(), since=COST_FORMAT)["rows"]
         ratios = {label: float(row["ratio"]) for label, row in rows.items() if "ratio" in row}
         for label, ratio in ratios.items():
             if not math.isfinite(ratio):
                 raise ValueError(f"the ratio of {label} is {ratio}, not a finite number")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a readable cost file ({error}); measure it again") from error
     return ratios
 
@@ -273,19 +275,23 @@ def read_bench(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     """
     path = folder / BENCH
     try:
-        bench = _Bench.model_validate_json(path.read_bytes())
+        bench = _Bench.model_validate_json(json_text(unsealed(path.read_bytes(), since=PROVEN)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(f"{path}: not a readable board ({where}: {first['msg']})") from error
-    except OSError as error:
-        raise UsageError(f"{folder}: not a readable board ({error})") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable board ({error})") from error
     cost = read_cost(folder)
     records = folder.parent.parent / "records"
 
     def opened(names: Mapping[int, str]) -> dict[int, RunRecord]:
         found = {seed: records / name for seed, name in names.items()}
-        opened = {seed: RunRecord.open(path) for seed, path in found.items() if (path / "run.json").exists()}
+        opened = {seed: RunRecord.open(path) for seed, path in found.items() if (path / RUN_FILE).exists()}
+        for seed, record in opened.items():
+            if record.seed != seed or not record.folder.name.endswith(f"-{record.id}"):
+                own = f"the record of run {record.id} with seed {record.seed}"
+                raise UsageError(f"{path}: names {record.folder.name} for seed {seed}, which is {own}")
         return {seed: record for seed, record in opened.items() if record.status == "finished"}
 
     rows = [
@@ -327,7 +333,7 @@ def _open(folder: Path, run: PlannedRun) -> RunRecord | None:
     """
     if not folder.exists():
         return None
-    if not (folder / "run.json").exists():
+    if not (folder / RUN_FILE).exists():
         return (
             None
             if all(p.name.startswith(".") for p in folder.iterdir())

@@ -3,7 +3,7 @@
 A compact record is a folder with ``run.json`` and one Parquet file per table that has rows. A board keeps its records
 in archives, one per row, and what was asked once for all runs that asked the same::
 
-    records/<row>.zip/<run folder>/run.json        as the run left it, with "items", "tables" and "compact"
+    records/<row>.zip/<run folder>/run.json        as the run left it, with "items", "files" and "compact"
     records/<row>.zip/<run folder>/probes.parquet  and so on
     items.zip/items-<H>.parquet                    H: hash of what it holds
 
@@ -15,7 +15,6 @@ otherwise as they were, but for the order of the rows of `probes`.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -29,7 +28,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
-from seqmem.record.reader import RunRecord, read_items, read_table
+from seqmem.record.files import Proof, sealed, sha256
+from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
 from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
@@ -60,6 +60,7 @@ _OF_THE_MAKING = (
     "plugins",
     "resumed",
     "seconds",
+    "sha256",
     "source",
     "tokenizer",
     "versions",
@@ -99,18 +100,22 @@ def compact_of(record: RunRecord) -> CompactRecord:
     items = read_items(record)
     hashed = items_hash(items)
     tables: dict[str, bytes] = {}
+    rows: dict[str, int] = {}
     for table_name in TABLES:
         table = read_table(record, table_name)
         if table_name == "probes":
             table = _by_probe(table, items)
         if len(table):
-            tables[table_name] = _parquet(_rounded(table_name, table))
+            tables[table_name], rows[table_name] = _parquet(_rounded(table_name, table)), len(table)
     info = {
-        **record.info,
+        **{key: value for key, value in record.info.items() if key != "tables"},  # of a compact one before
         "format": FORMAT,
         "design": record.design.stated(),
         "items": hashed,
-        "tables": {table: sha256(content) for table, content in tables.items()},
+        "files": {
+            f"{table}.parquet": Proof(rows=rows[table], sha256=sha256(content))
+            for table, content in tables.items()
+        },
         "compact": {
             f"{table}.{column}": f"multiples of {step:g} or {digits} binary digits"
             for table, columns in ROUNDING.items()
@@ -121,7 +126,7 @@ def compact_of(record: RunRecord) -> CompactRecord:
     files = {f"{table}.parquet": content for table, content in tables.items()}
     return CompactRecord(
         name,
-        {"run.json": _lines(info).encode(), **files},
+        {"run.json": _lines(sealed(info)).encode(), **files},
         (f"items-{hashed}.parquet", _parquet(items)),
     )
 
@@ -141,17 +146,6 @@ def check_same_run(there: RunRecord, again: CompactRecord) -> None:
             f"{there.folder} holds another record of this run ({', '.join(differing)} differ); nothing is overwritten: "
             "move it away to replace it"
         )
-
-
-def items_hash(items: pa.Table) -> str:
-    """Return the hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
-    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sha256(content: bytes) -> str:
-    """Return the SHA-256 of a content, in hex."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _lines(info: Mapping[str, Any]) -> str:

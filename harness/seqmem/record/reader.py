@@ -2,7 +2,7 @@
 
 A record is a folder::
 
-    run.json                    recipe, versions, hardware, status
+    run.json                    recipe, versions, hardware, status; rows and hash of each file below; its own hash
     items.parquet               one row per probe: what is asked
     experiences/part-*.parquet  one row per experience started
     probes/part-*.parquet       one row per probe asked
@@ -21,6 +21,9 @@ states. Unpacked, they lie beside its folder. All are read alike.
 Parts are aligned with checkpoints: a part is on disk before the checkpoint that ends it, so a resumed run
 deletes the parts its checkpoint does not know and writes them again. No time of day or duration is in a
 table: two runs of one recipe give the same bytes.
+
+A finished record proves itself: run.json holds its own hash and names every table's file, whose rows and bytes are
+checked when it is read (`PROVEN`). A file that is missing, changed or not named there is an error, whoever reads.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +46,10 @@ from pydantic import ValidationError
 
 from seqmem.core.design import Design
 from seqmem.core.errors import UsageError
-from seqmem.record.archive import archive_of, read_bytes
-from seqmem.record.schema import ASKED_ORDER, ITEMS, READABLE, TABLES
+from seqmem.core.recipe import recipe_id
+from seqmem.record.archive import archive_of, members, read_bytes
+from seqmem.record.files import sha256, unsealed
+from seqmem.record.schema import ASKED_ORDER, ITEMS, ITEMS_FILE, PROVEN, READABLE, RUN_FILE, TABLES
 from seqmem.record.upgrade import design_of, with_lists_of_schedules
 
 if TYPE_CHECKING:
@@ -56,8 +61,6 @@ _LATER_COLUMNS = frozenset({"said", "rank", "in_form"})
 """Columns that a readable format may lack."""
 _STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
 """Keys of every run.json, which readers rely on, with their types."""
-_STATED_COMPACT = {"items": str, "tables": dict}
-"""Keys that the run.json of a compact record has besides."""
 _OBJECTS = ("code", "contamination", "hardware", "plugins", "versions")
 """Keys of run.json that hold an object where they hold anything."""
 _IN_WORDS = {str: "text", dict: "an object", int: "a whole number"}
@@ -83,19 +86,25 @@ class RunRecord:
         Raises:
             UsageError: there is no readable record in `folder`.
         """
-        path = folder / "run.json"
+        path = folder / RUN_FILE
         try:
-            info = json.loads(read_bytes(path).decode("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{folder}: not a readable run record ({error})") from error
-        if not isinstance(info, dict):
-            raise UsageError(f"{path}: not a readable run record ({reprlib.repr(info)} is not an object)")
+            info = unsealed(read_bytes(path), since=PROVEN)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not a readable run record ({error})") from error
         if info.get("format") not in READABLE:
             known = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
             raise UsageError(f"{folder}: record format {info.get('format')!r}, this version reads {known}")
         if wrong := _wrong_keys(info):
             raise UsageError(f"{path}: not a readable run record ({wrong})")
-        return cls(folder, info)
+        record = cls(folder, info)
+        if record.proven:
+            _check_files(record)
+        return record
+
+    @property
+    def proven(self) -> bool:
+        """Return whether run.json proves the tables: not before a run has finished, nor in older formats."""
+        return bool(self.info["format"] >= PROVEN and (self.status == "finished" or self.compact))
 
     @property
     def id(self) -> str:
@@ -295,11 +304,16 @@ def schedule_column(schedules: pa.ChunkedArray) -> pd.Categorical:
 def _wrong_keys(info: Mapping[str, Any]) -> str:
     """Return the faults of a run.json that would stop readers; empty where there are none."""
     stated: dict[str, type] = {**_STATED, **{key: dict for key in _OBJECTS if info.get(key)}}
-    if "compact" in info:
-        stated |= _STATED_COMPACT
+    proven, compact = info["format"] >= PROVEN, "compact" in info
+    if compact:
+        stated |= {"items": str, **({} if proven else {"tables": dict})}
+    if proven and (compact or info.get("status") == "finished"):
+        stated["files"] = dict
     faults = [_wrong_key(info, key, kind) for key, kind in stated.items()]
     if isinstance(info.get("recipe"), dict):
         faults.append(_wrong_key(info["recipe"], "seed", int, within="recipe."))
+    if not any(faults) and info["id"] != (own := recipe_id(info["recipe"])):
+        faults = [f"id must be the hash of the recipe, {own}, and is {reprlib.repr(info['id'])}"]
     return "; ".join(fault for fault in faults if fault)
 
 
@@ -316,13 +330,12 @@ def read_table(record: RunRecord, name: str) -> pa.Table:
     Raises:
         UsageError: a file of it is missing, cannot be read, or lacks a column.
     """
-    if record.compact:
-        paths = [record.folder / f"{name}.parquet"] if name in record.info["tables"] else []
-    else:
-        paths = sorted((record.folder / name).glob("part-*.parquet"))
     schema = TABLES[name]
     # the empty one brings the columns that an older format lacks
-    tables = [schema.empty_table(), *(_read(path, schema) for path in paths)]
+    tables = [schema.empty_table()]
+    tables += [
+        _read(record.folder / file, schema, proof) for file, proof in stated_files(record, name).items()
+    ]
     joined = pa.concat_tables(tables, promote_options="default").select(schema.names)
     if record.compact and name == "probes":
         joined = joined.sort_by([(column, "ascending") for column in ASKED_ORDER])
@@ -335,7 +348,65 @@ def read_items(record: RunRecord) -> pa.Table:
     Raises:
         UsageError: its file is missing, cannot be read, or lacks a column.
     """
-    return _read(items_file(record), ITEMS)
+    path = items_file(record)
+    if not record.compact:
+        return _read(path, ITEMS, record.info["files"].get(ITEMS_FILE) if record.proven else None)
+    home = archive_of(path) or path
+    try:
+        status = home.stat()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    return _shared_items(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=4)
+def _shared_items(path: Path, version: tuple[int, ...]) -> pa.Table:
+    """Return the items that compact records share, which prove themselves by their file's name."""
+    items = _read(path, ITEMS, None)
+    if f"items-{items_hash(items)}" != path.stem:
+        raise UsageError(f"{path}: was changed or damaged: the hash in its name is not that of what it says")
+    return items
+
+
+def items_hash(items: pa.Table) -> str:
+    """Return the hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
+    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode())[:16]
+
+
+def stated_files(record: RunRecord, table: str) -> Mapping[str, Mapping[str, Any] | None]:
+    """Return a table's files by their place in the record's folder, each with what proves it, where anything does."""
+    if record.proven:
+        stated: Mapping[str, Mapping[str, Any]] = record.info["files"]
+        whole = f"{table}.parquet"
+        return {
+            name: stated[name] for name in sorted(stated) if name == whole or name.startswith(f"{table}/")
+        }
+    if record.compact:
+        tables = record.info["tables"]
+        return {f"{table}.parquet": {"sha256": tables[table]}} if table in tables else {}
+    return {f"{table}/{path.name}": None for path in sorted((record.folder / table).glob("part-*.parquet"))}
+
+
+def _check_files(record: RunRecord) -> None:
+    """Refuse a record whose folder does not hold the tables' files that its run.json names, and those alone."""
+    archive = archive_of(record.folder)
+    if archive is None:
+        files = [*record.folder.glob("*.parquet"), *record.folder.glob("*/*.parquet")]
+        there = {path.relative_to(record.folder).as_posix() for path in files}
+    else:
+        front = f"{record.folder.relative_to(archive).as_posix()}/"
+        there = {name.removeprefix(front) for name in members(archive) if name.startswith(front)} - {RUN_FILE}
+    for wrong, why in (
+        (record.info["files"].keys() - there, "is missing: the record's run.json names it"),
+        (
+            there - record.info["files"].keys(),
+            "does not belong there: the record's run.json does not name it",
+        ),
+    ):
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise UsageError(f"{record.folder / min(wrong)} {why}{more}")
 
 
 def items_file(record: RunRecord) -> Path:
@@ -345,7 +416,7 @@ def items_file(record: RunRecord) -> Path:
         UsageError: a compact record names no file of items.
     """
     if not record.compact:
-        return record.folder / "items.parquet"
+        return record.folder / ITEMS_FILE
     named = str(record.info.get("items"))
     if not re.fullmatch(r"[0-9a-f]{16}", named):
         raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
@@ -354,14 +425,20 @@ def items_file(record: RunRecord) -> Path:
     return home / f"items-{named}.parquet"
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
+def _read(path: Path, schema: pa.Schema, proof: Mapping[str, Any] | None) -> pa.Table:
     """Return the columns of `schema` in a file, each in its type; later formats' may be missing."""
     try:
-        content = None if archive_of(path) is None else read_bytes(path)
-        source = path if content is None else pa.BufferReader(content)
-        size = path.stat().st_size if content is None else len(content)
+        content = read_bytes(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    if proof is not None and sha256(content) != proof["sha256"]:
+        raise UsageError(f"{path}: was changed or damaged: it is not what the record's run.json says of it")
+    try:
         # as a data set of one file it would take four times as long
-        table = with_lists_of_schedules(pq.ParquetFile(source).read(use_threads=size >= _LARGE))
+        whole = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=len(content) >= _LARGE)
+        if proof is not None and proof.get("rows", len(whole)) != len(whole):
+            raise UsageError(f"{path}: holds {len(whole)} rows, the record's run.json says {proof['rows']}")
+        table = with_lists_of_schedules(whole)
         fields = [schema.field(name) for name in schema.names if name in table.schema.names]
         found = table.select([field.name for field in fields]).cast(pa.schema(fields))
     except (OSError, pa.ArrowException) as error:

@@ -1,25 +1,28 @@
-"""The layout of a record: formats, tables and their columns, and the writing of files."""
+"""The layout of a record: formats, tables and their columns."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-FORMAT = 5
+FORMAT = 6
 
-READABLE = (2, 3, 4, 5)
+READABLE = (2, 3, 4, 5, 6)
 """Formats that are read: 2 has no column `said`; up to 3 a "+" joins schedules, and no design is stated;
-up to 4 there are no columns `rank` and `in_form`."""
+up to 4 there are no columns `rank` and `in_form`; up to 5 run.json does not prove itself and its tables."""
+
+PROVEN = 6
+"""The first format whose run.json holds its own hash and states every table's rows and bytes."""
 
 ASKED_ORDER = ("experience", "step", "after")
 """Columns that say when a probe was asked: experiences run one after the other."""
+
+ITEMS_FILE = "items.parquet"
+"""File in a record that says what is asked."""
+
+RUN_FILE = "run.json"
+"""File in a record that says what the run was, and proves the others."""
 
 MODEL = "model"
 """Folder in a record that holds the trained model."""
@@ -108,43 +111,3 @@ ITEMS = pa.schema(
         ("task_known", pa.bool_()),  # the learner is told the task label
     ]
 )
-
-
-def json_text(value: Any) -> str:
-    """Return JSON in the layout of all our files: the same text for the same value."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
-
-
-def write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
-    """Write JSON so that a reader finds the old file or the new one, never half of one.
-
-    What is not `lasting` is not waited for: a machine that loses power may lose it.
-    """
-    with _whole(path, lasting) as file:
-        file.write(json_text(value).encode())
-
-
-def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> None:
-    """Write one Parquet file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(
-        {name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema
-    )
-    with _whole(path) as file:
-        pq.write_table(table, file)
-
-
-@contextmanager
-def _whole(path: Path, lasting: bool = True) -> Iterator[IO[bytes]]:
-    """Give a file to write that takes the place of `path` when it is whole; on a full disk nothing of it stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            if lasting:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

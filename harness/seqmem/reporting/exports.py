@@ -10,8 +10,8 @@ from typing import Any
 from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import cell_text
+from seqmem.record.files import json_text
 from seqmem.record.row import Row
-from seqmem.record.schema import json_text
 from seqmem.reporting.blocks import TABLE_NOTE
 from seqmem.scoring.comparison import Comparison, Table
 

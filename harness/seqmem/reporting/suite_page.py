@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqmem.core.version import __version__
 from seqmem.planning.grid import Plan
-from seqmem.record.schema import write_json
+from seqmem.record.files import write_json
 from seqmem.reporting.blocks import Block, Field
 from seqmem.reporting.command import command_line
 from seqmem.reporting.page import page

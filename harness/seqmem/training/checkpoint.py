@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import CheckpointError
-from seqmem.record.schema import json_text, write_json
+from seqmem.record.files import check_files, file_sha256, json_text, unsealed, write_sealed
 
 KEPT = 2
 LARGE = 10**9
@@ -93,8 +92,8 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
     save_file(tensors, work / "tensors.safetensors")
     _sync(work / "tensors.safetensors")
-    state = {**checkpoint.state, "tensors_sha256": _file_digest(work / "tensors.safetensors")}
-    write_json(work / "state.json", {**state, "state_sha256": _state_digest(state)})
+    digest = file_sha256(work / "tensors.safetensors")
+    write_sealed(work / "state.json", {**checkpoint.state, "tensors_sha256": digest})
     if final.exists():
         shutil.rmtree(final)
     os.replace(work, final)
@@ -102,7 +101,9 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest readable checkpoint; a damaged one is named through `warn` and the one before is tried.
+    """Return the newest readable checkpoint whose rows are on disk as it left them.
+
+    A damaged one is named through `warn` and the one before is tried.
 
     Raises:
         CheckpointError: there are checkpoints and none can be read.
@@ -110,27 +111,16 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     found = sorted(folder.glob("step-*"), reverse=True)
     for path in found:
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if not isinstance(state, dict) or state.pop("state_sha256") != _state_digest(state):
-                raise ValueError("state does not match its hash")
-            if _file_digest(path / "tensors.safetensors") != state.pop("tensors_sha256"):
+            state = unsealed((path / "state.json").read_bytes(), since=0)
+            if file_sha256(path / "tensors.safetensors") != state.pop("tensors_sha256"):
                 raise ValueError("tensors do not match their hash")
+            check_files(folder.parent, state["files"])
             return Checkpoint(load_file(path / "tensors.safetensors"), state)
         except (OSError, ValueError, KeyError) as error:
             warn(f"checkpoint {path.name} is damaged ({error}); trying the one before")
     if found:
         raise CheckpointError(f"{folder}: not a readable checkpoint; start over with --force")
     return None
-
-
-def _state_digest(state: dict[str, Any]) -> str:
-    """Return the SHA-256 of the state as it reads back from JSON."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from seqmem.core.cache import read_card
-from seqmem.core.data import Outline, Stream
+from seqmem.core.data import Outline
 from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import DiskFull, Refused, SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
@@ -29,8 +29,9 @@ from seqmem.planning.stream import build_stream, model_choice, same_version, tok
 from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash, unknown_id
 from seqmem.plugin.composition import strategy_options
 from seqmem.plugin.registry import Registry
+from seqmem.record.files import write_sealed
 from seqmem.record.reader import RunRecord
-from seqmem.record.schema import FORMAT, ITEMS, MODEL, write_json, write_table
+from seqmem.record.schema import FORMAT, MODEL, RUN_FILE
 from seqmem.record.versions import installed_version
 from seqmem.record.writer import RecordWriter
 from seqmem.training.checkpoint import digest, load_last
@@ -98,10 +99,10 @@ def execute(
             info["resumed"] = _earlier_parts(folder, saved.state["step"])
         started = time.perf_counter()
         try:
-            write_json(folder / "run.json", info | {"status": "running"})
+            write_sealed(folder / RUN_FILE, info | {"status": "running"})
             report({"event": "started", "step": saved.state["step"] if saved else 0, "steps": outline.steps})
             if saved is None:
-                _write_items(folder, run.stream)
+                _write_items(run)
             else:
                 restore(run, saved)
             Reporter(run, outline.steps, outline.primary_relation, report)
@@ -110,7 +111,7 @@ def execute(
             if job.save_model:
                 choice = model_choice(job.recipe)
                 save_model(run.learner.model, folder / MODEL, Path(job.model_folder), choice)
-            info |= {"status": "finished", **results}
+            info |= {"status": "finished", "files": run.record.files, **results}
         except Refused as error:  # before its first step: nothing of it stays
             _discard(folder)
             report({"event": "refused", "reason": str(error)})
@@ -123,7 +124,7 @@ def execute(
             info["accepted_audit"] = run.progress.accepted
         info["seconds"] = round(time.perf_counter() - started, 3)
         try:
-            write_json(folder / "run.json", info)
+            write_sealed(folder / RUN_FILE, info)
         except OSError as error:  # it says "running" as before: the run goes on from its last checkpoint
             info = _failure(error, folder, job.recipe) | (
                 {"reason": info["reason"]} if "reason" in info else {}
@@ -256,8 +257,8 @@ def deterministic(recipe: Recipe) -> Iterator[None]:
         torch.set_deterministic_debug_mode(before)
 
 
-def _write_items(folder: Path, stream: Stream) -> None:
-    seen = {probe.id: probe for probes in stream.probe_sets.values() for probe in probes}
+def _write_items(run: Run) -> None:
+    seen = {probe.id: probe for probes in run.stream.probe_sets.values() for probe in probes}
     probes = list(seen.values())
     columns: dict[str, list[Any]] = {
         "probe": [p.id for p in probes],
@@ -275,7 +276,7 @@ def _write_items(folder: Path, stream: Stream) -> None:
         "context": [p.context for p in probes],
         "task_known": [p.task_known for p in probes],
     }
-    write_table(folder / "items.parquet", columns, ITEMS)
+    run.record.write_items(columns)
 
 
 def _describe(job: Job, outline: Outline, run: Run, registry: Registry) -> dict[str, Any]:

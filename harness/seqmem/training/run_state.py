@@ -165,6 +165,7 @@ def checkpoint(run: Run) -> Checkpoint:
             **learner_state(run),
             "step": run.learner.step,
             "parts": run.record.parts,
+            "files": run.record.files,
             "place": vars(run.progress),
             "snapshots": {name: kept.state for name, kept in run.snapshots.items()},
         },
@@ -203,4 +204,4 @@ def restore(run: Run, saved: Checkpoint) -> None:
         tensors = {k.removeprefix(front): t for k, t in saved.tensors.items() if k.startswith(front)}
         run.snapshots[name] = Checkpoint(tensors, saved.state["snapshots"][name])
     run.progress = Progress(**saved.state["place"])
-    run.record.drop_parts_after(saved.state["parts"])
+    run.record.go_back(saved.state["parts"], saved.state["files"])

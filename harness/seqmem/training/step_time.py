@@ -55,7 +55,7 @@ class _Nowhere(RecordWriter):
 
     def flush(self) -> None:
         """Forget what was added."""
-        self.drop_parts_after(0)
+        self.go_back(0, {})
 
 
 @dataclass

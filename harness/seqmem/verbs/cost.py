@@ -9,9 +9,8 @@ from seqmem.launch.step_time import time_pairs
 from seqmem.planning.grid import Plan, PlannedBoard
 from seqmem.planning.job import job_of
 from seqmem.planning.request import Execution
-from seqmem.planning.store import Store
+from seqmem.planning.store import COST_FORMAT, Store
 
-FORMAT = 1
 NO_REFERENCE = {"reason": "there is no reference row in this bench"}
 
 
@@ -53,4 +52,4 @@ def measure_board(
         machine = found["machine"]
         named = {} if "reason" in found["result"] else {"reference": reference.label}
         rows[row.label] = found["result"] | named
-    return {"format": FORMAT, "rows": rows, "reference": board.rows[0].reference, "machine": machine}
+    return {"format": COST_FORMAT, "rows": rows, "reference": board.rows[0].reference, "machine": machine}

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from seqmem.core.cache import cache_folder
 from seqmem.launch.pace import measure_pace
 from seqmem.planning.pace import Pace
-from seqmem.record.schema import write_json
+from seqmem.record.files import write_json
 
 FILE = "pace.json"
 

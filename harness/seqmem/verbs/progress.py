@@ -12,7 +12,8 @@ from typing import Any
 
 from seqmem.core.digits import duration
 from seqmem.launch.local import ENDS
-from seqmem.record.schema import PROGRESS, write_json
+from seqmem.record.files import write_json
+from seqmem.record.schema import PROGRESS
 
 WRITE_SECONDS = 1.0
 """Between two versions of a progress.json, unless the run's state changes."""

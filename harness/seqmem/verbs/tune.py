@@ -18,13 +18,13 @@ from seqmem.core.measures import Measure
 from seqmem.core.sanitize import file_name
 from seqmem.planning.grid import Plan, PlannedRow
 from seqmem.planning.request import Execution, Request, TuneRequest, keywords, read
-from seqmem.planning.search import Search, Trial, kept_recipe, mean_of
+from seqmem.planning.search import Search, Trial, kept_recipe, mean_of, search_text
 from seqmem.planning.store import Store
 from seqmem.planning.trials import PlannedSearch, Space, plan_searches, read_space
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
+from seqmem.record.files import whole_file
 from seqmem.record.row import Row
-from seqmem.record.schema import write_json
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.bench import carry_out
@@ -182,7 +182,8 @@ def _judge(
         )
         path = store.folder / "tunings" / _file(found)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, found.model_dump(mode="json"))
+        with whole_file(path) as file:
+            file.write(search_text(found).encode())
     return Tuning(
         search.spec.name,
         measure,
