@@ -111,6 +111,7 @@ def job_of(run: PlannedRun, folder: Path, **changes: Any) -> Job:
             "folder": str(folder),
             "lock": str(shelf() / f"{folder.parent.name}-{folder.name}.lock"),
             "model_folder": str(run.model_folder),
+            "model_files": dict(run.model_files),
             "checkpoint_every": 50,
             "keep_checkpoints": False,
             "save_model": False,

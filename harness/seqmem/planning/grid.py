@@ -47,6 +47,7 @@ class PlannedRun(Memory):
     Attributes:
         name: for people and for the record's folder: scenario, strategy, model, seed, control.
         scenario_options, text_options: options with the paths of this machine, which the recipe leaves out.
+        model_files: SHA-256 of the model's files, by name, as they are planned with.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class PlannedRun(Memory):
     scenario_options: Mapping[str, Any]
     text_options: Mapping[str, Any]
     model_folder: Path
+    model_files: Mapping[str, str]
     outline: Outline
 
     @property

@@ -21,6 +21,7 @@ class Job(Options):
         folder: the record's folder.
         lock: file that a process holds locked while it writes the record.
         model_folder: where the model's files lie on this machine.
+        model_files: SHA-256 of them, by name, as they were when the run was planned.
         checkpoint_every: steps between checkpoints; None where minutes say it.
         checkpoint_minutes: minutes between checkpoints.
         keep_checkpoints: leave the last checkpoints in place when the run has finished.
@@ -38,6 +39,7 @@ class Job(Options):
     folder: str
     lock: str
     model_folder: str
+    model_files: dict[str, str]
     checkpoint_every: int | None
     checkpoint_minutes: int | None = None
     keep_checkpoints: bool
@@ -66,6 +68,7 @@ def job_of(
         scenario_options=dict(run.scenario_options),
         text_options=dict(run.text_options),
         model_folder=str(run.model_folder.absolute()),
+        model_files=dict(run.model_files),
         checkpoint_every=execution.checkpoint_steps,
         checkpoint_minutes=execution.checkpoint_minutes,
         keep_checkpoints=execution.keep_checkpoints,

@@ -194,26 +194,44 @@ def spanning_notes(vocabulary: Iterable[str], where: str) -> list[str]:
     ]
 
 
-def fingerprint(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> str:
-    """Return a hash over weights, config and tokenizer: the model by content."""
+def file_digests(folder: Path, weights: Sequence[Path], trust_remote_code: bool) -> dict[str, str]:
+    """Return the SHA-256 of every file of a model that its results depend on: weights, config and tokenizer."""
     names = {"config.json", *_TOKENIZER_FILES, *(path.name for path in folder.glob("*.model"))}
     if trust_remote_code:
         names |= {path.name for path in folder.glob("*.py")}
     files = [*weights, *(folder / name for name in names if (folder / name).is_file())]
-    total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(f"{path.name} {file_digest(path)}\n".encode())
-    return total.hexdigest()
+    return {path.name: file_digest(path) for path in sorted(files)}
+
+
+def fingerprint(digests: Mapping[str, str]) -> str:
+    """Return a hash over what `file_digests` gives: the model by content."""
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def check_unchanged(folder: Path, planned: Mapping[str, str], where: str, trust_remote_code: bool) -> None:
+    """Accept a model whose files are those that it was planned with, as `file_digests` gave them.
+
+    Raises:
+        UsageError: one was changed, taken away or added since.
+    """
+    now = file_digests(folder, weight_files(folder, where), trust_remote_code)
+    for name in sorted(now.keys() | planned.keys()):
+        if now.get(name) != planned.get(name):
+            what = "is new" if name not in planned else "is gone" if name not in now else "was changed"
+            raise UsageError(
+                f"{where}: {folder / name} {what} since this run was planned; plan it anew with the files as they are"
+            )
 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, read once per state of it: a suite plans every part before it runs any."""
     state = path.stat()
-    return _digest(path, state.st_size, state.st_mtime_ns)
+    return _digest(path, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _digest(path: Path, size: int, changed: int) -> str:
+def _digest(path: Path, inode: int, size: int, changed: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -25,6 +25,7 @@ from seqmem.planning.model_files import (
     check_config,
     check_padding,
     check_vocabulary,
+    file_digests,
     fingerprint,
     has_tokenizer,
     max_positions,
@@ -87,6 +88,7 @@ class LocatedModel:
     """A resolved model, where it lies on this machine, and its layout; none of this is in recipes.
 
     Attributes:
+        files: SHA-256 of the files of which the fingerprint is made, by name.
         shapes: shape of every parameter by its name in the weight files, tied ones once.
         config: as config.json states it, the language part of a multi-modal one on top.
         attention: the kernel that is taken.
@@ -95,6 +97,7 @@ class LocatedModel:
 
     model: ResolvedModel
     folder: Path
+    files: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     config: Mapping[str, Any]
     attention: Attention
@@ -223,12 +226,13 @@ def describe(found: FoundModel, choice: ModelChoice) -> LocatedModel:
         folder = in_safetensors(folder, found.shown, found.commit, where)
         weights = weight_files(folder, where)
     shapes = parameter_shapes(weights, config, where)
+    files = file_digests(folder, weights, choice.trust_remote_code)
     model = ResolvedModel(
         name=found.shown,
         revision=found.commit,
-        fingerprint=fingerprint(folder, weights, choice.trust_remote_code),
+        fingerprint=fingerprint(files),
         parameters=sum(map(math.prod, shapes.values())),
         max_positions=max_positions(folder, config),
         architecture=str(config["model_type"]),
     )
-    return LocatedModel(model, folder, shapes, config, attention, (*notes, *said))
+    return LocatedModel(model, folder, files, shapes, config, attention, (*notes, *said))

@@ -131,6 +131,7 @@ def _runs(
             scenario_options=options.model_dump(mode="json"),
             text_options=setting.text_options,
             model_folder=located.folder,
+            model_files=located.files,
             outline=outline,
             **vars(memory),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seqmem.core.data import BuildContext, Outline, Stream
 from seqmem.core.errors import UsageError
@@ -51,9 +51,28 @@ def build_stream(
         UsageError: the scenario or the text refuses.
         PluginError: the stream is not what it declares.
     """
-    return stream_of(
+    built = stream_of(
         job, registry, encoder(tokenizer), decoder(tokenizer), unknown=unknown_id(tokenizer), say=say
     )
+    _check_unchanged(job, registry)
+    return built
+
+
+def _check_unchanged(job: Job, registry: Registry) -> None:
+    """Refuse files of text or facts that are not those the run was planned with."""
+    scenario, text = job.recipe.scenario, job.recipe.text
+    read: list[tuple[ScenarioSpec | TextSpec, PluginChoice, dict[str, Any]]] = [
+        (registry.load("scenario", scenario.name), scenario, job.scenario_options),
+        (registry.load("text", text.name), text, job.text_options),
+    ]
+    for spec, planned, options in read:
+        if spec.fingerprint is None:
+            continue
+        if spec.fingerprint(validate(spec.options, options, planned.name)) != planned.content:
+            paths = ", ".join(str(options[key]) for key in spec.local if options.get(key))
+            raise UsageError(
+                f"{planned.name}: {paths or 'what it reads'} was changed since this run was planned; plan it anew"
+            )
 
 
 def stream_of(

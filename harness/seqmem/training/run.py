@@ -25,6 +25,7 @@ from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import DiskFull, Refused, SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
+from seqmem.planning.model_files import check_unchanged
 from seqmem.planning.stream import build_stream, model_choice, same_version, tokenizer_of
 from seqmem.planning.tokenizer import bare_encoder, decoder, tokenizer_hash, unknown_id
 from seqmem.plugin.composition import strategy_options
@@ -161,6 +162,13 @@ def build_run(
     strategy = registry.load("strategy", recipe.strategy.name)
     same_version(strategy, recipe.strategy)
     own_options = strategy_options(strategy, recipe.strategy.options)
+    model = model_choice(recipe)
+
+    def as_planned() -> None:
+        where = f"model {model.name!r}"
+        check_unchanged(model_folder, job.model_files, where, model.trust_remote_code)
+
+    as_planned()
     loading("tokenizer")
     tokenizer = tokenizer_of(job)
     loading("stream")
@@ -170,7 +178,6 @@ def build_run(
         warn(note)
     if strategy.transform_stream is not None:
         stream = strategy.transform_stream(stream, recipe.seed)
-    model = model_choice(recipe)
     device = torch.device(recipe.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {recipe.device}: torch sees no CUDA device here; use --device cpu")
@@ -178,6 +185,7 @@ def build_run(
     weights = load_model(
         model_folder, model, device, random_weights=recipe.seed if outline.from_scratch else None
     )
+    as_planned()  # still, so that what was read in between is what was planned
     count = sum(parameter.numel() for parameter in weights.parameters())
     if count != recipe.model.parameters:
         warn(
