@@ -56,7 +56,7 @@ def test_a_text_that_was_changed_is_refused(tmp_path: Path) -> None:
     model = small_model(tmp_path / "model")
     text = tmp_path / "text.txt"
     text.write_text(
-        "\n\n".join(f"Document {number} tells of rain, wind and more rain." for number in range(400))
+        "\n\n".join(f"Document {number} tells of rain, wind and more rain." for number in range(1500))
     )
     read = reason_of(
         model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -633,20 +634,27 @@ def ended(record: Path) -> str:
     return str(json.loads((record / "run.json").read_text())["status"])
 
 
-def test_a_failed_run_is_started_over_by_the_next_bench(
-    no_figures: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_run_goes_on_or_starts_over_as_the_user_says(
+    no_figures: None,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("seqmem.verbs.bench.Workers", InlineWorkers)
     out, run = tmp_path / "out", planned(model)
     folder = out / "records" / run.folder
-    carry_out(run, folder, checkpoint_every=5, keep_checkpoints=True)
-    info = json.loads((folder / "run.json").read_text())
-    write_sealed(folder / "run.json", info | {"status": "failed", "reason": "tired"})
-    assert seqmem([*command(model, out, "naive"), "--checkpoint-every", "100"]) == 0
-    assert ended(folder) == "finished"
-    assert (
-        len(list((folder / "steps").iterdir())) == 1
-    )  # from the start: no part of the failed attempt is left
+    words = [*command(model, out, "naive"), "--checkpoint-every", "100"]
+    for flag, parts in (("--resume", 4), ("--force", 1)):
+        shutil.rmtree(out, ignore_errors=True)
+        carry_out(run, folder, checkpoint_every=5, keep_checkpoints=True)  # at steps 5, 10 and 15 of 16
+        info = json.loads((folder / "run.json").read_text())
+        write_sealed(folder / "run.json", info | {"status": "failed", "reason": "tired"})
+        assert seqmem(words) == 2
+        assert "continue them with --resume or start them over with --force" in capsys.readouterr().err
+        assert seqmem([*words, flag]) == 0
+        assert ended(folder) == "finished"
+        assert len(list((folder / "steps").iterdir())) == parts
 
 
 def test_a_loss_that_is_no_number_fails_its_run_with_the_step_and_the_exit_code_is_1(

@@ -16,7 +16,7 @@ from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import file_name
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
-from seqmem.record.files import json_text
+from seqmem.record.files import json_text, write_text
 from seqmem.record.row import Row
 from seqmem.reporting.exports import json_values, to_csv
 from seqmem.reporting.markdown import escape_markdown, to_markdown
@@ -106,7 +106,7 @@ def write_tables(
     """Write the table files of a board into a folder; returns as `score_board`."""
     table, broken = score_board(board, metrics, pool)
     for name, text in _table_files(board, table).items():
-        (to / name).write_text(text, encoding="utf-8", newline="\n")
+        write_text(to / name, text)
     return table, broken
 
 

@@ -14,6 +14,7 @@ from seqmem.planning.models import ModelChoice, resolve
 from seqmem.planning.search import FIRST_TUNING_SEED
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import ScenarioSpec
+from seqmem.record.files import write_text
 
 
 def new_board(scenario: str, home: Path, registry: Registry) -> Path:
@@ -41,7 +42,7 @@ def new_board(scenario: str, home: Path, registry: Registry) -> Path:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RULES).write_text(rules, encoding="utf-8")
+        write_text(folder / RULES, rules)
     except OSError as error:
         raise UsageError(f"{folder / RULES}: cannot be written ({error.strerror})") from error
     return folder

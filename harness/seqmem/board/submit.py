@@ -28,7 +28,7 @@ from seqmem.planning.store import COST, find_boards, read_bench, read_cost
 from seqmem.plugin.registry import Registry
 from seqmem.record.archive import members, write_archive
 from seqmem.record.compact import check_same_run, compact_of
-from seqmem.record.files import write_sealed
+from seqmem.record.files import write_sealed, write_text
 from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
 from seqmem.record.row import Row
 
@@ -125,7 +125,7 @@ def _submit(
         write_archive(path, files)
     for path, text in searched.items():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     if costs:
         write_sealed(folder / COST, costs)
     write_manifest(folder, metric_versions(judge.registry))

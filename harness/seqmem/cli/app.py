@@ -107,9 +107,11 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:
-        if not is_full(error):
+        if is_full(error):
+            return _fail("the disk is full: make room and give the command again", FAILED)
+        if error.filename is None:
             raise
-        return _fail("the disk is full: make room and give the command again", FAILED)
+        return _fail(f"{error.filename}: {error.strerror}", FAILED)
 
 
 def _usage_text(error: Exception) -> str:

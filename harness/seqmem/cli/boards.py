@@ -15,6 +15,7 @@ import typer
 from seqmem.cli.app import FAILED, OK, USAGE, app, disabled_plugins, registry, warn_left_out
 from seqmem.cli.terminal import is_terminal, print_json, say, say_lines, warn
 from seqmem.core.errors import UsageError, unknown
+from seqmem.record.files import write_text
 
 if TYPE_CHECKING:
     from seqmem.plugin.registry import Registry
@@ -93,7 +94,7 @@ def _write_index(path: Path, built: list[Any]) -> list[str]:
         text = index_page(built)
     except ImportError as error:
         return [f"{path / INDEX}: {error}"]
-    (path / INDEX).write_text(text, encoding="utf-8", newline="\n")
+    write_text(path / INDEX, text)
     say(f"{path / INDEX}")
     return []
 

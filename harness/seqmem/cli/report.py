@@ -58,6 +58,7 @@ def _figures(ctx: typer.Context, folder: Path) -> int:
 
 def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
     from seqmem.board.layout import published_boards
+    from seqmem.record.files import write_text
     from seqmem.reporting import verdict_lines
     from seqmem.scoring.tables import load_metrics
 
@@ -79,7 +80,7 @@ def _page(ctx: typer.Context, folder: Path, output: Path | None) -> int:
     else:
         text, tables, broken = _of_benches(folder, metrics, plugins)
     try:
-        output.write_text(text, encoding="utf-8", newline="\n")
+        write_text(output, text)
     except OSError as error:
         raise UsageError(f"--output {output} cannot be written: {error.strerror}") from error
     say(f"{output}")

@@ -171,5 +171,9 @@ class Workers:
             log.seek(0)
             last = [line.strip() for line in log.read().splitlines() if line.strip()][-1:]
         detail = f": {last[0]}" if last else ""
-        killed = " (killed; out of memory? lower --workers or --model)" if code in (-9, 137) else ""
+        killed = (
+            " (killed; out of memory? give fewer --workers or a smaller --model; --resume goes on from its last checkpoint)"
+            if code in (-9, 137)
+            else ""
+        )
         return {"event": "failed", "reason": f"the worker process ended with code {code}{killed}{detail}"}

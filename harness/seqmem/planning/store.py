@@ -143,11 +143,7 @@ class Store:
                 others += _made_by_others(record, installed)
                 continue
             start.append(run)
-            if (
-                any((folder / "checkpoints").glob("step-*"))
-                and record is not None
-                and record.status != "failed"
-            ):
+            if any((folder / "checkpoints").glob("step-*")) and record is not None:
                 resumed.append(run.recipe.id)
                 others += _made_by_others(record, installed)
         if others and not accept_versions and not force:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from seqmem.core.errors import UsageError
+from seqmem.record.files import whole_file
 
 SUFFIX = ".zip"
 _KEPT = 4
@@ -87,6 +88,5 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 def write_archive(archive: Path, files: Mapping[str, bytes]) -> None:
     """Write an archive of these files; a reader finds the old one or the new one, never half of one."""
     archive.parent.mkdir(parents=True, exist_ok=True)
-    temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
-    temporary.write_bytes(packed(files))
-    os.replace(temporary, archive)
+    with whole_file(archive) as file:
+        file.write(packed(files))

@@ -95,6 +95,12 @@ def _hash_of(value: Mapping[str, Any]) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text that can be made again, in UTF-8 with lines that end in a line feed, whole or not at all."""
+    with whole_file(path, lasting=False) as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
     """Write JSON so that a reader finds the old file or the new one, never half of one.
 
@@ -124,7 +130,15 @@ def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema
 
 @contextmanager
 def whole_file(path: Path, lasting: bool = True) -> Iterator[IO[bytes]]:
-    """Give a file to write that takes the place of `path` when it is whole; where it cannot be, nothing of it stays."""
+    """Give a file to write that takes the place of `path` when it is whole; where it cannot be, nothing of it stays.
+
+    Devices and pipes are written as they are.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            yield device
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -12,6 +12,7 @@ from seqmem.core.sanitize import file_names
 from seqmem.planning.store import find_boards, read_bench
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
+from seqmem.record.files import write_text
 from seqmem.record.row import Row
 from seqmem.reporting.exports import to_csv, to_json, to_records
 from seqmem.reporting.markdown import to_markdown
@@ -111,7 +112,7 @@ def write_board(
         ("table.csv", to_csv(table)),
         ("table.json", to_json(table)),
     ):
-        (folder / file).write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     drawn = sound(rows)

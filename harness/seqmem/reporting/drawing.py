@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from seqmem.record.files import whole_file
 from seqmem.scoring.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -124,8 +125,10 @@ def save(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
     FigureCanvasAgg(figure)
     path_stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg = (path_stem.with_name(f"{path_stem.name}.{ending}") for ending in ("png", "svg"))
-    figure.savefig(png, dpi=150, metadata={"Software": None})
+    with whole_file(png, lasting=False) as file:
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
     # what was laid out stays: laying it out again for the SVG takes half the time
     figure.set_layout_engine("none")
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    with whole_file(svg, lasting=False) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return png, svg

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqmem.core.version import __version__
 from seqmem.planning.grid import Plan
-from seqmem.record.files import write_json
+from seqmem.record.files import write_json, write_text
 from seqmem.reporting.blocks import Block, Field
 from seqmem.reporting.command import command_line
 from seqmem.reporting.page import page
@@ -64,7 +64,7 @@ def write_page(suite: SuitePlan, sections: Sequence[Section], folder: Path, inte
     parts = [_part(section, plan) for section, plan in zip(sections, suite.plans, strict=True)]
     text = page(f"Suite {suite.spec.name}", parts, _frame(suite, sections, interrupted))
     data = suite_data(suite, sections, interrupted)
-    (folder / PAGE).write_text(text, encoding="utf-8", newline="\n")
+    write_text(folder / PAGE, text)
     write_json(folder / "page.json", data)
     return Page(folder, data)
 

@@ -47,6 +47,9 @@ from seqmem.training.run_state import Progress, Run, checkpoint, restore
 
 PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
 
+FAULTS = (Exception, SystemExit, KeyboardInterrupt)
+"""What ends one run and no other. Ctrl-C does not reach a worker: a plugin alone can raise the last two in it."""
+
 
 def execute(
     job: Job,
@@ -88,7 +91,7 @@ def execute(
         except Stopped:
             report({"event": "stopped"})
             return
-        except Exception as error:  # too large a model, or a plugin's fault; nothing is written
+        except FAULTS as error:  # too large a model, or a plugin's fault; nothing is written
             report({"event": "failed", "reason": reason_of(error, job.recipe)})
             return
         run.should_stop = should_stop
@@ -119,7 +122,7 @@ def execute(
             return
         except Stopped:
             info["status"] = "stopped"
-        except Exception as error:  # a plugin's fault must not take the other runs along
+        except FAULTS as error:  # a plugin's fault must not take the other runs along
             info |= _failure(error, folder, job.recipe)
         if run.progress.accepted:
             info["accepted_audit"] = run.progress.accepted
@@ -141,7 +144,7 @@ def _discard(folder: Path) -> None:
         folder.rename(Path(work) / "record")
 
 
-def _failure(error: Exception, folder: Path, recipe: Recipe) -> dict[str, Any]:
+def _failure(error: BaseException, folder: Path, recipe: Recipe) -> dict[str, Any]:
     """Return what the record says of a run that broke off; a fault of a plugin leaves its traceback there."""
     if is_full(error):
         full = error if isinstance(error, DiskFull) else disk_full(folder)
@@ -360,7 +363,7 @@ def _code_revision() -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(status.strip())}
 
 
-def reason_of(error: Exception, recipe: Recipe) -> str:
+def reason_of(error: BaseException, recipe: Recipe) -> str:
     """Return why a run failed, in one line; running out of memory says what to lower."""
     # on a CPU torch raises a plain RuntimeError of its allocator
     full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

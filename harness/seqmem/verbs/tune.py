@@ -23,7 +23,7 @@ from seqmem.planning.store import Store
 from seqmem.planning.trials import PlannedSearch, Space, plan_searches, read_space
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
-from seqmem.record.files import whole_file
+from seqmem.record.files import write_text
 from seqmem.record.row import Row
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.tables import load_metrics
@@ -182,8 +182,7 @@ def _judge(
         )
         path = store.folder / "tunings" / _file(found)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(search_text(found).encode())
+        write_text(path, search_text(found))
     return Tuning(
         search.spec.name,
         measure,
