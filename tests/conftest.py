@@ -8,6 +8,7 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from filelock import FileLock
@@ -54,10 +55,10 @@ def stranger_python(shared_folder: Path, wheel: Path) -> Path:
 @pytest.fixture
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made and named, and their files hold a head only: rendering takes longer than the test's runs."""
-    heads = {".png": b"\x89PNG", ".svg": b"<?xml"}
+    heads = {"png": b"\x89PNG", "svg": b"<?xml"}
 
-    def savefig(self: object, path: Path, **settings: object) -> None:
-        path.write_bytes(heads[path.suffix])
+    def savefig(self: object, file: IO[bytes], **settings: object) -> None:
+        file.write(heads[str(settings["format"])])
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 

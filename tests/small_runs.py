@@ -200,6 +200,7 @@ class InlineWorkers:
         on_event: Callable[[str, dict[str, Any]], None],
         should_stop: Callable[[], bool],
         on_tick: Callable[[], None] = lambda: None,
+        doubt: Callable[[Job], str] = lambda job: "",
     ) -> Mapping[str, dict[str, Any]]:
         outcome: dict[str, dict[str, Any]] = {}
         refused: list[str] = []

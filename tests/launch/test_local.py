@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,26 +49,55 @@ def test_a_worker_finds_what_this_process_finds_and_nothing_of_the_current_folde
 
 
 ANSWER = """
-import json, sys
+import json, os, sys
 print(json.dumps({"event": "ready"}), flush=True)
 for line in sys.stdin:
-    events = {"refuse": ["refused"], "train": ["started", "finished"]}[line.strip()]
-    for event in events:
-        reason = {"reason": "no such thing"} if event == "refused" else {}
-        print(json.dumps({"event": event, **reason}), flush=True)
+    secret, _, text = line.partition(" ")
+    job = json.loads(text)
+    events = {
+        "refuse": [{"event": "refused", "reason": "no such thing"}],
+        "train": [{"event": "started"}, {"event": "finished"}],
+        "spend": [{"event": "finished", "spent": True}],
+        "lie": [{"event": "finished", "secret": "guessed"}],
+        "name another": [{"event": "finished", "run": "0 train"}],
+    }
+    if job["does"] == "print":
+        print("noise", flush=True)
+    if job["does"] == "swallow":
+        print("half a line", end="", flush=True)
+    if job["does"] == "hang":
+        import time
+        time.sleep(600)
+    if job["does"] == "die":
+        print("dying of", job["run"], file=sys.stderr, flush=True)
+        sys.exit(7)
+    for event in events.get(job["does"], [{"event": "finished"}]):
+        print(json.dumps({"run": job["run"], "secret": secret, "from": os.getpid()} | event), flush=True)
 """
 
 
-def outcome(does: Sequence[str], workers: int) -> tuple[dict[str, Any], list[str]]:
+def outcome(
+    does: Sequence[str], workers: int, doubt: Callable[[Any], str] = lambda job: ""
+) -> tuple[dict[str, Any], list[str]]:
     """The last event of each job, and the jobs that were told of, by name."""
-    jobs: list[Any] = [
-        SimpleNamespace(recipe=SimpleNamespace(id=f"{number} {what}"), model_dump_json=lambda what=what: what)
-        for number, what in enumerate(does)
-    ]
     told: list[str] = []
     with Workers(workers, module="answers") as pool:
-        found = pool.run(jobs, lambda run, event: told.append(f"{run} {event['event']}"), lambda: False)
-    return dict(found), told
+        found = pool.run(
+            jobs_of(does),
+            lambda run, event: told.append(f"{run} {event['event']}"),
+            lambda: False,
+            doubt=doubt,
+        )
+    return {run: {k: v for k, v in event.items() if k != "from"} for run, event in found.items()}, told
+
+
+def jobs_of(does: Sequence[str]) -> list[Any]:
+    """Jobs that do this, as far as workers look at them."""
+    named = [{"run": f"{number} {what}", "does": what} for number, what in enumerate(does)]
+    return [
+        SimpleNamespace(recipe=SimpleNamespace(id=one["run"]), model_dump_json=partial(json.dumps, one))
+        for one in named
+    ]
 
 
 @pytest.fixture
@@ -94,3 +125,63 @@ def test_only_where_all_are_refused_is_it_a_wrong_request() -> None:
     with pytest.raises(UsageError, match=r"^no such thing$"):
         outcome(["refuse", "refuse"], 1)
     assert outcome([], 1) == ({}, [])
+
+
+NOISE = {
+    "event": "failed",
+    "reason": "something in its worker wrote to the pipe of the worker's events; the worker was ended",
+}
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize("what", ["print", "swallow", "lie", "name another"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_no_event_of_the_run_itself_fails_that_run_and_no_other(what: str, workers: int) -> None:
+    found, told = outcome(["train", what, "train", what, "train"], workers)
+    assert found == {
+        f"{number} {does}": NOISE if does == what else {"event": "finished"}
+        for number, does in enumerate(["train", what, "train", what, "train"])
+    }
+    assert f"1 {what} finished" not in told
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_dead_worker_is_explained_by_what_it_said_in_its_last_job() -> None:
+    found, _ = outcome(["die", "train", "die"], 1)
+    for number in (0, 2):
+        reason = f"the worker process ended with code 7: dying of {number} die"
+        assert found[f"{number} die"] == {"event": "failed", "reason": reason}
+    assert found["1 train"] == {"event": "finished"}
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_worker_that_a_plugin_has_changed_gets_no_other_run() -> None:
+    for does, processes in (("train", 1), ("spend", 3)):
+        with Workers(1, module="answers") as pool:
+            found = pool.run(jobs_of([does] * 3), lambda run, event: None, lambda: False)
+        assert len({event["from"] for event in found.values()}) == processes
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_run_has_finished_only_if_its_record_says_so() -> None:
+    found, told = outcome(
+        ["train", "train"], 1, lambda job: "there is no record" * job.recipe.id.startswith("1")
+    )
+    assert found["0 train"] == {"event": "finished"}
+    reason = "its worker says that it has finished, and there is no record"
+    assert found["1 train"] == {"event": "failed", "reason": reason}
+    assert told == ["0 train started", "0 train finished", "1 train started", "1 train failed"]
+
+
+@pytest.mark.usefixtures("answers")
+def test_workers_that_nobody_waits_for_end_within_five_seconds() -> None:
+    def interrupt() -> None:
+        if time.monotonic() - begun > 0.5:
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Workers(2, module="answers") as pool:
+        processes = [worker.process for worker in pool._workers]
+        pool.run(jobs_of(["hang", "hang"]), lambda run, event: None, lambda: False, interrupt)
+    assert time.monotonic() - begun < 6
+    assert [process.returncode for process in processes] == [-9, -9]

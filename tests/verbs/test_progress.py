@@ -114,13 +114,17 @@ def test_a_line_says_run_step_loss_recall_probes_and_time_left(clock: Clock) -> 
 
 SILENT = """
 import json, sys, time
-print(json.dumps({"event": "ready"}), flush=True)
+def tell(event, **facts):
+    print(json.dumps({"event": event, **facts}), flush=True)
+
+tell("ready")
 for line in sys.stdin:
-    print(json.dumps({"event": "loading", "what": "a large model"}), flush=True)
+    mark = {"run": "a", "secret": line.partition(" ")[0]}
+    tell("loading", what="a large model", **mark)
     time.sleep(1.5)
-    print(json.dumps({"event": "started", "step": 0, "steps": 9}), flush=True)
+    tell("started", step=0, steps=9, **mark)
     time.sleep(1.5)
-    print(json.dumps({"event": "finished"}), flush=True)
+    tell("finished", **mark)
 """
 
 

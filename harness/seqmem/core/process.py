@@ -15,6 +15,10 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
+DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""What a process that trains on a GPU has in its environment, so that the same run gives the same bytes."""
+
+
 def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
     """Start a module of ours as a process of `threads` threads that talks over pipes; errors go to `log`.
 
@@ -27,7 +31,8 @@ def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:
         stderr=log,
         text=True,
         encoding="utf-8",
-        env=os.environ
+        env=DETERMINISTIC
+        | os.environ
         | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
         process_group=0,  # a terminal's Ctrl-C goes to the parent, which then says stop
     )

@@ -2,18 +2,26 @@
 
 One process per core with one thread each is faster than one process with all threads, for models of this
 size. A worker that dies takes one run with it: the run is reported failed and the worker is replaced.
+
+Events are believed with the run's id and a secret that goes to the worker with its job; what else comes through the
+pipe of events was written by somebody else, and its run has failed. Plugins share the worker's process and could find
+the secret: what is kept out is noise, and forgery that does not look for it (docs/plugins.md).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import queue
+import secrets
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seqmem.core.errors import UsageError
@@ -25,23 +33,44 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 ENDS = ("finished", "stopped", "failed")
 
+PATIENCE = 3.0
+"""Seconds in which workers that nobody waits for come to their end by themselves."""
 
-@dataclass
+NOISE = {"event": "noise"}
+"""Stands for a line that is no event of a worker's own."""
+
+
+@dataclass(eq=False)
 class _Worker:
-    """A worker process and what it is doing."""
+    """A worker process and what it is doing.
+
+    Attributes:
+        log: what its libraries print; `begin` is where that of the present job begins.
+    """
 
     process: subprocess.Popen[str]
     log: Any
     reader: threading.Thread | None = None
     job: Job | None = None
+    begin: int = 0
+    secret: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def give(self, job: Job) -> None:
+        self.job, self.begin = job, os.fstat(self.log.fileno()).st_size
+        self.send(f"{self.secret} {job.model_dump_json()}")
 
     def send(self, line: str) -> None:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             pass  # its end is noticed by its reader thread
+
+    def own(self, event: dict[str, Any]) -> bool:
+        """Take the mark off an event and say whether it is one of the present job's."""
+        mark = (event.pop("run", None), event.pop("secret", None))
+        return self.job is not None and mark == (self.job.recipe.id, self.secret)
 
     def ask_to_end(self) -> None:
         """Close its standard input: a run under way stops with a checkpoint."""
@@ -51,15 +80,29 @@ class _Worker:
         except BrokenPipeError:
             pass
 
-    def clear(self) -> int:
-        """Wait for its end, let go of its pipes and return the exit code; the log stays open."""
+    def clear(self, patience: float = PATIENCE) -> int:
+        """Have it end, at once where it takes longer than so many seconds, and return its exit code; the log stays."""
         self.ask_to_end()
-        code = self.process.wait()
+        try:
+            code = self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            code = None
+        try:  # with what its plugins have started
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        code = self.process.wait() if code is None else code
         if self.reader is not None:
-            self.reader.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+            self.reader.join(PATIENCE)
+            if not self.reader.is_alive() and self.process.stdout is not None:
+                self.process.stdout.close()
         return code
+
+    def last_words(self) -> str:
+        """Return the last line that was printed while it was at its present job."""
+        self.log.seek(self.begin)
+        lines = [line.strip() for line in self.log.read().splitlines() if line.strip()]
+        return lines[-1] if lines else ""
 
 
 class Workers:
@@ -79,11 +122,12 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let every worker come to its end: a run under way stops with a checkpoint."""
+        """End every worker. One that is at work, after a second Ctrl-C or a fault here, has `PATIENCE` to stop."""
         for worker in self._workers:
             worker.ask_to_end()
+        until = time.monotonic() + PATIENCE
         for worker in self._workers:
-            worker.clear()
+            worker.clear(max(0.0, until - time.monotonic()))
             worker.log.close()
 
     def run(
@@ -92,12 +136,14 @@ class Workers:
         on_event: OnEvent,
         should_stop: Callable[[], bool],
         on_tick: Callable[[], None] = lambda: None,
+        doubt: Callable[[Job], str] = lambda job: "",
     ) -> Mapping[str, dict[str, Any]]:
         """Carry out all jobs and return the last event of each by run id; `on_tick` is called every so often meanwhile.
 
         After `should_stop` says so, runs under way stop with a checkpoint and the rest is not started.
 
-        A run that is refused counts as failed, and the others go on.
+        A run that is refused counts as failed, and the others go on. So does one whose worker says that it has finished
+        where `doubt` gives a reason not to believe it.
 
         Raises:
             UsageError: every run was refused: nothing was written.
@@ -119,12 +165,20 @@ class Workers:
                 worker, event = self._messages.get(timeout=0.1)
             except queue.Empty:
                 continue
-            job = worker.job
-            if event is None:
-                event = self._died(worker)
-                if not stopping:  # also when nothing waits: the pool may be given more
-                    self._workers[self._workers.index(worker)] = worker = self._start()
-            if job is None or event["event"] == "ready":
+            job, spent = worker.job, False
+            if worker not in self._workers or (event is not None and event.get("event") == "ready"):
+                continue
+            if event is None or not worker.own(event):
+                if event is not None and job is None:
+                    continue
+                event, spent = self._ended(worker, noise=event is not None), True
+            else:
+                spent = bool(event.pop("spent", False))
+            if job is not None and event["event"] == "finished" and (why := doubt(job)):
+                event = {"event": "failed", "reason": f"its worker says that it has finished, and {why}"}
+            if spent:
+                worker = self._replace(worker, again=not stopping)
+            if job is None:
                 continue
             if event["event"] == "refused":
                 event = event | {"event": "failed"}
@@ -144,8 +198,7 @@ class Workers:
 
     def _give(self, worker: _Worker, waiting: deque[Job]) -> None:
         if waiting:
-            worker.job = waiting.popleft()
-            worker.send(worker.job.model_dump_json())
+            worker.give(waiting.popleft())
 
     def _start(self) -> _Worker:
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
@@ -155,25 +208,46 @@ class Workers:
         worker.reader.start()
         return worker
 
+    def _replace(self, worker: _Worker, *, again: bool) -> _Worker:
+        """End a worker that gets no other job; the one in its place, where there is to be one, is new."""
+        worker.clear()
+        worker.job = None
+        if not again:
+            return worker
+        worker.log.close()
+        new = self._workers[self._workers.index(worker)] = self._start()
+        return new
+
     def _read(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
         try:
             for line in worker.process.stdout:
-                self._messages.put((worker, json.loads(line)))
+                self._messages.put((worker, _event(line)))
         except ValueError:
-            pass  # half a line: the process was killed while writing it
+            pass  # bytes that are no text, or a pipe that was closed under it
         finally:
             self._messages.put((worker, None))
 
-    def _died(self, worker: _Worker) -> dict[str, Any]:
+    def _ended(self, worker: _Worker, *, noise: bool) -> dict[str, Any]:
+        """Return how a run ends whose worker has died, or is ended because its events cannot be believed."""
+        if noise:
+            worker.clear(0)
+            reason = "something in its worker wrote to the pipe of the worker's events; the worker was ended"
+            return {"event": "failed", "reason": reason}
         code = worker.clear()
-        with worker.log as log:
-            log.seek(0)
-            last = [line.strip() for line in log.read().splitlines() if line.strip()][-1:]
-        detail = f": {last[0]}" if last else ""
+        detail = f": {worker.last_words()}" if worker.last_words() else ""
         killed = (
-            " (killed; out of memory? give fewer --workers or a smaller --model; --resume goes on from its last checkpoint)"
+            " (killed; out of memory? give fewer --workers; --resume goes on from its last checkpoint)"
             if code in (-9, 137)
             else ""
         )
         return {"event": "failed", "reason": f"the worker process ended with code {code}{killed}{detail}"}
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Return the event that a line says."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return dict(NOISE)
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else dict(NOISE)

@@ -200,6 +200,15 @@ class Store:
             )
         return rows
 
+    def unfinished(self, plan: Plan) -> dict[str, str]:
+        """Return the runs of a plan that have not finished here, by name, each with what their record says."""
+        found = {}
+        for run in plan.runs.values():
+            record = _open(self.record_folder(run), run)
+            if record is None or record.status != "finished":
+                found[run.name] = "it has no record" if record is None else f"its record says {record.status}"
+        return found
+
     def write_bench(self, plan: Plan, board: PlannedBoard) -> Path:
         """Write down which runs make the board, so that its tables can be built again from the records."""
         folder = self.board_folder(board)

@@ -86,6 +86,10 @@ def _place(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     final = _place(folder, checkpoint)
+    if final.exists():
+        if _is_whole(final):
+            return  # of the same step of the same run: it says the same
+        shutil.rmtree(final)
     work = folder / f".{final.name}"
     work.mkdir()
     # a clone per tensor: safetensors refuses tensors that share memory
@@ -94,8 +98,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     _sync(work / "tensors.safetensors")
     digest = file_sha256(work / "tensors.safetensors")
     write_sealed(work / "state.json", {**checkpoint.state, "tensors_sha256": digest})
-    if final.exists():
-        shutil.rmtree(final)
     os.replace(work, final)
     _sync(folder)
 
@@ -111,9 +113,7 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     found = sorted(folder.glob("step-*"), reverse=True)
     for path in found:
         try:
-            state = unsealed((path / "state.json").read_bytes(), since=0)
-            if file_sha256(path / "tensors.safetensors") != state.pop("tensors_sha256"):
-                raise ValueError("tensors do not match their hash")
+            state = _state_of(path)
             check_files(folder.parent, state["files"])
             return Checkpoint(load_file(path / "tensors.safetensors"), state)
         except (OSError, ValueError, KeyError) as error:
@@ -121,6 +121,22 @@ def load_last(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     if found:
         raise CheckpointError(f"{folder}: not a readable checkpoint; start over with --force")
     return None
+
+
+def _state_of(path: Path) -> dict[str, Any]:
+    """Return the state of a checkpoint whose tensors are as they were written."""
+    state = unsealed((path / "state.json").read_bytes(), since=0)
+    if file_sha256(path / "tensors.safetensors") != state.pop("tensors_sha256"):
+        raise ValueError("its tensors were changed or damaged")
+    return state
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _state_of(path)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

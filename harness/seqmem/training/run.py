@@ -6,9 +6,9 @@ import functools
 import hashlib
 import os
 import platform
+import random
 import shutil
 import subprocess
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,12 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from seqmem.core.cache import read_card
 from seqmem.core.data import Outline
 from seqmem.core.disk import disk_full, is_full
 from seqmem.core.errors import DiskFull, Refused, SeqmemError, UsageError
+from seqmem.core.process import DETERMINISTIC
 from seqmem.core.recipe import Recipe
 from seqmem.planning.job import Job
 from seqmem.planning.model_files import check_unchanged
@@ -97,7 +99,7 @@ def execute(
         run.should_stop = should_stop
         info = _describe(job, outline, run, registry)
         if saved is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
             folder.mkdir(parents=True)
         else:
             info["resumed"] = _earlier_parts(folder, saved.state["step"])
@@ -139,9 +141,12 @@ def execute(
 
 
 def _discard(folder: Path) -> None:
-    """Delete a record that the parent may be writing its progress beside: no file of it may come back."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".refused-") as work:
-        folder.rename(Path(work) / "record")
+    """Delete a record under another name: killed on the way, it leaves no half of one, and no file of it comes back."""
+    going = folder.with_name(f".deleting-{folder.name}")
+    shutil.rmtree(going, ignore_errors=True)
+    if folder.exists():
+        folder.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def _failure(error: BaseException, folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -211,6 +216,8 @@ def build_run(
         autocast=torch.bfloat16 if recipe.model.dtype == "bf16-mixed" else None,
     )
     torch.manual_seed(recipe.seed)
+    random.seed(recipe.seed)  # ours are generators of their own; a plugin may draw from the common ones
+    np.random.seed(recipe.seed % 2**32)
     run = Run(
         learner=learner,
         strategy=strategy.build(own_options),
@@ -257,7 +264,7 @@ def _strategy_seed(recipe: Recipe) -> int:
 def deterministic(recipe: Recipe) -> Iterator[None]:
     """Set the thread count and deterministic kernels for the run; put them back afterwards."""
     threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.update(DETERMINISTIC | os.environ)
     torch.set_num_threads(recipe.threads)
     # the same switch as torch.use_deterministic_algorithms, which would import the compiler for it (1.5 s)
     torch.set_deterministic_debug_mode("error" if recipe.device == "cpu" else "warn")

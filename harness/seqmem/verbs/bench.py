@@ -21,11 +21,12 @@ from seqmem.planning.request import Execution, Request, keywords, read
 from seqmem.planning.store import Store, Todo
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
+from seqmem.record.reader import RunRecord
 from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
 from seqmem.verbs.display import choose, say_notes
-from seqmem.verbs.interrupt import interruptible
+from seqmem.verbs.interrupt import STOPPING, interruptible
 from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ def bench_planned(planned: Plan, execution: Execution) -> BenchResult:
         metrics, unreadable = load_metrics(registry)
         unreadable = [*planned.left_out, *unreadable, *unmeasured]
         boards = [_board(store, planned, board, metrics, outcome) for board in planned.boards]
-    return BenchResult(boards, failed_runs(planned, outcome), unreadable, interrupted)
+        failed = failed_runs(planned, outcome)
+        if not interrupted:
+            failed |= {name: why for name, why in store.unfinished(planned).items() if name not in failed}
+    return BenchResult(boards, failed, unreadable, interrupted)
 
 
 def carry_out(
@@ -233,7 +237,8 @@ def _work(
 ) -> tuple[Mapping[str, dict[str, Any]], bool]:
     if not jobs:
         return {}, False
-    watchers = (choose(execution.display), ProgressFiles({j.recipe.id: Path(j.folder) for j in jobs}))
+    display = choose(execution.display)
+    watchers = (display, ProgressFiles({j.recipe.id: Path(j.folder) for j in jobs}))
 
     def on_event(run: str, event: Mapping[str, Any]) -> None:
         for watcher in watchers:
@@ -243,6 +248,13 @@ def _work(
         for watcher in watchers:
             watcher.tick()
 
+    def stop() -> bool:
+        if interrupted.is_set() and not told:
+            told.append(STOPPING)
+            display.note(STOPPING)
+        return interrupted.is_set()
+
+    told: list[str] = []
     names = {run.recipe.id: run.name for run in todo.start}
     steps = {run.recipe.id: run.outline.steps for run in todo.start}
     with interruptible() as interrupted:
@@ -252,7 +264,7 @@ def _work(
             with Workers(
                 min(execution.workers or default_workers(planned), len(jobs)), planned.threads
             ) as pool:
-                outcome = pool.run(jobs, on_event, interrupted.is_set, on_tick)
+                outcome = pool.run(jobs, on_event, stop, on_tick, _doubt)
         finally:
             for watcher in watchers:
                 watcher.end()
@@ -260,6 +272,17 @@ def _work(
             job for job in jobs if outcome.get(job.recipe.id, {}).get("event") not in ("finished", "failed")
         ]
         return outcome, interrupted.is_set() and bool(left)
+
+
+def _doubt(job: Job) -> str:
+    """Return why the record of a run that is said to have finished shows that it has not."""
+    try:
+        record = RunRecord.open(Path(job.folder))
+    except UsageError as error:
+        return str(error)
+    if record.id != job.recipe.id:
+        return f"its record is that of run {record.id}"
+    return "" if record.status == "finished" else f"its record says {record.status}"
 
 
 def default_workers(planned: Plan) -> int:

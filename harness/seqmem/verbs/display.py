@@ -42,6 +42,9 @@ class Display(Protocol):
     def event(self, run: str, event: Mapping[str, Any]) -> None:
         """An event of a worker."""
 
+    def note(self, text: str) -> None:
+        """A line about all of them."""
+
     def tick(self) -> None:
         """Every so often while runs go on, also when nothing is heard of them."""
 
@@ -71,6 +74,9 @@ class Silent:
         """Nothing."""
 
     def event(self, run: str, event: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
     def tick(self) -> None:
@@ -113,6 +119,10 @@ class Plain:
             self._left_out += now.steps - now.step
             reason = f": {event['reason']}" if "reason" in event else ""
             self._say(f"[{self._ended}/{len(self._runs)}] {name} {kind}{reason}{self._left()}")
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        self._say(text)
 
     def tick(self) -> None:
         """Print how far the runs are of which nothing was said for a while."""
@@ -188,6 +198,10 @@ class Rich:
             if run in self._tasks:
                 self._progress.remove_task(self._tasks.pop(run))
         self._live.update(self._view())
+
+    def note(self, text: str) -> None:
+        """Print it above the bars."""
+        self._console.print(Text(clean(text), style="yellow"))
 
     def tick(self) -> None:
         """Say of a run that nothing was heard of it for a while."""

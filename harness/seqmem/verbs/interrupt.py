@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish to stop."""
+"""Ctrl-C as a wish to stop, and what else asks a program to end."""
 
 from __future__ import annotations
 
@@ -8,21 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that was closed."""
+
+STOPPING = (
+    "stopping: runs under way end with a checkpoint after their step, those that wait are not started; "
+    "Ctrl-C again ends all at once"
+)
+
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Let Ctrl-C set the event instead of raising; a second one raises as usual."""
+    """Let the first signal set the event; a second one raises KeyboardInterrupt. What was ignored before still is."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
         event.set()
-        signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, stop)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])
