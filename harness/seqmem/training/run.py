@@ -264,7 +264,8 @@ def _strategy_seed(recipe: Recipe) -> int:
 def deterministic(recipe: Recipe) -> Iterator[None]:
     """Set the thread count and deterministic kernels for the run; put them back afterwards."""
     threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    os.environ.update(DETERMINISTIC | os.environ)
+    for name, value in DETERMINISTIC.items():
+        os.environ.setdefault(name, value)
     torch.set_num_threads(recipe.threads)
     # the same switch as torch.use_deterministic_algorithms, which would import the compiler for it (1.5 s)
     torch.set_deterministic_debug_mode("error" if recipe.device == "cpu" else "warn")
