@@ -57,7 +57,7 @@ def read_card(folder: Path) -> Card | None:
     """Return the card of a model's folder; None where there is none that can be read."""
     try:
         card: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(card, dict) or not all(
         isinstance(card.get(key), str) for key in ("kind", "name", "sha256")

@@ -95,7 +95,7 @@ def _parts(folder: Path, name: str, where: str) -> list[Path]:
 def _json(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} has a damaged {path.name}: {first_line(error)}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{where} has a damaged {path.name}: not a JSON object")

@@ -40,7 +40,7 @@ def load_tokenizer(folder: Path, choice: ModelChoice) -> PreTrainedTokenizerBase
             return AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=choice.trust_remote_code
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except Exception as error:  # whatever its classes make of files that are not as they should be
             raise UsageError(
                 f"the tokenizer of model {choice.name!r} could not be loaded: {first_line(error)}"
             ) from error

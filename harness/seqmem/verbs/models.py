@@ -136,7 +136,7 @@ def _adapter(found: FoundModel, where: str, base: str | None, registry: Registry
         settings: Any = json.loads(config.read_text(encoding="utf-8"))
         named = base or settings.get("base_model_name_or_path")
         pinned = None if base else settings.get("revision")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UsageError(f"{where} has a damaged {config.name}: {first_line(error)}") from None
     if not isinstance(named, str) or not named:
         raise UsageError(f"{where} is an adapter that names no base model; give it with --base")

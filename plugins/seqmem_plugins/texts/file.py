@@ -140,7 +140,7 @@ def _json_lines(text: str, options: FileOptions, where: str) -> Iterator[Documen
         at = f"{where} line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{at} is not JSON: {error}") from None
         if not isinstance(row, dict):
             raise UsageError(f"{at} is not a JSON object; write one object per line")
