@@ -6,6 +6,7 @@ top may import torch, pandas, transformers, matplotlib or pydantic's models.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from seqmem.cli import (
@@ -43,4 +44,9 @@ __all__ = [
 
 def main() -> None:
     """The console script `seqmem`."""
+    # a stream that was closed, or whose encoding lacks a sign, must not end what took hours
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

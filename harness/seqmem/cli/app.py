@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import sys
 from collections.abc import Collection, Sequence
+from errno import ENAMETOOLONG
 from typing import Annotated
 
 import typer
@@ -20,6 +23,9 @@ OK, FAILED, USAGE, PARTIAL = 0, 1, 2, 3
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+LONGEST = 2000
+"""Characters of an error's line that are shown: names may be of any length."""
 
 # Typer's rich help costs a quarter of a second, most of what `--help` may take.
 app = typer.Typer(
@@ -93,6 +99,7 @@ def warn_left_out(lines: Collection[str]) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Errors become one line on stderr."""
     try:
+        _check_texts(arguments)
         result = app(args=list(arguments) or ["--help"], prog_name="seqmem", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else OK
@@ -111,7 +118,19 @@ def run(arguments: Sequence[str]) -> int:
             return _fail("the disk is full: make room and give the command again", FAILED)
         if error.filename is None:
             raise
-        return _fail(f"{error.filename}: {error.strerror}", FAILED)
+        return _fail(f"{error.filename}: {error.strerror}", USAGE if error.errno == ENAMETOOLONG else FAILED)
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Refuse what no option can mean: nothing, such as an empty variable of the shell, and bytes that are no text."""
+    for before, argument in itertools.pairwise(["", *arguments]):
+        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+            named = before if not argument else argument.rstrip("=")
+            raise UsageError(f"{named or 'an argument'} has an empty value; give one or leave it out")
+        if not argument.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in argument):
+            raise UsageError(
+                f"{argument!r} is not text in UTF-8; rename the file, or set the locale it was typed in"
+            )
 
 
 def _usage_text(error: Exception) -> str:
@@ -123,5 +142,8 @@ def _usage_text(error: Exception) -> str:
 
 def _fail(text: str, code: int) -> int:
     """Print the error line."""
-    warn(f"seqmem: error: {' '.join(text.split())}")
+    line = " ".join(text.split())
+    warn(
+        f"seqmem: error: {line if len(line) <= LONGEST else f'{line[:LONGEST]} ... ({len(line):,} characters)'}"
+    )
     return code

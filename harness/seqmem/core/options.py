@@ -161,7 +161,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Read seeds as numbers and ranges, both ends included: `0-4,7` is 0, 1, 2, 3, 4, 7."""
     seeds: list[int] = []
     for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", piece, re.ASCII)
+        match = re.fullmatch(r"\s*(\d{1,20})\s*(?:-\s*(\d{1,20})\s*)?", piece, re.ASCII)
         if match is None:
             raise UsageError(f"seeds {text!r}: {piece.strip()!r} is not a valid seed; write e.g. 0-4,7")
         first, last = int(match[1]), int(match[2] or match[1])
