@@ -33,7 +33,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 ENDS = ("finished", "stopped", "failed")
 
-PATIENCE = 3.0
+PATIENCE = 2.0
 """Seconds in which workers that nobody waits for come to their end by themselves."""
 
 NOISE = {"event": "noise"}

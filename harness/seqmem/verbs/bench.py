@@ -26,7 +26,7 @@ from seqmem.reporting.board_files import BoardFiles, write_board
 from seqmem.scoring.tables import load_metrics
 from seqmem.verbs.cost import measure_board
 from seqmem.verbs.display import choose, say_notes
-from seqmem.verbs.interrupt import STOPPING, interruptible
+from seqmem.verbs.interrupt import ENDED, STOPPING, interruptible
 from seqmem.verbs.progress import ProgressFiles
 
 if TYPE_CHECKING:
@@ -265,6 +265,9 @@ def _work(
                 min(execution.workers or default_workers(planned), len(jobs)), planned.threads
             ) as pool:
                 outcome = pool.run(jobs, on_event, stop, on_tick, _doubt)
+        except KeyboardInterrupt:
+            display.note(ENDED)
+            raise
         finally:
             for watcher in watchers:
                 watcher.end()

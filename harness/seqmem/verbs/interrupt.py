@@ -16,6 +16,8 @@ STOPPING = (
     "Ctrl-C again ends all at once"
 )
 
+ENDED = "ended: --resume goes on from the last checkpoints"
+
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
