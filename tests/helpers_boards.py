@@ -29,7 +29,8 @@ from seqmem.planning.store import Store
 from seqmem.plugin.registry import Registry
 from seqmem.record.archive import archive_of, members, read_bytes, write_archive
 from seqmem.record.files import json_text, sealed
-from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
+from seqmem.record.reader import RunRecord
+from seqmem.record.tables import ITEMS_ARCHIVE
 from seqmem.scoring.tables import load_metrics
 
 METRICS = ("retention", "cost", "distance_decay")

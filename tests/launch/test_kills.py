@@ -39,8 +39,10 @@ def command(model: Path, out: Path, arm: tuple[str, ...]) -> list[str]:
     ]
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def carried_out(words: list[str]) -> tuple[int, str]:
+    """Exit code and standard error."""
+    done = subprocess.run(words, text=True, capture_output=True, check=False)
+    return done.returncode, done.stderr
 
 
 def outcome(out: Path) -> tuple[object, ...]:
@@ -54,7 +56,7 @@ def outcome(out: Path) -> tuple[object, ...]:
     return frames, digests, [(board / f"table.{kind}").read_bytes() for kind in ("md", "csv", "json")]
 
 
-def kill(process: subprocess.Popen[str], way: str) -> None:
+def kill(process: subprocess.Popen[bytes], way: str) -> None:
     found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
     workers = [int(number) for number in found.stdout.split()]
     chosen = [process.pid] * (way != "worker") + workers * (way != "parent")
@@ -75,28 +77,24 @@ def test_a_kill_changes_nothing(tmp_path: Path) -> None:
         arm, way = ARMS[number % len(ARMS)], draw.choice(WAYS)
         if arm not in whole:
             begun = time.monotonic()
-            process = start(command(model, tmp_path / f"whole {len(whole)}", arm))
-            said = process.communicate()[1]
-            assert process.returncode == 0, said
+            assert carried_out(command(model, tmp_path / f"whole {len(whole)}", arm))[0] == 0
             whole[arm] = outcome(tmp_path / f"whole {len(whole)}"), time.monotonic() - begun
         out = tmp_path / f"out {number}"
         words = command(model, out, arm)
-        process = start(words)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         moment = draw.uniform(0.3, 1.0) * whole[arm][1]
         time.sleep(moment)
         kill(process, way)
-        said = []
-        if way == "worker":
-            process.communicate()  # the bench sees its worker die, and ends by itself
+        ends: list[tuple[int, str]] = []
+        process.wait()  # where only its worker was killed, the bench sees that and ends by itself
         for flags in (
             ["--resume"],
             [],
             ["--resume"],
         ):  # a worker left behind may leave a checkpoint meanwhile
-            again = start([*words, *flags])
-            said.append(again.communicate()[1])
-            if again.returncode != 2:
+            ends.append(carried_out([*words, *flags]))
+            if ends[-1][0] != 2:
                 break
-        assert again.returncode == 0, (arm, way, moment, said)
+        assert ends[-1][0] == 0, (arm, way, moment, ends)
         assert outcome(out) == whole[arm][0], (arm, way, moment)
         shutil.rmtree(out)

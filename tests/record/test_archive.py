@@ -13,7 +13,8 @@ from seqmem.core.errors import UsageError
 from seqmem.core.recipe import recipe_id
 from seqmem.record.archive import archive_of, exists, members, packed, read_bytes, write_archive
 from seqmem.record.compact import compact_of
-from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
+from seqmem.record.reader import RunRecord
+from seqmem.record.tables import ITEMS_ARCHIVE
 
 FILES = {"b/run.json": b"{}", "b/probes.parquet": b"PAR1", "a/run.json": b"[]"}
 

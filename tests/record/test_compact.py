@@ -22,9 +22,10 @@ from seqmem.core.recipe import recipe_id
 from seqmem.plugin.registry import Registry
 from seqmem.record.compact import ROUNDING, check_same_run, compact_of, rounded
 from seqmem.record.files import sha256, write_sealed
-from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
+from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.record.schema import TABLES
+from seqmem.record.tables import items_hash
 from seqmem.scoring.scores import score_rows
 
 RUN = f"run-s0-{recipe_id({'seed': 0})}"
@@ -82,7 +83,9 @@ def test_run_json_states_the_hash_of_every_table_and_of_the_items(full: RunRecor
     }
     (items,) = (tmp_path / "a").glob("items-*.parquet")
     assert items.name == f"items-{info['items']}.parquet"
-    assert info["items"] == items_hash(read_items(full)) == items_hash(read_items(RunRecord.open(folder)))
+    assert (
+        info["items"] == items_hash(full.tables.items()) == items_hash(RunRecord.open(folder).tables.items())
+    )
 
 
 def test_rounding_keeps_what_is_not_finite_and_is_not_done_twice() -> None:
@@ -109,9 +112,9 @@ def test_odd_numbers_survive(full: RunRecord, tmp_path: Path) -> None:
     pq.write_table(table.set_column(table.schema.names.index("best_other"), "best_other", choice), part)
     odd = seal_record(full.folder, full.info)
     compact = RunRecord.open(write_compact(odd, tmp_path / "a"))
-    asked = read_table(odd, "probes")
+    asked = odd.tables.read("probes")
     first = [(asked["probe"][i].as_py(), tuple(asked["schedule"][i].as_py())) for i in range(4)]
-    back = read_table(compact, "probes").to_pylist()
+    back = compact.tables.read("probes").to_pylist()
     found = {(row["probe"], tuple(row["schedule"])): row for row in reversed(back) if row["step"] == 0}
     numbers = [found[key]["logprob"] for key in first]
     assert (

@@ -19,8 +19,9 @@ from seqmem.planning.store import read_bench
 from seqmem.record.archive import write_archive
 from seqmem.record.compact import compact_of
 from seqmem.record.files import sealed, unsealed, write_sealed
-from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
+from seqmem.record.reader import RunRecord
 from seqmem.record.schema import TABLES
+from seqmem.record.tables import ITEMS_ARCHIVE
 
 SMALL = Layout(loops=2, cycles=1, facts=2, rest=6, even=2)
 FLIPS = 12

@@ -22,7 +22,7 @@ from seqmem.planning.plan import plan
 from seqmem.planning.request import Request
 from seqmem.plugin.registry import Registry
 from seqmem.record.files import write_table
-from seqmem.record.reader import RunRecord, read_table
+from seqmem.record.reader import RunRecord
 from seqmem.record.schema import ITEMS
 from seqmem.record.writer import RecordWriter
 from seqmem.training.learner import Learner
@@ -241,7 +241,7 @@ def answers(folder: Path, stream: Stream) -> Any:
     )
     train(run)
     write_table(folder / "items.parquet", {name: [] for name in ITEMS.names}, ITEMS)
-    rows = read_table(RunRecord(folder, {}), "probes").to_pandas()
+    rows = RunRecord(folder, {}).tables.read("probes").to_pandas()
     rows = rows.assign(schedule=rows["schedule"].map(" ".join))
     rows = rows[rows["schedule"] != "general"]
     return rows.set_index(["probe", "schedule", "after"])["logprob"]

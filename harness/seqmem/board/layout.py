@@ -24,7 +24,7 @@ from seqmem.core.sanitize import distinct_file_name, file_name
 from seqmem.planning.store import COST
 from seqmem.record.archive import SUFFIX, members
 from seqmem.record.files import sha256, write_json
-from seqmem.record.reader import ITEMS_ARCHIVE
+from seqmem.record.tables import ITEMS_ARCHIVE
 
 MANIFEST = "manifest.json"
 TABLES = ("TABLE.md", "table.csv", "table.json")

@@ -18,8 +18,9 @@ from seqmem.core.errors import SeqmemError, UsageError
 from seqmem.core.recipe import Recipe
 from seqmem.planning.search import Search, check_recipe
 from seqmem.record.contamination import contaminated
-from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
+from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
+from seqmem.record.tables import items_hash
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,13 @@ def answered(record: RunRecord) -> Answered:
     """
     from pandas.util import hash_pandas_object
 
-    probes = read_table(record, "probes").select(["step", "schedule", "probe"])
+    probes = record.tables.read("probes").select(["step", "schedule", "probe"])
     probes = probes.set_column(1, "schedule", pc.binary_join(probes["schedule"], "+"))
     places = np.sort(hash_pandas_object(probes.to_pandas(), index=False).to_numpy())
     return Answered(
-        items=str(record.info["items"]) if record.compact else items_hash(read_items(record)),
+        items=str(record.info["items"]) if record.compact else items_hash(record.tables.items()),
         asked=f"{len(probes):,} answers, {hashlib.sha256(places.tobytes()).hexdigest()[:16]}",
-        steps=len(read_table(record, "steps")),
+        steps=len(record.tables.read("steps")),
         relation=str(record.info["primary_relation"]),
         contamination=contaminated(record) if record.status == "finished" else "",
     )

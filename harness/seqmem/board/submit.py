@@ -29,8 +29,9 @@ from seqmem.plugin.registry import Registry
 from seqmem.record.archive import members, write_archive
 from seqmem.record.compact import check_same_run, compact_of
 from seqmem.record.files import write_sealed, write_text
-from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord
+from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
+from seqmem.record.tables import ITEMS_ARCHIVE
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.archive import exists, members, read_bytes, write_archive
 from seqmem.record.files import sha256
-from seqmem.record.reader import ITEMS_ARCHIVE, RunRecord, items_file, stated_files
+from seqmem.record.reader import RunRecord
 from seqmem.record.schema import TABLES as RECORD_TABLES
+from seqmem.record.tables import ITEMS_ARCHIVE
 from seqmem.scoring import pool as scoring
 
 _CHUNK = 16
@@ -85,7 +86,7 @@ def verify(
         if inspection is None:
             continue
         record = RunRecord.open(path)
-        asked.add(items_file(record).name)
+        asked.add(record.tables.items_file().name)
         known, wrong = examine(judge, record, list(searches.values()), inspection.contamination)
         for fault in wrong:
             found.append(Mismatch(_under(folder, path), *fault, known.label if known else "", record.seed))
@@ -157,7 +158,7 @@ def _damage(record: RunRecord) -> Iterator[tuple[Path, Fault]]:
     for name in RECORD_TABLES:
         path = record.folder / f"{name}.parquet"
         found = sha256(read_bytes(path)) if exists(path) else "no such file"
-        proof = stated_files(record, name).get(path.name)
+        proof = record.tables.files(name).get(path.name)
         expected = "no such file" if proof is None else str(proof["sha256"])
         if found != expected:
             yield path, ("SHA-256, as run.json has it", expected, found)

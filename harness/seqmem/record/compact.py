@@ -29,8 +29,9 @@ import pyarrow.parquet as pq
 
 from seqmem.core.errors import UsageError
 from seqmem.record.files import Proof, sealed, sha256
-from seqmem.record.reader import RunRecord, items_hash, read_items, read_table
+from seqmem.record.reader import RunRecord
 from seqmem.record.schema import ASKED_ORDER, FORMAT, TABLES
+from seqmem.record.tables import items_hash
 
 ROUNDING: Mapping[str, Mapping[str, tuple[float, int]]] = {
     "probes": {
@@ -97,12 +98,12 @@ def compact_of(record: RunRecord) -> CompactRecord:
     name = record.folder.resolve().name
     if not name.endswith(f"-{record.id}"):
         raise UsageError(f"{record.folder}: the folder of run {record.id} must end in -{record.id}")
-    items = read_items(record)
+    items = record.tables.items()
     hashed = items_hash(items)
     tables: dict[str, bytes] = {}
     rows: dict[str, int] = {}
     for table_name in TABLES:
-        table = read_table(record, table_name)
+        table = record.tables.read(table_name)
         if table_name == "probes":
             table = _by_probe(table, items)
         if len(table):

@@ -28,12 +28,10 @@ checked when it is read (`PROVEN`). A file that is missing, changed or not named
 
 from __future__ import annotations
 
-import json
-import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,31 +39,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from seqmem.core.design import Design
 from seqmem.core.errors import UsageError
 from seqmem.core.recipe import recipe_id
-from seqmem.record.archive import archive_of, members, read_bytes
-from seqmem.record.files import sha256, unsealed
-from seqmem.record.schema import ASKED_ORDER, ITEMS, ITEMS_FILE, PROVEN, READABLE, RUN_FILE, TABLES
-from seqmem.record.upgrade import design_of, with_lists_of_schedules
+from seqmem.record.archive import read_bytes
+from seqmem.record.files import unsealed
+from seqmem.record.schema import PROVEN, READABLE, RUN_FILE
+from seqmem.record.tables import Tables
+from seqmem.record.upgrade import design_of
 
 if TYPE_CHECKING:
     import pandas as pd  # only readers need it, and it is slow to import: workers write
 
-ITEMS_ARCHIVE = "items.zip"
-"""Holds the items of all records of a board, beside the folder of its rows' archives."""
-_LATER_COLUMNS = frozenset({"said", "rank", "in_form"})
-"""Columns that a readable format may lack."""
 _STATED = {"id": str, "recipe": dict, "status": str, "primary_relation": str}
 """Keys of every run.json, which readers rely on, with their types."""
 _OBJECTS = ("code", "contamination", "hardware", "plugins", "versions")
 """Keys of run.json that hold an object where they hold anything."""
 _IN_WORDS = {str: "text", dict: "an object", int: "a whole number"}
-_LARGE = 4 << 20
-"""Bytes of a file from which on several threads read it faster than one."""
 _JOINT = "\0"
 """Stands between the names of schedules while a list of them is one text; no name has it."""
 _KEPT_ROWS = 20_000
@@ -97,14 +89,8 @@ class RunRecord:
         if wrong := _wrong_keys(info):
             raise UsageError(f"{path}: not a readable run record ({wrong})")
         record = cls(folder, info)
-        if record.proven:
-            _check_files(record)
+        record.tables.check()
         return record
-
-    @property
-    def proven(self) -> bool:
-        """Return whether run.json proves the tables: not before a run has finished, nor in older formats."""
-        return bool(self.info["format"] >= PROVEN and (self.status == "finished" or self.compact))
 
     @property
     def id(self) -> str:
@@ -129,7 +115,12 @@ class RunRecord:
     @property
     def compact(self) -> bool:
         """Return whether it is laid out as `compact` writes it."""
-        return "compact" in self.info
+        return self.tables.compact
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The files of its tables."""
+        return Tables(self.folder, self.info)
 
     @cached_property
     def design(self) -> Design:
@@ -148,7 +139,7 @@ class RunRecord:
     @cached_property
     def items(self) -> pd.DataFrame:
         """One row per probe; columns as `ITEMS`, index 0..n-1."""
-        frame: pd.DataFrame = read_items(self).to_pandas()
+        frame: pd.DataFrame = self.tables.items().to_pandas()
         return frame
 
     @cached_property
@@ -170,7 +161,7 @@ class RunRecord:
         """
         import pandas as pd
 
-        answers = read_table(self, "probes")
+        answers = self.tables.read("probes")
         places = self._places_of(answers["probe"].combine_chunks())
         vars(self)["_places"] = places  # found here, where it costs least
         asked = self.items.drop(columns="probe").take(places)
@@ -238,7 +229,7 @@ class RunRecord:
         return self._frame("measured")
 
     def _frame(self, table: str) -> pd.DataFrame:
-        frame: pd.DataFrame = read_table(self, table).to_pandas()
+        frame: pd.DataFrame = self.tables.read(table).to_pandas()
         return frame
 
     def asked(
@@ -322,128 +313,3 @@ def _wrong_key(stated: Mapping[str, Any], key: str, kind: type, within: str = ""
         return ""
     found = f"is {reprlib.repr(stated[key])}" if key in stated else "is missing"
     return f"{within}{key} must be {_IN_WORDS[kind]} and {found}"
-
-
-def read_table(record: RunRecord, name: str) -> pa.Table:
-    """Return a table of a record with the columns of `TABLES[name]`, probes in the order of asking.
-
-    Raises:
-        UsageError: a file of it is missing, cannot be read, or lacks a column.
-    """
-    schema = TABLES[name]
-    # the empty one brings the columns that an older format lacks
-    tables = [schema.empty_table()]
-    tables += [
-        _read(record.folder / file, schema, proof) for file, proof in stated_files(record, name).items()
-    ]
-    joined = pa.concat_tables(tables, promote_options="default").select(schema.names)
-    if record.compact and name == "probes":
-        joined = joined.sort_by([(column, "ascending") for column in ASKED_ORDER])
-    return joined
-
-
-def read_items(record: RunRecord) -> pa.Table:
-    """Return one row per probe, with the columns of `ITEMS`.
-
-    Raises:
-        UsageError: its file is missing, cannot be read, or lacks a column.
-    """
-    path = items_file(record)
-    if not record.compact:
-        return _read(path, ITEMS, record.info["files"].get(ITEMS_FILE) if record.proven else None)
-    home = archive_of(path) or path
-    try:
-        status = home.stat()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    return _shared_items(path, (status.st_ino, status.st_mtime_ns, status.st_size))
-
-
-@lru_cache(maxsize=4)
-def _shared_items(path: Path, version: tuple[int, ...]) -> pa.Table:
-    """Return the items that compact records share, which prove themselves by their file's name."""
-    items = _read(path, ITEMS, None)
-    if f"items-{items_hash(items)}" != path.stem:
-        raise UsageError(f"{path}: was changed or damaged: the hash in its name is not that of what it says")
-    return items
-
-
-def items_hash(items: pa.Table) -> str:
-    """Return the hash of what a table of items says, first 16 hex digits of SHA-256; the file's bytes may differ."""
-    text = json.dumps(items.to_pydict(), sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode())[:16]
-
-
-def stated_files(record: RunRecord, table: str) -> Mapping[str, Mapping[str, Any] | None]:
-    """Return a table's files by their place in the record's folder, each with what proves it, where anything does."""
-    if record.proven:
-        stated: Mapping[str, Mapping[str, Any]] = record.info["files"]
-        whole = f"{table}.parquet"
-        return {
-            name: stated[name] for name in sorted(stated) if name == whole or name.startswith(f"{table}/")
-        }
-    if record.compact:
-        tables = record.info["tables"]
-        return {f"{table}.parquet": {"sha256": tables[table]}} if table in tables else {}
-    return {f"{table}/{path.name}": None for path in sorted((record.folder / table).glob("part-*.parquet"))}
-
-
-def _check_files(record: RunRecord) -> None:
-    """Refuse a record whose folder does not hold the tables' files that its run.json names, and those alone."""
-    archive = archive_of(record.folder)
-    if archive is None:
-        files = [*record.folder.glob("*.parquet"), *record.folder.glob("*/*.parquet")]
-        there = {path.relative_to(record.folder).as_posix() for path in files}
-    else:
-        front = f"{record.folder.relative_to(archive).as_posix()}/"
-        there = {name.removeprefix(front) for name in members(archive) if name.startswith(front)} - {RUN_FILE}
-    for wrong, why in (
-        (record.info["files"].keys() - there, "is missing: the record's run.json names it"),
-        (
-            there - record.info["files"].keys(),
-            "does not belong there: the record's run.json does not name it",
-        ),
-    ):
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise UsageError(f"{record.folder / min(wrong)} {why}{more}")
-
-
-def items_file(record: RunRecord) -> Path:
-    """Return the path of a record's items.
-
-    Raises:
-        UsageError: a compact record names no file of items.
-    """
-    if not record.compact:
-        return record.folder / ITEMS_FILE
-    named = str(record.info.get("items"))
-    if not re.fullmatch(r"[0-9a-f]{16}", named):
-        raise UsageError(f"{record.folder}: run.json names no items but {named!r}")
-    archive = archive_of(record.folder)
-    home = record.folder.parent if archive is None else archive.parent.parent / ITEMS_ARCHIVE
-    return home / f"items-{named}.parquet"
-
-
-def _read(path: Path, schema: pa.Schema, proof: Mapping[str, Any] | None) -> pa.Table:
-    """Return the columns of `schema` in a file, each in its type; later formats' may be missing."""
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    if proof is not None and sha256(content) != proof["sha256"]:
-        raise UsageError(f"{path}: was changed or damaged: it is not what the record's run.json says of it")
-    try:
-        # as a data set of one file it would take four times as long
-        whole = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=len(content) >= _LARGE)
-        if proof is not None and proof.get("rows", len(whole)) != len(whole):
-            raise UsageError(f"{path}: holds {len(whole)} rows, the record's run.json says {proof['rows']}")
-        table = with_lists_of_schedules(whole)
-        fields = [schema.field(name) for name in schema.names if name in table.schema.names]
-        found = table.select([field.name for field in fields]).cast(pa.schema(fields))
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
-    missing = set(schema.names) - set(found.schema.names) - _LATER_COLUMNS
-    if missing:
-        raise UsageError(f"{path}: cannot be read, it lacks the columns {', '.join(sorted(missing))}")
-    return found
