@@ -31,6 +31,7 @@ from small_runs import (
 import seqmem
 from seqmem import PluginError, RunRecord, UsageError
 from seqmem.cli.app import run as command_line
+from seqmem.core.recipe import recipe_id
 from seqmem.planning.store import Store
 from seqmem.record.files import write_sealed
 from seqmem.reporting.board_files import rebuild
@@ -493,7 +494,7 @@ def test_a_run_of_another_configuration_in_the_way_is_refused_and_kept(bench: Be
     path = record.folder / "run.json"
     info = json.loads(path.read_text())
     info["recipe"]["optimizer"]["lr"] = 0.5
-    path.write_text(json.dumps(info))
+    write_sealed(path, {**info, "id": recipe_id(info["recipe"])})
     before = snapshot(tmp_path / "out")
     for how in ({}, {"force": True}, {"resume": True}):
         with pytest.raises(

@@ -20,7 +20,7 @@ from seqmem.planning.request import Request
 from seqmem.planning.search import Search, Trial, read_search
 from seqmem.planning.store import find_boards
 from seqmem.planning.trials import sample
-from seqmem.record.files import unsealed
+from seqmem.record.files import unsealed, write_sealed
 from seqmem.record.versions import installed_versions
 from seqmem.verbs.choose import best_trial, distance
 from seqmem.verbs.tune import TuneResult, Tuning, tune
@@ -453,7 +453,7 @@ def test_the_reference_can_be_tuned_too_and_a_default_that_was_chosen_is_the_sam
         ({"seeds": [100, 102]}, {}, "has values on seeds"),
         ({"mean": 0.99}, {}, "has the mean 0.99 of values whose mean is"),
         ({"seeds": [0, 101]}, {}, "not all from 100 on"),
-        ({"format": 2}, {}, "not a search file of `seqmem tune` (format:"),
+        ({"format": 3}, {}, "not a search file of `seqmem tune` (format:"),
     ],
 )
 def test_a_search_that_does_not_fit_is_refused_in_one_line(
@@ -469,7 +469,7 @@ def test_a_search_that_does_not_fit_is_refused_in_one_line(
     if "mean" in changes:
         content["trials"][0]["mean"] = changes["mean"]
         changes = {}
-    path.write_text(json.dumps({**content, **changes}))
+    write_sealed(path, {**content, **changes})
     Counting.started.clear()
     with pytest.raises(UsageError) as refused:
         bench("naive", path, **request_)
