@@ -141,7 +141,7 @@ def table_does_not_fit(patch: pytest.MonkeyPatch) -> None:
         file.write(b"PAR1")
         raise FULL
 
-    patch.setattr("seqmem.record.files.pq.write_table", refuse)
+    patch.setattr("pyarrow.parquet.write_table", refuse)
 
 
 def nothing_fits(patch: pytest.MonkeyPatch) -> None:

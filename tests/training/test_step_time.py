@@ -185,7 +185,7 @@ def test_a_row_that_fails_has_a_reason_and_the_others_go_on(
     assert said == [
         f"step time [{n}/3] {name}" for n, name in enumerate(("naive", "refusing", "breaking"), 1)
     ]
-    assert cost["format"] == 1 and cost["reference"] == "naive"
+    assert cost["format"] == 2 and cost["reference"] == "naive"
     assert set(cost["rows"]["naive"]) == {"ratio", "low", "high", "steps", "reference"}, "no absolute time"
     assert cost["rows"]["refusing"] == {"reason": "lam = 7 does not go with this model"}
     assert cost["rows"]["breaking"] == {"reason": "ZeroDivisionError: by zero"}

@@ -15,10 +15,10 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa  # planning a run and reading JSON need none of it, and it is slow to import
 
 SEAL = "sha256"
 """Key of a sealed JSON file under which the SHA-256 of its other keys stands."""
@@ -117,6 +117,9 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_table(path: Path, rows: Mapping[str, Sequence[Any]], schema: pa.Schema) -> Proof:
     """Write one Parquet file whole, and return what proves it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {name: pa.array(rows[name], schema.field(name).type) for name in schema.names}, schema=schema

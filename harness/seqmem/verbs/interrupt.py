@@ -21,7 +21,7 @@ ENDED = "ended: --resume goes on from the last checkpoints"
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Let the first signal set the event; a second one raises KeyboardInterrupt. What was ignored before still is."""
+    """Let the first signal set the event; a second one raises KeyboardInterrupt. After `nohup` a hangup is none."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -33,7 +33,7 @@ def interruptible() -> Iterator[threading.Event]:
         event.set()
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    heard = [n for n in SIGNALS if n != signal.SIGHUP or before[n] is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, stop)
     try:
