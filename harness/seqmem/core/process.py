@@ -16,7 +16,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-"""What a process that trains on a GPU has in its environment, so that the same run gives the same bytes."""
+"""Environment of a process that trains: with it, CUDA gives the same bytes for the same run."""
 
 
 def start_module(module: str, threads: int, log: Any) -> subprocess.Popen[str]:

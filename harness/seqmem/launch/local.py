@@ -5,7 +5,7 @@ size. A worker that dies takes one run with it: the run is reported failed and t
 
 Events are believed with the run's id and a secret that goes to the worker with its job; what else comes through the
 pipe of events was written by somebody else, and its run has failed. Plugins share the worker's process and could find
-the secret: what is kept out is noise, and forgery that does not look for it (docs/plugins.md).
+the secret: what is kept out is noise, and forgery that does not look for it (docs/records.md).
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ ENDS = ("finished", "stopped", "failed")
 
 PATIENCE = 2.0
 """Seconds in which workers that nobody waits for come to their end by themselves."""
-
-NOISE = {"event": "noise"}
-"""Stands for a line that is no event of a worker's own."""
 
 
 @dataclass(eq=False)
@@ -81,7 +78,9 @@ class _Worker:
             pass
 
     def clear(self, patience: float = PATIENCE) -> int:
-        """Have it end, at once where it takes longer than so many seconds, and return its exit code; the log stays."""
+        """End the process, by force after `patience` seconds, and return its exit code. The log stays open."""
+        if self.process.returncode is not None:
+            return self.process.returncode
         self.ask_to_end()
         try:
             code = self.process.wait(patience)
@@ -245,9 +244,9 @@ class Workers:
 
 
 def _event(line: str) -> dict[str, Any]:
-    """Return the event that a line says."""
+    """Return the event that a line says; of a line that says none, one without a run."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
-        return dict(NOISE)
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else dict(NOISE)
+        event = None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else {"event": "noise"}

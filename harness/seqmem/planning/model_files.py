@@ -13,6 +13,7 @@ from typing import Any
 from seqmem.core.errors import UsageError
 from seqmem.core.sanitize import clean
 from seqmem.planning.architecture import ties_embeddings
+from seqmem.record.files import file_sha256
 
 ASSUMED_POSITIONS = 2048
 """Longest row for a model whose files state no limit (ALiBi, recurrent): careful, and far more than a
@@ -232,8 +233,7 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _digest(path: Path, inode: int, size: int, changed: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def parameter_shapes(

@@ -88,7 +88,7 @@ class LocatedModel:
     """A resolved model, where it lies on this machine, and its layout; none of this is in recipes.
 
     Attributes:
-        files: SHA-256 of the files of which the fingerprint is made, by name.
+        files: SHA-256 of each file that the fingerprint covers, by name.
         shapes: shape of every parameter by its name in the weight files, tied ones once.
         config: as config.json states it, the language part of a multi-modal one on top.
         attention: the kernel that is taken.

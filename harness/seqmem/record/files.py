@@ -25,7 +25,7 @@ SEAL = "sha256"
 
 
 class Proof(TypedDict):
-    """What is said of a table's file: its number of rows, and the SHA-256 of its bytes in hex."""
+    """Proves a table's file: its number of rows, and the SHA-256 of its bytes in hex."""
 
     rows: int
     sha256: str

@@ -53,7 +53,7 @@ class Tables:
         """Accept a folder that holds the files that run.json names, and those alone.
 
         Raises:
-            UsageError: one is missing, or does not belong there, or what proves it is no proof.
+            UsageError: one is missing or does not belong there, or run.json gives no hash for it.
         """
         if not self.proven:
             return

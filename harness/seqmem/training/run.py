@@ -50,7 +50,7 @@ from seqmem.training.run_state import Progress, Run, checkpoint, restore
 PACKAGES = ("seqmem", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "safetensors", "datasets")
 
 FAULTS = (Exception, SystemExit, KeyboardInterrupt)
-"""What ends one run and no other. Ctrl-C does not reach a worker: a plugin alone can raise the last two in it."""
+"""Errors that end one run only. Workers ignore Ctrl-C, so the last two can only come from a plugin."""
 
 
 def execute(
