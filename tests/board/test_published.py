@@ -69,6 +69,7 @@ def test_rows_are_what_the_records_say(board: Path) -> None:
     for row in published.rows:
         assert sorted(row.runs) == sorted(row.controls["shuffled"]) == [0, 1]
         assert row.reference == "naive" and not row.failed
+        assert row.changes_stream == (row.label == "joint")
         assert row.runs[0].recipe["strategy"]["name"] == row.label
         assert row.controls["shuffled"][1].recipe["scenario"]["options"]["order"] == "shuffled"
 

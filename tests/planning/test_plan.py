@@ -138,6 +138,15 @@ def test_a_wrong_sweep_is_refused_in_one_line(sweep: tuple[str, ...], message: s
         made(sweep=sweep)
 
 
+def test_a_row_says_that_its_strategy_changes_the_stream() -> None:
+    rows = made(strategy=("joint", "replay")).boards[0].rows
+    assert [(row.label, row.facts.get("changes_stream")) for row in rows] == [
+        ("naive", None),
+        ("joint", True),
+        ("replay", None),
+    ]
+
+
 def test_a_strategy_that_mixes_the_whole_stream_cannot_run_one_with_branches() -> None:
     def branching(options: Any) -> Any:
         return replace(installed().load("scenario", "memory_loops").outline(options), branches=True)

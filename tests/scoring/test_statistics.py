@@ -24,32 +24,6 @@ def test_no_values_are_an_error() -> None:
         stats.t_interval([])
 
 
-@pytest.mark.parametrize(("n", "expected"), [(5, None), (6, 2 / 64), (8, 2 / 256), (12, 2 / 4096)])
-def test_p_of_equal_signs_is_exact_and_needs_six_seeds(n: int, expected: float | None) -> None:
-    assert stats.sign_flip_p(list(np.linspace(0.1, 0.2, n))) == pytest.approx(expected)
-
-
-def test_p_is_the_same_every_time_where_flips_are_drawn() -> None:
-    differences = list(np.random.default_rng(0).normal(0.3, 1, 20))
-    assert stats.sign_flip_p(differences) == stats.sign_flip_p(differences)
-
-
-def test_p_of_no_difference_is_one() -> None:
-    assert stats.sign_flip_p([0.0] * 6) == 1.0
-
-
-def test_sums_that_differ_in_the_last_bit_are_ties() -> None:
-    differences = [0.1, 0.2, -0.3, 0.1, 0.2, -0.3]
-    exact = [round(10 * difference) for difference in differences]
-    assert stats.sign_flip_p(differences) == stats.sign_flip_p(exact) == 1.0
-
-
-def test_p_fires_at_its_level_under_the_null() -> None:
-    random = np.random.default_rng(3)
-    p_values = [stats.sign_flip_p(list(random.normal(0, 1, 8))) or 0.0 for _ in range(400)]
-    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.025)
-
-
 def test_intervals_cover_the_truth() -> None:
     random = np.random.default_rng(4)
     intervals = [stats.t_interval(list(random.normal(1, 2, 5))) for _ in range(2000)]
@@ -80,53 +54,6 @@ def test_false_discovery_is_benjamini_and_hochbergs() -> None:
     assert adjusted == pytest.approx([0.9, 0.04, 0.04, 0.04, 0.04])
     assert stats.false_discovery([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
     assert stats.false_discovery([]) == []
-
-
-def tables_of_rows(shifts: list[float], seeds: int, tables: int) -> list[list[float]]:
-    """Adjusted p-values of rows that share a reference, for many tables; `shifts` in SD of a row's noise."""
-    random = np.random.default_rng(11)
-    found = []
-    for _ in range(tables):
-        reference = random.normal(0, 1, seeds)
-        rows = random.normal(0, 1, (len(shifts), seeds)) + np.array(shifts)[:, None]
-        raw = [stats.sign_flip_p(list(row - reference)) for row in rows]
-        found.append(stats.false_discovery([p for p in raw if p is not None]))
-    return found
-
-
-def test_false_discoveries_keep_their_rate_where_no_row_differs() -> None:
-    found = np.array(tables_of_rows([0.0] * 4, seeds=8, tables=600))
-    assert (found < 0.05).any(axis=1).mean() < 0.05
-
-
-def test_false_discoveries_keep_their_rate_beside_rows_that_differ() -> None:
-    found = np.array(tables_of_rows([0.0, 0.0, 4.0, 4.0], seeds=8, tables=600)) < 0.05
-    share = found[:, :2].sum(axis=1) / np.maximum(found.sum(axis=1), 1)
-    assert 0.005 < share.mean() < 0.05
-    assert found[:, 2:].mean() > 0.95
-
-
-def test_seeds_needed_is_the_fewest_with_which_one_of_many_can_be_told() -> None:
-    assert [stats.seeds_needed(tests) for tests in (1, 2, 3, 4, 6, 7)] == [6, 7, 7, 8, 8, 9]
-    for tests in (1, 2, 3, 4, 6, 7):
-        n = stats.seeds_needed(tests)
-        alone = [[stats.smallest_p(seeds), *[1.0] * (tests - 1)] for seeds in (n, n - 1)]
-        assert stats.false_discovery(alone[0])[0] < 0.05 <= stats.false_discovery(alone[1])[0]
-
-
-@pytest.mark.parametrize("n", [6, 13, 14])
-def test_the_smallest_p_is_that_of_equal_signs(n: int) -> None:
-    assert stats.smallest_p(n) == pytest.approx(stats.sign_flip_p(list(np.linspace(0.1, 0.2, n))))
-
-
-def test_undecidable_is_what_no_outcome_could_have_decided() -> None:
-    """Eight seeds, p0 = 1/128: alone among seven 7/128 > .05, two of them 7/256 < .05."""
-    p0 = 2 / 2**8
-    assert stats.undecidable([1.0] * 6, [8] * 6) == [False] * 6
-    assert stats.undecidable([1.0] * 7, [8] * 7) == [True] * 7
-    assert stats.undecidable([p0, *[1.0] * 6], [8] * 7) == [True, *[False] * 6]
-    assert stats.undecidable([p0, p0, *[1.0] * 5], [8] * 7) == [False] * 7
-    assert stats.undecidable([], []) == []
 
 
 def test_equivalence_is_the_90_percent_interval_inside_the_margin() -> None:

@@ -197,6 +197,8 @@ def _row(members: Sequence[Placed], judge: Judge, reference: str | None, cost: f
         "options": first.recipe.strategy.options,
         "optimizer": f"{first.recipe.optimizer.name} {first.recipe.optimizer.lr:g}",
     }
+    if judge.transforms_stream(first.recipe.strategy.name):
+        facts["changes_stream"] = True
     if first.search is not None:
         facts["search"] = first.search.short()
     return Row(

@@ -157,6 +157,7 @@ def _board(resolved: Resolved, rows: Sequence[_Row]) -> PlannedBoard:
                     "strategy": arm.strategy.name,
                     "model": name,
                     "preset": resolved.request.preset,
+                    **({"changes_stream": True} if arm.strategy.transform_stream else {}),
                     **arm.facts,
                 },
                 runs={seed: run.recipe.id for seed, run in row.runs[None].items()},

@@ -15,7 +15,7 @@ class Row:
 
     Attributes:
         label: its name in the table, e.g. ``moment_avg init=zero``.
-        facts: scenario, model, strategy and options, which distinguish the row.
+        facts: scenario, model, strategy and options, which distinguish the row, and that it `changes_stream`.
         runs: finished record by seed.
         controls: control name to record by seed.
         reference: label of the row this one is compared with; its own label for the reference itself,
@@ -35,3 +35,8 @@ class Row:
     failed: Mapping[int, str] = field(default_factory=dict)
     cost: float | None = None
     kept: str = ""
+
+    @property
+    def changes_stream(self) -> bool:
+        """Say whether its strategy trains on another stream than the scenario's, as `joint` does: nothing to rank."""
+        return bool(self.facts.get("changes_stream"))

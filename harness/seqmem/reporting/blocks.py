@@ -13,7 +13,8 @@ from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
 from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
 from seqmem.scoring.pairs import PairComparison
-from seqmem.scoring.statistics import MIN_SEEDS_FOR_P, Difference
+from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
+from seqmem.scoring.statistics import Difference
 from seqmem.scoring.verdict import Verdict
 
 _TESTS_NOTE = (
@@ -23,15 +24,15 @@ _TESTS_NOTE = (
 TABLE_NOTE = (
     "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
     "checkpoint is one, so claims concern that checkpoint. "
-    "Brackets are 95 % t intervals over seeds; differences are paired by seed. p is a two-sided sign-flip "
-    f"test, given from {MIN_SEEDS_FOR_P} common seeds up, on the primary measure, and controls the false discovery "
-    "rate over the rows compared with the reference. ↑: higher is better, ↓: lower is better. "
-    f"{_TESTS_NOTE}"
+    "Brackets are 95 % t intervals over seeds; differences are paired by seed. p is a two-sided sign-flip test on the "
+    f"primary measure, given from {MIN_SEEDS_FOR_P} common seeds up, adjusted by step-down maxT over the rows compared "
+    "with the reference: the chance to call any row different that is not is 5 %. Behind it p of the row alone. "
+    f"↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )
 PAIR_NOTE = (
     "The first row minus the second, paired by seed; brackets are 95 % t intervals over seeds. p is a two-sided "
-    f"sign-flip test, given from {MIN_SEEDS_FOR_P} common seeds up, and controls the false discovery rate over the "
-    f"measures listed. ↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
+    f"sign-flip test, given from {MIN_SEEDS_FOR_P} common seeds up, adjusted by step-down maxT over the measures "
+    f"listed; behind it p of the measure alone. ↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )
 
 _NOT_MEASURED = "not measured: seqmem bench --measure-cost"
@@ -164,7 +165,9 @@ def test_fields(comparison: Comparison, row: Row) -> tuple[Field, Field, Field]:
 
 
 def _tested(found: Difference, measure: Measure) -> tuple[Field, Field, Field]:
-    p = Field(None, found.reason) if found.p is None else Field(format_p(found.p), value=found.p)
+    p = Field(None, found.reason)
+    if found.p is not None and found.raw_p is not None:
+        p = Field(f"{format_p(found.p)} ({format_p(found.raw_p)})", value=found.p)
     if found.detectable is not None:
         detectable = Field(format_number(found.detectable, measure.unit))
     elif found.interval.n < 2:
@@ -242,7 +245,7 @@ def _summary(comparison: Comparison) -> list[Block]:
         "rank",
         f"{primary.name} ({unit_of(primary)})" if primary.unit else primary.name,
         _against(comparison),
-        "p (FDR)",
+        "p (alone)",
         "smallest detectable",
         "no effect" if primary.margin is None else f"no effect (within ±{format_margin(primary)})",
     )
@@ -348,7 +351,7 @@ def pair_section(pairs: Sequence[PairComparison], a: str, b: str) -> Section:
             Field(None) if one is None else measured(one, measure.unit) for one in (pair.first, pair.second)
         )
         means.append((*name, *own))
-    tests = ("difference", "p (FDR)", "smallest detectable", "no effect", "common seeds")
+    tests = ("difference", "p (alone)", "smallest detectable", "no effect", "common seeds")
     blocks = [
         Block(f"Difference, {a} minus {b}", ("measure", "unit", *tests), tuple(differences)),
         Block("Both rows, over all their seeds", ("measure", "unit", a, b), tuple(means)),

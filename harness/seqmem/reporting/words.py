@@ -63,6 +63,7 @@ def answer(verdict: Verdict) -> str:
         "not_shown": f"not shown{verdict.remark}",
         "too_few_seeds": f"not known{verdict.remark}",
         "no_test": f"not known, {verdict.outcome}",
+        "apart": verdict.outcome,
         **dict.fromkeys(SHOWN, f"yes, {verdict.outcome}"),
     }
     return f"{question}: {words[verdict.finding]}; difference {verdict.shown_difference}"

@@ -23,6 +23,9 @@ from seqmem.scoring.ranks import rank_rows
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.verdict import Verdict, judge
 
+APART = "it trains on a stream of its own, so that it is shown beside the others and not tested"
+"""Why a row that changes the stream stands outside the family of tests."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -148,10 +151,18 @@ def _compare(
     }
     if absent:
         cells |= {(label, primary.name): Cell(None, 0, None, absent) for label in labels}
-    differences = [cells[label, primary.name].difference for label in labels]
+    apart = {row.label: APART for row in rows if row.changes_stream and row.label != reference}
+    differences = [None if label in apart else cells[label, primary.name].difference for label in labels]
     for label, difference in zip(labels, adjusted(differences), strict=True):
+        own = cells[label, primary.name].difference
+        if label in apart and own is not None:
+            difference = replace(own, reason=APART)
         cells[label, primary.name] = replace(cells[label, primary.name], difference=difference)
-    ranks, no_rank = rank_rows(primary, {label: by_seed(scores, label, primary.name) for label in labels})
+    ranks, no_rank = rank_rows(
+        primary, {label: by_seed(scores, label, primary.name) for label in labels if label not in apart}
+    )
+    ranks |= dict.fromkeys(apart)
+    no_rank |= {label: f"{why}: no rank" for label, why in apart.items()}
     if absent:
         no_rank = {label: f"{absent}; no rank" for label in labels}
     compared = next((row for row in rows if row.label == reference), None)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from seqmem.core.measures import Measure
 from seqmem.scoring.family import adjusted, too_few_seeds
-from seqmem.scoring.statistics import ALPHA, MIN_SEEDS_FOR_P, Difference, paired_difference
+from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
+from seqmem.scoring.statistics import ALPHA, Difference, paired_difference
 
 
 def rank_rows(

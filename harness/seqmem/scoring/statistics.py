@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -11,14 +11,12 @@ from scipy import stats
 
 from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Interval
+from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P, sign_flip_p
 
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
 """Share of repeats in which the smallest detectable difference would have been seen."""
-
-MIN_SEEDS_FOR_P = 6
-"""A sign-flip test of n seeds cannot go under 2 / 2**n: .0625 with five, .031 with six."""
 
 MIN_SIZES_FOR_INTERVAL = 3
 MIN_SIZES_FOR_P = 5
@@ -26,23 +24,21 @@ MIN_SIZES_FOR_P = 5
 NOISE = 1e-11
 """Relative size of what processors may compute differently."""
 
-_EXACT_UP_TO = 13
-_RESAMPLES = 9999
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A paired difference over common seeds, with its 95 % t interval and what can be said of it.
 
     Attributes:
-        p: of the sign-flip test, adjusted over the family it was made in (`false_discovery`); None outside
-            a family and where there is no test.
+        p: of the sign-flip test, adjusted over the family it was made in (`sign_flips.step_down_max_t`); None
+            outside a family and where there is no test.
         reason: why there is no test or no interval.
         raw_p: of the sign-flip test alone, two-sided; None below six common seeds.
         equivalent: the difference was shown to lie inside the measure's margin (`equivalent`); None without a
             margin and below six common seeds.
         detectable: smallest true difference that such a comparison sees (`detectable`), in the measure's unit;
             None below two common seeds and where every seed gives the same difference.
+        by_seed: the differences themselves.
     """
 
     interval: Interval
@@ -51,6 +47,7 @@ class Difference:
     raw_p: float | None = None
     equivalent: bool | None = None
     detectable: float | None = None
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,83 +107,15 @@ def _quantile(probability: float, n: int) -> float:
     return float(stats.t.ppf(probability, n - 1))
 
 
-def sign_flip_p(differences: Sequence[float]) -> float | None:
-    """Return the two-sided sign-flip p-value of a mean of zero; None below six differences.
-
-    Exact up to 13 differences, 9999 random flips with a fixed seed above.
-    """
-    if len(differences) < MIN_SEEDS_FOR_P:
-        return None
-    if not np.any(differences):
-        return 1.0
-    # of the other sign it is the same: ranks ask for every pair of rows in both orders
-    turned = next(value for value in differences if value) < 0
-    return _sign_flip_p(tuple(-value if turned else value for value in differences))
-
-
-@lru_cache(maxsize=10_000)
-def _sign_flip_p(differences: tuple[float, ...]) -> float:
-    n = len(differences)
-    scaled = np.asarray(differences, dtype=float)
-    scaled = scaled / np.abs(scaled).max()
-    result = stats.permutation_test(
-        (scaled,),
-        lambda flipped, axis: np.round(np.mean(flipped, axis=axis), 9),  # sums in another order are ties
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=np.inf if n <= _EXACT_UP_TO else _RESAMPLES,
-        rng=np.random.default_rng(0),
-    )
-    return float(result.pvalue)
-
-
-def smallest_p(seeds: int) -> float:
-    """Return what `sign_flip_p` gives where all of `seeds` (six or more) differences have one sign: 2 / 2**seeds.
-
-    Above 13 seeds it is 2 / 10000, as the flips are drawn there.
-    """
-    return 2 / 2**seeds if seeds <= _EXACT_UP_TO else 2 / (_RESAMPLES + 1)
-
-
-def seeds_needed(tests: int) -> int:
-    """Return the fewest seeds with which one of `tests` comparisons can be shown though no other differs.
-
-    `false_discovery` multiplies the smallest p-value of a family by the number of tests where it stands alone,
-    so that this takes tests * 2 / 2**seeds < .05. Where k of them have the smallest p-value the factor is
-    tests / k: then fewer seeds do, six where all differ.
-    """
-    seeds = MIN_SEEDS_FOR_P
-    while tests * 2 / 2**seeds >= ALPHA:
-        seeds += 1
-    return seeds
-
-
 def false_discovery(p_values: Sequence[float]) -> list[float]:
     """Return the p-values of one family adjusted for the false discovery rate, in the order given.
 
     adjusted_(i) = min over j >= i of m p_(j) / j, at most 1, p_(1) <= ... <= p_(m) (Benjamini & Hochberg 1995).
-    Calling those below .05 differences keeps the expected share of false ones among them at 5 %. It holds for
-    independent tests and for positively dependent ones (Benjamini & Yekutieli 2001), which rows that share
-    a reference are.
+    Calling those below .05 differences keeps the expected share of false ones among them at 5 %, for
+    independent tests and for positively dependent ones (Benjamini & Yekutieli 2001). For the size trends of a page,
+    which have no seeds in common that could be flipped together.
     """
     return [float(p) for p in stats.false_discovery_control(p_values, method="bh")] if len(p_values) else []
-
-
-def undecidable(p_values: Sequence[float], seeds: Sequence[int]) -> list[bool]:
-    """Return for each test of a family whether no outcome of it could have been significant.
-
-    That is so where even its smallest p-value, the others being as they are, stays at .05 or above when
-    adjusted: "no difference shown" would then say something about the number of seeds only.
-
-    Args:
-        p_values: not adjusted.
-        seeds: common seeds of each test, six or more.
-    """
-    found = []
-    for i, n in enumerate(seeds):
-        best = [*p_values[:i], smallest_p(n), *p_values[i + 1 :]]
-        found.append(false_discovery(best)[i] >= ALPHA)
-    return found
 
 
 def equivalent(values: Sequence[float], margin: float) -> bool | None:
@@ -265,6 +194,7 @@ def paired_difference(
         sign_flip_p(differences),
         None if margin is None else equivalent(differences, margin),
         detectable(differences, scale),
+        dict(zip(seeds, differences, strict=True)),
     )
 
 

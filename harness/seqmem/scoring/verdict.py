@@ -20,6 +20,7 @@ Finding = Literal[
     "not_shown",
     "too_few_seeds",  # no outcome of the test could have been significant
     "no_test",
+    "apart",  # trains on another stream: not one of the rows that are tested
     "no_pair",  # no seed in common with the reference
     "no_value",
     "no_reference",
@@ -97,6 +98,7 @@ class Verdict:
             "not_shown": f"no difference shown{self.remark}",
             "too_few_seeds": f"no verdict{self.remark}",
             "no_test": f"no test ({self.reason})",
+            "apart": "not tested, its stream is its own",
         }
         return words.get(self.finding, "")
 
@@ -153,6 +155,8 @@ def judge(
         return verdict("no_value")
     if found is None:
         return verdict("no_pair")
+    if row.changes_stream:
+        return verdict("apart", found.reason)
     if found.p is None:
         return verdict("no_test", found.reason)
     if found.p < ALPHA and primary.direction == "none":

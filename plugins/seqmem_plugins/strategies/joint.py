@@ -1,8 +1,8 @@
-"""`joint`: the same rows in the same number of steps, independent and identically distributed. The ceiling.
+"""`joint`: the same rows in the same number of steps, independent and identically distributed.
 
 Every training row of the stream, rests included, is shuffled over all steps, so nothing is ever far in the
-past. It is a transform of the stream: the learner trains as `naive` does. Probes keep their places, but no
-experience belongs to a loop.
+past. It is no upper bound: in so many steps it need not have converged. It is a transform of the stream: the
+learner trains as `naive` does. Probes keep their places, but no experience belongs to a loop.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def seqmem_strategy() -> list[StrategySpec]:
         StrategySpec(
             name="joint",
             version="1",
-            summary="All rows of the stream shuffled over all its steps: the ceiling, not a continual learner.",
+            summary="All rows of the stream shuffled over all its steps: the same data without an order.",
             build=lambda options: Strategy(),
             transform_stream=shuffle_stream,
             # no experience belongs to a loop, so nothing is kept per loop
