@@ -44,6 +44,7 @@ perf: $(INSTALLED)
 # Synthetic learners with a known memory against every metric: an hour or two on two cores.
 calibrate: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration --write docs/calibration.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.calibration.rules --write docs/calibration-rules.md
 
 install: $(INSTALLED)
 

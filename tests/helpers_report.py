@@ -25,7 +25,7 @@ from seqmem.scoring.size_trend import SizeCurve, SizePoint
 from seqmem.scoring.statistics import size_trend
 
 SMALL = Layout(loops=3, cycles=2, facts=2, rest=20, even=4)
-RETENTION = Measure("retention", "fraction", "higher", "memory of loop facts at the end of the rest")
+RETENTION = Measure("retention", "share", "higher", "memory of loop facts at the end of the rest")
 SPEED = Measure("speed", "steps", "lower", "how fast")
 
 

@@ -65,7 +65,8 @@ def wrong_json(draw: st.DrawFn, value: Any) -> bytes:
         elif what == "deep":
             holder[key] = DEEP
         else:
-            holder[key] = draw(st.sampled_from(ODD)) if what == "replace" else [holder[key]]
+            odd = copy.deepcopy(draw(st.sampled_from(ODD)))  # a second change may be inside it
+            holder[key] = odd if what == "replace" else [holder[key]]
     text = json.dumps(changed, ensure_ascii=draw(st.booleans())).replace(f'"{DEEP}"', "[" * 3000 + "]" * 3000)
     return text.encode("utf-8", "surrogatepass")
 

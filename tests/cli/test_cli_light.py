@@ -197,7 +197,7 @@ def test_reasons_of_a_bench_and_of_records_are_shown_on_one_clean_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result: Any = SimpleNamespace(boards=[], failed={FOREIGN: FOREIGN}, left_out=[FOREIGN], interrupted=False)
-    show_boards(result)
+    show_boards(result, full=False)
     assert warn_left_out([FOREIGN]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"seqmem: failed: {CLEANED}: {CLEANED}", *[f"seqmem: left out: {CLEANED}"] * 2]

@@ -198,7 +198,7 @@ def test_the_figure_has_a_panel_per_row_with_known_solid_and_inferred_dashed(tmp
     figure = draw(rows)
     assert figure is not None
     first, second = figure.axes
-    assert first.get_title() == "routed (2 seeds, band: 95 % interval)"
+    assert first.get_title() == "routed (2 seeds, no interval)"
     assert second.get_title() == "plain (1 seed, no interval; known = inferred, nothing is routed)"
     assert [line.get_linestyle() for line in first.lines] == ["-", "-", "--", "--"]
     known_first_task = first.lines[0]

@@ -348,6 +348,7 @@ def test_a_damaged_file_is_named(copy: Callable[[str], Path], name: str) -> None
         ({"model_type": None}, "without model_type"),
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, not a causal"),
         ({"is_encoder_decoder": True, "architectures": None}, "encoder-decoder"),
+        ({"architectures": 7}, "damaged config.json: architectures must be a list of names"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
         ({"vocab_size": 100}, "only 100 embedding rows"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.calibration import rules
 from benchmarks.calibration.__main__ import RESULTS, load, main, results_of
 from benchmarks.calibration.beds import Answers, bed
 from benchmarks.calibration.benches import (
@@ -201,6 +202,28 @@ def test_a_wrong_case_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--only", "nonsense"])
     assert "no case begins with nonsense" in capsys.readouterr().err
+
+
+# -- the rules ----------------------------------------------------------------------------------------------
+
+
+def test_the_rules_are_simulated_with_the_functions_of_the_tables() -> None:
+    """A small share of the page: in most of the thirty cases and all tables the rules hold, and t does not."""
+    text = rules.page(benches=40, tables=20)
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| 0.")]
+    covers = np.array([[float(row[3]), float(row[4])] for row in rows])
+    assert len(rows) == 30 and (covers[:, 1] > 85).all() and covers[:, 1].mean() > 95 > covers[:, 0].mean()
+    shown = next(line for line in text.splitlines() if line.startswith("| nine, one differs by 3 SD"))
+    before, now = (float(cell.strip(" %")) for cell in shown.split("|")[2:4])
+    assert before < 50 < 90 < now
+
+
+def test_the_page_of_the_rules_is_whole() -> None:
+    text = (PAGE.parent / "calibration-rules.md").read_text("utf-8")
+    assert text.count("\n| 0.") == 30
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        line for line in rules.PAGE.splitlines() if line.startswith("#")
+    ]
 
 
 # -- the page ---------------------------------------------------------------------------------------------

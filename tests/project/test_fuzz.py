@@ -161,28 +161,25 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
 
 
 NAMES = (
-    *(
-        "run.json",
-        "table",
-        "items",
-        "state.json",
-        "tensors",
-        "bench.json",
-        "cost.json",
-        "board.toml",
-        "archive",
-    ),
-    *(
-        "items.zip",
-        "config.json",
-        "weights",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "card",
-        "facts",
-        "text",
-    ),
-    *("pace", "published"),
+    "run.json",
+    "table",
+    "items",
+    "state.json",
+    "tensors",
+    "bench.json",
+    "cost.json",
+    "board.toml",
+    "archive",
+    "items.zip",
+    "config.json",
+    "weights",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "card",
+    "facts",
+    "text",
+    "pace",
+    "published",
 )
 
 

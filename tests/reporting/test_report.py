@@ -125,8 +125,8 @@ def test_what_has_no_flag_is_said_in_python() -> None:
 def test_verdicts_say_value_twins_and_difference(shared: list[Row]) -> None:
     lines = verdict_lines(part(shared).table)
     assert re.fullmatch(
-        r"replay: memory of loop facts at the end of the rest: 1\.00, twins \.00; differs from naive: "
-        r"yes, better \(p \.031\); difference \.\d\d \[\.\d\d, .*\]",
+        r"replay: memory of loop facts at the end of the rest: 1\.00 \[\.\d\d, 1\.00\], twins \.00; "
+        r"differs from naive: yes, better \(p \.031\); difference \.\d\d \[\.\d\d, .*\]",
         lines[0],
     )
     assert re.fullmatch(r"naive: memory .*: \.\d\d \[.*\], twins \.00; the reference", lines[1])
@@ -170,34 +170,34 @@ def test_curves_hold_means_and_intervals(tmp_path: Path) -> None:
     layout = Layout(loops=2, cycles=1, facts=4, rest=4, even=1)
     runs = {
         seed: write_record(tmp_path / str(seed), knows(count), layout, seed=seed)
-        for seed, count in enumerate((1, 3))
+        for seed, count in enumerate((1, 2, 3))
     }
     text = page("x", [part([Row("naive", {"scenario": "memory_loops"}, runs, {}, "naive")])])
     drawn = embedded(text)[0]["curves"]
     arm = drawn["rows"][0]["arms"][0]
     assert [one["name"] for one in arm["series"]] == ["loop 0", "loop 1"]
-    # shares 1/4 and 3/4, losses 0.5 and 1.5: means .5 and 1, t(.975, 1) = 12.706, s = sqrt(.125) and sqrt(.5)
+    # shares 1/4, 2/4 and 3/4, losses 0.5, 1 and 1.5: means .5 and 1, t(.975, 2) = 4.303, s = .25 and .5
     assert set(arm["all"]["r"]) == {500} and set(arm["all"]["l"]) == {1000}
-    assert set(arm["all"]["rh"]) == {round(12.7062 * 0.25 * 1000)} == {3177}
-    assert set(arm["all"]["lh"]) == {6353}
+    assert set(arm["all"]["rh"]) == {round(4.302653 * 0.25 / 3**0.5 * 1000)} == {621}
+    assert set(arm["all"]["lh"]) == {1242}
     assert set(arm["twins"]["r"]) == {0} and set(arm["twins"]["l"]) == {1500}
-    assert arm["all"]["n"] == 2
+    assert arm["all"]["n"] == 3
     assert drawn["steps"][arm["all"]["t"]][0] == 0
-    # the same facts are asked in both seeds, so a fact has an interval too
+    # the same facts are asked in all seeds, so a fact has an interval too
     facts = {one["name"]: one for one in arm["facts"]}
-    assert set(facts["f0.0"]["r"]) == {1000} and set(facts["f0.1"]["r"]) == {500}
-    assert facts["f0.1"]["of"] == "loop 0" and facts["f0.1"]["n"] == 2
+    assert set(facts["f0.0"]["r"]) == {1000} and set(facts["f0.1"]["r"]) == {667}
+    assert facts["f0.1"]["of"] == "loop 0" and facts["f0.1"]["n"] == 3
     assert drawn["phases"][arm["phases"]] == [[0, 10, "loop 0"], [10, 20, "loop 1"], [20, 24, "rest"]]
 
 
 def test_a_seed_whose_loss_is_nan_is_not_counted(tmp_path: Path) -> None:
     def losing(seed: int) -> Any:
         return lambda ask, random: Answer(
-            seed == 0, float("nan") if seed == 2 and ask.rest_step is not None else 1.0 + seed
+            seed == 0, float("nan") if seed == 3 and ask.rest_step is not None else 1.0 + seed
         )
 
     layout = Layout(loops=2, cycles=1, facts=2, rest=4, even=1)
-    runs = {seed: write_record(tmp_path / str(seed), losing(seed), layout, seed=seed) for seed in range(3)}
+    runs = {seed: write_record(tmp_path / str(seed), losing(seed), layout, seed=seed) for seed in range(4)}
 
     def drawn(count: int) -> tuple[list[int], dict[str, Any]]:
         rows = [Row("naive", {"scenario": "memory_loops"}, {s: runs[s] for s in range(count)}, {}, "naive")]
@@ -205,13 +205,31 @@ def test_a_seed_whose_loss_is_nan_is_not_counted(tmp_path: Path) -> None:
         arm = curves["rows"][0]["arms"][0]["all"]
         return curves["steps"][arm["t"]], arm
 
-    steps, three = drawn(3)
-    _, two = drawn(2)
+    steps, four = drawn(4)
+    _, three = drawn(3)
     rest = steps.index(20)  # two loops of ten steps
-    assert three["n"] == 3 and three["ln"] == [3] * rest + [2] * (len(steps) - rest)
-    assert three["l"][rest:] == two["l"][rest:] and three["lh"][rest:] == two["lh"][rest:]
-    assert three["l"][0] == 2000 and two["l"][0] == 1500
-    assert two["n"] == 2 and "ln" not in two
+    assert four["n"] == 4 and four["ln"] == [4] * rest + [3] * (len(steps) - rest)
+    assert four["l"][rest:] == three["l"][rest:] and four["lh"][rest:] == three["lh"][rest:]
+    assert four["l"][0] == 2500 and three["l"][0] == 2000
+    assert three["n"] == 3 and "ln" not in three
+
+
+def test_two_seeds_have_curves_without_an_interval(tmp_path: Path) -> None:
+    def losing(seed: int) -> Any:
+        return lambda ask, random: Answer(
+            True, float("nan") if seed == 2 and ask.rest_step is not None else 1.0 + seed
+        )
+
+    layout = Layout(loops=2, cycles=1, facts=2, rest=4, even=1)
+    runs = {seed: write_record(tmp_path / str(seed), losing(seed), layout, seed=seed) for seed in range(3)}
+
+    def drawn(count: int) -> dict[str, Any]:
+        rows = [Row("naive", {"scenario": "memory_loops"}, {s: runs[s] for s in range(count)}, {}, "naive")]
+        arm = embedded(page("x", [part(rows)]))[0]["curves"]["rows"][0]["arms"][0]["all"]
+        return dict(arm)
+
+    assert "rh" not in drawn(2) and "lh" not in drawn(2)
+    assert drawn(3)["lh"][0] is not None and drawn(3)["lh"][-1] is None
 
 
 def test_orders_that_differ_between_seeds_are_not_shown_as_one(shared: list[Row]) -> None:

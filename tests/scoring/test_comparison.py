@@ -351,7 +351,7 @@ def test_a_comparison_is_printed_whole(tmp_path: Path) -> None:
 def test_one_seed_and_no_value_are_said(tmp_path: Path) -> None:
     rows = [row(tmp_path, "naive", 1), row(tmp_path, "ewc", 1, failed={4: "NaN loss"})]
     text = to_markdown(tabulate(rows, [metric({"naive": 0.3, "ewc": None})], PRIMARY))
-    assert "one seed: no interval" in text
+    assert "1 seed: an interval needs 3" in text
     assert "nobody \\| knows" in text
     assert "seed 4 failed: NaN loss" in text
     assert "a pretrained checkpoint is one" in text

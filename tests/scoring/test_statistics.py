@@ -13,10 +13,11 @@ def test_interval_is_the_t_interval() -> None:
     assert interval.high == pytest.approx(2.5 + 3.182446 * 1.290994 / 2, abs=1e-5)
 
 
-def test_one_seed_has_no_interval_and_says_so() -> None:
+def test_too_few_seeds_have_no_interval_and_say_so() -> None:
     interval = stats.t_interval([0.4])
     assert (interval.mean, interval.low, interval.high) == (0.4, None, None)
-    assert "one seed" in interval.reason
+    assert interval.reason == "1 seed: an interval needs 3"
+    assert stats.t_interval([0.4, 0.5]).low is None
 
 
 def test_no_values_are_an_error() -> None:

@@ -386,7 +386,7 @@ def test_the_page_draws_every_measure_over_the_sizes(page: Path) -> None:
     text = (page / "page.html").read_text("utf-8")
     charts = re.findall(r'<div class="chart sizes".*?<script type="application/json">(.*?)</script>', text)
     found = [json.loads(chart) for chart in charts]
-    titles = ["general_ability (nats/token ↓)", "retention (fraction ↑)", "general_ability (nats/token ↓)"]
+    titles = ["general_ability (nats/token ↓)", "retention (share ↑)", "general_ability (nats/token ↓)"]
     assert [one["title"] for one in found] == titles
     for one in found:
         assert one["series"] == ["naive", "replay"]
@@ -494,7 +494,7 @@ def test_parts_that_come_to_the_same_runs_are_run_and_shown_once(models: list[st
     (page,) = tmp_path.glob("suites/*")
     text = shown(page).text
     assert text.count("preset smoke: the same runs as part 1, see there.") == 2  # contents and part
-    assert "One model size was run" in text and "one seed: no interval" in text
+    assert "One model size was run" in text and "1 seed: an interval needs 3" in text
 
 
 def test_ctrl_c_leaves_a_page_of_what_has_finished_and_resume_goes_on(

@@ -32,9 +32,9 @@ def score(
     import pandas as pd
 
     from seqmem.core.sanitize import cell_text
+    from seqmem.scoring.cells import interval_of, read_scores
     from seqmem.scoring.numbers import format_interval, format_number
     from seqmem.scoring.scores import failures, score_rows
-    from seqmem.scoring.statistics import t_interval
 
     if as_json and as_csv:
         raise UsageError("--json and --csv are two forms of one answer: give one of them")
@@ -42,11 +42,12 @@ def score(
     metrics = [plugins.load("metric", name) for name in dict.fromkeys(metric)]
     units = {measure.name: measure.unit for one in metrics for measure in one.measures}
     scores = score_rows(_rows(list(dict.fromkeys(runs)), plugins), metrics)
+    values = read_scores(scores)
     means: list[dict[str, Any]] = []
     printed: list[list[str]] = []
     for (row, measure), group in scores.groupby(["row", "measure"], sort=False):
         known = group["value"].dropna()
-        interval = t_interval([float(value) for value in known]) if len(known) else None
+        interval = interval_of(values[str(row), str(measure)], units[str(measure)])
         reasons = list(dict.fromkeys(str(reason) for reason in group["reason"] if reason))
         reason = "; ".join(reasons)
         means.append(
@@ -69,10 +70,10 @@ def score(
         shown = "-" if interval is None else format_interval(interval, unit)
         printed.append([str(row), str(measure), unit, shown, str(len(known)), ", ".join(each), reason])
     if as_json:
-        values = [
+        each_run = [
             {**one, "value": None if pd.isna(one["value"]) else one["value"]} for one in _records(scores)
         ]
-        print_json({"format": 1, "means": means, "values": values})
+        print_json({"format": 1, "means": means, "values": each_run})
     elif as_csv:
         print(scores.map(cell_text).to_csv(index=False, lineterminator="\n"), end="")
     else:

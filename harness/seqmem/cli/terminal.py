@@ -38,6 +38,17 @@ def resume_command() -> str:
     return f"seqmem {shlex.join([*words, '--resume'])}"
 
 
+def command_without_seeds() -> str:
+    """Return the command line of this process as far as it goes for other seeds."""
+    words, kept = iter(sys.argv[1:]), []
+    for word in words:
+        if word == "--seeds":
+            next(words, None)
+        elif not word.startswith("--seeds=") and word not in ("--resume", "--force"):
+            kept.append(word)
+    return f"seqmem {shlex.join(kept)}"
+
+
 def print_json(data: Any) -> None:
     """Print data for scripts."""
     print(json.dumps(data, indent=2, allow_nan=False))

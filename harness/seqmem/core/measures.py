@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 Direction = Literal["higher", "lower", "none"]
+Role = Literal["", "tokens", "state", "learned", "kept", "harm", "twins"]
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,15 @@ class Measure:
     """One number a metric gives per run.
 
     Attributes:
-        unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``.
+        unit: e.g. ``fraction``, ``nats/token``, ``steps``, ``bytes``. Three units say how the values of seeds are put
+            together: ``share``, of `Value.n_items` items, which lies between 0 and 1 as its interval does; ``runs``, 1
+            where a run has what is asked for and else 0, counted; ``p-value``, combined by Fisher's method.
         direction: which way is better; ``none`` where neither is.
         margin: two rows closer than this are alike in practice, in the measure's unit, above 0; None where
             nobody has stated one. The test for "no effect" needs it.
         role: ``tokens`` for tokens read by training, ``state`` for memory kept beyond the plain learner's: a
-            table shows such a measure among the costs of a row.
+            table shows such a measure among the costs of a row. ``learned``, ``kept``, ``harm`` to the rest of the
+            model, ``twins`` that were never trained: the last screen of a bench shows the first measure of each.
     """
 
     name: str
@@ -28,7 +32,7 @@ class Measure:
     direction: Direction
     summary: str
     margin: float | None = None
-    role: Literal["", "tokens", "state"] = ""
+    role: Role = ""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over seeds and its 95 % t interval.
+    """A mean over seeds and its 95 % interval; of p-values their combination, without one.
 
     Attributes:
-        low, high: None below two seeds, where a spread cannot be estimated.
+        low, high: None below three seeds, where a spread cannot be estimated.
         n: seeds.
         reason: why there is no interval.
     """

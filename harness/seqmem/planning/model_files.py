@@ -115,6 +115,8 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     if not config.get("model_type"):
         raise UsageError(f"{where} has a config.json without model_type, so its architecture is unknown")
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise UsageError(f"{where} has a damaged config.json: architectures must be a list of names")
     if config.get("is_encoder_decoder") or any(str(name).endswith(_NOT_CAUSAL) for name in architectures):
         kind = architectures[0] if architectures else "an encoder-decoder"
         raise UsageError(

@@ -15,9 +15,9 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from seqmem.core.measures import Direction, Interval, Measure, Value
+from seqmem.core.measures import Direction, Interval, Measure, Role, Value
 from seqmem.plugin.hookspecs import hookimpl
 from seqmem.plugin.specs import MetricSpec
 from seqmem.reading.missing import Missing, attempt, control
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 Controls = Mapping[str, RunRecord]
-Role = Literal["", "tokens", "state"]
 Further = ParamSpec("Further")
 """Arguments that a formula has beside what it reads, each with a default."""
 Formula = Callable[Concatenate[Read, Further], Value]

@@ -24,13 +24,15 @@ _TESTS_NOTE = (
 TABLE_NOTE = (
     "A seed varies data and training, and the first weights where a scenario trains from scratch; a pretrained "
     "checkpoint is one, so claims concern that checkpoint. "
-    "Brackets are 95 % t intervals over seeds; differences are paired by seed. p is a two-sided sign-flip test on the "
+    "Brackets are 95 % intervals over seeds, given from three up: of shares Korn and Graubard's, else Student's t; for "
+    "differences on three to five seeds in a table of six rows or more with a spread pooled over them (moderated t). "
+    "Differences are paired by seed. p is a two-sided sign-flip test on the "
     f"primary measure, given from {MIN_SEEDS_FOR_P} common seeds up, adjusted by step-down maxT over the rows compared "
     "with the reference: the chance to call any row different that is not is 5 %. Behind it p of the row alone. "
     f"↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )
 PAIR_NOTE = (
-    "The first row minus the second, paired by seed; brackets are 95 % t intervals over seeds. p is a two-sided "
+    "The first row minus the second, paired by seed; brackets are 95 % intervals over seeds. p is a two-sided "
     f"sign-flip test, given from {MIN_SEEDS_FOR_P} common seeds up, adjusted by step-down maxT over the measures "
     f"listed; behind it p of the measure alone. ↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )

@@ -15,6 +15,7 @@ from seqmem.core.digits import ten_digits
 from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
+from seqmem.scoring.shares import MIN_SEEDS
 from seqmem.scoring.statistics import LEVEL
 
 MILLI = 1000
@@ -169,9 +170,9 @@ def _curve(name: str, frame: pd.DataFrame, most_steps: int, steps: Pool) -> dict
     for key, column in (("r", "right"), ("l", "loss")):
         n = count[column].to_numpy()
         made[key] = _whole(mean[column].to_numpy())
-        if n.max() > 1:
+        if n.max() >= MIN_SEEDS:
             factor = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) / np.sqrt(np.maximum(n, 1))
-            made[f"{key}h"] = _whole(deviation[column].to_numpy() * factor)
+            made[f"{key}h"] = _whole(np.where(n >= MIN_SEEDS, deviation[column].to_numpy() * factor, np.nan))
     made["n"] = _short(count["right"].to_numpy())
     if not count["loss"].equals(count["right"]):
         made["ln"] = _short(count["loss"].to_numpy())

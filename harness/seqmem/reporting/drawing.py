@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from seqmem.record.files import whole_file
+from seqmem.scoring.shares import MIN_SEEDS
 from seqmem.scoring.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def mean_band(values: npt.ArrayLike) -> tuple[Array, Array, Array]:
         values: (seeds, points), NaN where a seed has no value.
 
     Returns:
-        Mean, lower and upper end, (points,) each; both ends equal the mean below two seeds.
+        Mean, lower and upper end, (points,) each; both ends equal the mean below three seeds.
     """
     table = np.asarray(values, dtype=float)
     n = np.sum(~np.isnan(table), axis=0)
@@ -85,13 +86,13 @@ def mean_band(values: npt.ArrayLike) -> tuple[Array, Array, Array]:
         mean = np.nanmean(table, axis=0)
         spread = np.nanstd(table, axis=0, ddof=1)
     half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * spread / np.sqrt(np.maximum(n, 1))
-    half = np.where(n > 1, half, 0.0)
+    half = np.where(n >= MIN_SEEDS, half, 0.0)
     return mean, mean - half, mean + half
 
 
 def draw_band(axis: Axes, x: Array, table: pd.DataFrame, colour: Any, *, share: bool) -> None:
-    """Fill the interval over seeds (columns of the table) around a line; nothing with one seed."""
-    if table.shape[1] > 1:
+    """Fill the interval over seeds (columns of the table) around a line; nothing below three seeds."""
+    if table.shape[1] >= MIN_SEEDS:
         _, low, high = mean_band(table.to_numpy().T)
         if share:
             low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)

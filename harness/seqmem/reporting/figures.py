@@ -28,7 +28,8 @@ from seqmem.reporting.drawing import (
     save,
     styled,
 )
-from seqmem.scoring.statistics import t_interval
+from seqmem.scoring.cells import interval_of, read_scores
+from seqmem.scoring.shares import MIN_SEEDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +59,8 @@ def curves_figure(row: Row) -> Figure:
 
     More than eight of them are drawn as a map of the change of loss since the start.
 
-    Lines are means over seeds, bands 95 % t intervals over seeds (from two up), dashed lines the never-trained
-    twins, shades the visits in their loop's colour and the rest in grey.
+    Lines are means over seeds, bands 95 % t intervals over seeds (from three up, those of shares cut at 0 and 1),
+    dashed lines the never-trained twins, shades the visits in their loop's colour and the rest in grey.
 
     Raises:
         UsageError: the row has no finished run, or nothing that can be drawn as a curve.
@@ -94,7 +95,7 @@ def curves_figure(row: Row) -> Figure:
     if not documents:
         axes[0].set_ylim(-0.03, 1.03)
     axes[-1].set_xlabel("optimizer steps")
-    band = "band: 95 % interval" if len(runs) > 1 else "no interval"
+    band = "band: 95 % interval" if len(runs) >= MIN_SEEDS else "no interval"
     axes[0].set_title(_title(row, len(runs), band))
     draw_legend(figure, [axes[0]])
     return figure
@@ -267,13 +268,11 @@ def _points(
     rows: Sequence[Row], scores: pd.DataFrame, measure: Measure, option: str
 ) -> list[tuple[str, Any, float, float, float]]:
     """Return (series, swept value or None, mean, low, high) per row with a value."""
-    points = []
+    points, values = [], read_scores(scores)
     for row in rows:
-        wanted = (scores["row"] == row.label) & (scores["measure"] == measure.name)
-        values = scores.loc[wanted, "value"].dropna()
-        if values.empty:
+        interval = interval_of(values.get((row.label, measure.name), ()), measure.unit)
+        if interval is None:
             continue
-        interval = t_interval([float(value) for value in values])
         low = float("nan") if interval.low is None else interval.low
         high = float("nan") if interval.high is None else interval.high
         swept = option in row.swept

@@ -274,7 +274,7 @@ def _line(comparison: Comparison, row: Row, shape: _Shape) -> list[Field]:
 
 def _recall(runs: Mapping[int, RunRecord], *, controls: bool) -> Field:
     found = recall_when_last_asked([runs[seed] for seed in sorted(runs)], controls=controls)
-    return Field(None) if found is None else measured(found, "fraction")
+    return Field(None) if found is None else measured(found, "share")
 
 
 def _measures(comparison: Comparison) -> MeasureTable:

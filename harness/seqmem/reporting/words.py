@@ -12,7 +12,7 @@ from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.scoring.comparison import Comparison, Table
 from seqmem.scoring.numbers import format_margin, format_number
-from seqmem.scoring.statistics import t_interval
+from seqmem.scoring.shares import share_interval
 from seqmem.scoring.verdict import SHOWN, Finding, Verdict
 
 
@@ -24,9 +24,9 @@ def recall_when_last_asked(runs: Sequence[RunRecord], *, controls: bool) -> Inte
         controls: of the never-trained facts (twins and the group ``never``) instead of the trained ones.
 
     Returns:
-        Mean over seeds with its 95 % t interval; None where nothing of the kind was asked, and for documents.
+        Mean over seeds with its 95 % interval; None where nothing of the kind was asked, and for documents.
     """
-    shares = []
+    shares, items = [], []
     for run in runs:
         if run.info["primary_relation"] == "general":
             continue
@@ -34,8 +34,10 @@ def recall_when_last_asked(runs: Sequence[RunRecord], *, controls: bool) -> Inte
         never = asked["twin_of"].notna() | (asked["group"] == NEVER)
         asked = asked[never == controls]
         if not asked.empty:
-            shares.append(float(asked.loc[asked["step"] == asked["step"].max(), "right"].mean()))
-    return t_interval(shares) if shares else None
+            last = asked[asked["step"] == asked["step"].max()]
+            shares.append(float(last["right"].mean()))
+            items.append(int(last["fact"].nunique()))
+    return share_interval(shares, items) if shares else None
 
 
 def twins_in_words(verdict: Verdict, row: Row) -> str:
@@ -43,8 +45,8 @@ def twins_in_words(verdict: Verdict, row: Row) -> str:
     recall = recall_when_last_asked([row.runs[seed] for seed in sorted(row.runs)], controls=True)
     if recall is None:
         return ""
-    recalled = "" if verdict.measure.unit == "fraction" else "recalled "
-    return f"twins {recalled}{format_number(recall.mean, 'fraction')}"
+    recalled = "" if verdict.measure.unit == "share" else "recalled "
+    return f"twins {recalled}{format_number(recall.mean, 'share')}"
 
 
 def answer(verdict: Verdict) -> str:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from seqmem.core.measures import Interval, Measure
 from seqmem.scoring.scores import seeds_in_words
-from seqmem.scoring.statistics import Difference, paired_difference, t_interval
+from seqmem.scoring.shares import share_interval
+from seqmem.scoring.statistics import Difference, combined_p, paired_difference, t_interval
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Score:
     reason: str
 
 
+UNPAIRED = ("runs", "p-value")
+"""Units whose values are no amounts: no mean of their differences says anything."""
 Scores = Mapping[tuple[str, str], Sequence[Score]]
 """By (row label, measure name)."""
 
@@ -60,22 +63,32 @@ def by_seed(scores: Scores, label: str, measure: str) -> dict[int, float]:
     return {one.seed: one.value for one in scores.get((label, measure), ()) if one.value is not None}
 
 
-def interval_of(values: Mapping[int, float]) -> Interval | None:
-    """Return the mean over seeds with its interval; None without a value."""
-    return t_interval([values[seed] for seed in sorted(values)]) if values else None
+def interval_of(scores: Sequence[Score], unit: str) -> Interval | None:
+    """Return what seeds give together, in a measure's unit; None without a value."""
+    found = sorted((one for one in scores if one.value is not None), key=lambda one: one.seed)
+    values = [one.value for one in found if one.value is not None]
+    if not values:
+        return None
+    if unit == "p-value":
+        return Interval(combined_p(values), None, None, len(values))
+    if unit == "runs":
+        return share_interval(values, [1] * len(values))
+    if unit == "share":
+        return share_interval(values, [max(one.items, 1) for one in found])
+    return t_interval(values)
 
 
 def cell_of(scores: Scores, label: str, measure: Measure, reference: str | None) -> Cell:
     """Return one measure of one row, its difference to the reference not yet tested."""
-    values = by_seed(scores, label, measure.name)
-    interval = interval_of(values)
     own = scores.get((label, measure.name))
+    interval = interval_of(own or (), measure.unit)
     reasons = ["no finished run"] if own is None else _reasons(own)
     if interval is not None and interval.reason:
         reasons.append(interval.reason)
     difference = None
-    if reference not in (None, label):
-        difference = paired_difference(values, by_seed(scores, str(reference), measure.name), measure.margin)
+    if reference not in (None, label) and measure.unit not in UNPAIRED:
+        values, others = (by_seed(scores, name, measure.name) for name in (label, str(reference)))
+        difference = paired_difference(values, others, measure.margin)
     items = sum(one.items for one in own or () if one.value is not None)
     return Cell(interval, items, difference, "; ".join(reasons))
 

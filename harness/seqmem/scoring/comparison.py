@@ -19,6 +19,7 @@ from seqmem.record.row import Row
 from seqmem.record.versions import DECISIVE, named, versions_of
 from seqmem.scoring.cells import Cell, Scores, by_seed, cell_of, read_scores
 from seqmem.scoring.family import adjusted, too_few_seeds
+from seqmem.scoring.moderated import lent
 from seqmem.scoring.ranks import rank_rows
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.verdict import Verdict, judge
@@ -149,6 +150,10 @@ def _compare(
         for label in labels
         for measure in measures
     }
+    for measure in measures:
+        found = lent([cells[label, measure.name].difference for label in labels])
+        for label, difference in zip(labels, found, strict=True):
+            cells[label, measure.name] = replace(cells[label, measure.name], difference=difference)
     if absent:
         cells |= {(label, primary.name): Cell(None, 0, None, absent) for label in labels}
     apart = {row.label: APART for row in rows if row.changes_stream and row.label != reference}

@@ -8,7 +8,7 @@ from seqmem.core.measures import Interval, Measure
 
 def format_number(value: float, unit: str) -> str:
     """Return two decimals without a leading zero for fractions, three significant digits otherwise."""
-    if unit == "fraction":
+    if unit in ("fraction", "share", "runs"):
         text = fixed(value, 2)
         if float(text) == 0:
             return ".00"
@@ -22,12 +22,19 @@ def format_margin(measure: Measure) -> str:
     if measure.margin is None:
         return ""
     text = significant(measure.margin, 6)
-    return without_zero(text) if measure.unit == "fraction" and measure.margin < 1 else text
+    return without_zero(text) if measure.unit in ("fraction", "share") and measure.margin < 1 else text
 
 
 def format_interval(interval: Interval, unit: str) -> str:
-    """Return ``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree."""
+    """Return ``.41 [.35, .47]``, or the mean alone where there is no interval or all seeds agree.
+
+    Of unit ``runs`` ``2 of 8 [.03, .65]``; a p-value as `format_p`.
+    """
+    if unit == "p-value":
+        return format_p(interval.mean)
     mean = format_number(interval.mean, unit)
+    if unit == "runs":
+        mean = f"{round(interval.mean * interval.n)} of {interval.n}"
     if interval.low is None or interval.high is None or ten_digits(interval.low) == ten_digits(interval.high):
         return mean
     return f"{mean} [{format_number(interval.low, unit)}, {format_number(interval.high, unit)}]"

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from seqmem.core.errors import NotApplicable, PluginError, UsageError
-from seqmem.core.measures import Value
+from seqmem.core.measures import Measure, Value
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.contamination import contaminated
 from seqmem.record.reader import RunRecord
@@ -102,7 +102,16 @@ def _compute(
         if not isinstance(values[name], Value):
             kind = type(values[name]).__name__
             raise PluginError(f"metric {metric.name!r} gave {kind} for {name!r}, not a seqmem.Value")
-    return [(name, values[name]) for name in names]
+    return [(measure.name, _possible(measure, values[measure.name])) for measure in metric.measures]
+
+
+def _possible(measure: Measure, value: Value) -> Value:
+    """Return the value, or None with the reason where it lies outside what its unit allows."""
+    number, unit = value.value, measure.unit
+    allowed = {"share": "0 to 1", "p-value": "0 to 1", "runs": "0 or 1"}.get(unit)
+    if number is None or allowed is None or number in (0, 1) or (unit != "runs" and 0 < number < 1):
+        return value
+    return Value(None, reason=f"{FAILED}{number} of unit {unit}, which is {allowed}")
 
 
 def failures(scores: pd.DataFrame) -> list[str]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Interval
+from seqmem.scoring.shares import MIN_SEEDS, too_few
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P, sign_flip_p
 
 LEVEL = 0.95
@@ -71,7 +73,7 @@ class Trend:
 
 
 def t_interval(values: Sequence[float], scale: float = 0.0) -> Interval:
-    """Return the mean of per-seed values with a 95 % Student t interval.
+    """Return the mean of per-seed values with a 95 % Student t interval; without one below three seeds.
 
     Args:
         values: one per seed.
@@ -84,11 +86,25 @@ def t_interval(values: Sequence[float], scale: float = 0.0) -> Interval:
         raise ValueError("no values")
     mean, n = float(np.mean(values)), len(values)
     scale = max(scale, *map(abs, values))
-    if n == 1:
-        return Interval(mean, None, None, 1, "one seed: no interval")
-    spread = 0.0 if _all_equal(values, scale) else np.std(values, ddof=1)
-    half = float(_quantile((1 + LEVEL) / 2, n) * spread / np.sqrt(n))
+    if n < MIN_SEEDS:
+        return Interval(mean, None, None, n, too_few(n))
+    variance = 0.0 if _all_equal(values, scale) else float(np.var(values, ddof=1))
+    return mean_interval(values, variance, n - 1, scale)
+
+
+def mean_interval(
+    values: Sequence[float] | NDArray[np.float64], variance: float, degrees: float, scale: float = 0.0
+) -> Interval:
+    """Return the mean of values with the 95 % t interval that a variance with its degrees of freedom gives."""
+    mean, n = float(np.mean(values)), len(values)
+    scale = max(scale, *map(abs, values))
+    half = _quantile((1 + LEVEL) / 2, degrees) * float(np.sqrt(variance / n))
     return Interval(_settled(mean, scale), _settled(mean - half, scale), _settled(mean + half, scale), n)
+
+
+def combined_p(p_values: Sequence[float]) -> float:
+    """Return the p-value of n runs together: -2 sum log p is chi-square with 2 n degrees of freedom (Fisher 1925)."""
+    return float(stats.combine_pvalues(p_values, method="fisher").pvalue)
 
 
 def _settled(value: float, scale: float) -> float:
@@ -102,9 +118,9 @@ def _all_equal(values: Sequence[float], scale: float) -> bool:
 
 
 @lru_cache
-def _quantile(probability: float, n: int) -> float:
-    """Return a quantile of Student's t for the mean of n values."""
-    return float(stats.t.ppf(probability, n - 1))
+def _quantile(probability: float, degrees: float) -> float:
+    """Return a quantile of Student's t."""
+    return float(stats.t.ppf(probability, degrees))
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:
@@ -133,7 +149,7 @@ def equivalent(values: Sequence[float], margin: float) -> bool | None:
     n = len(values)
     if n < MIN_SEEDS_FOR_P:
         return None
-    half = _quantile(1 - ALPHA, n) * np.std(values, ddof=1) / np.sqrt(n)
+    half = _quantile(1 - ALPHA, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
     return ten_digits(float(abs(np.mean(values)) + half)) < ten_digits(margin)
 
 
@@ -157,18 +173,18 @@ def detectable(values: Sequence[float], scale: float = 0.0) -> float | None:
     n = len(values)
     if n < 2 or _all_equal(values, scale):
         return None
-    return float(noncentrality(n) * np.std(values, ddof=1) / np.sqrt(n))
+    return float(noncentrality(n - 1) * np.std(values, ddof=1) / np.sqrt(n))
 
 
 @lru_cache
-def noncentrality(n: int, power: float = POWER) -> float:
-    """Return the noncentrality at which a two-sided t test at 5 % of n values has this power in one tail."""
+def noncentrality(degrees: float, power: float = POWER) -> float:
+    """Return the noncentrality at which a two-sided t test at 5 % has this power in one tail."""
     from scipy.optimize import brentq
 
-    critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
+    critical = stats.t.ppf(1 - ALPHA / 2, degrees)
 
     def missing_power(delta: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, delta)) - power
+        return float(stats.nct.sf(critical, degrees, delta)) - power
 
     # Rounded, so that the last bits of a root do not differ between versions of scipy.
     return round(float(brentq(missing_power, 1.0, 60.0)), 6)

@@ -25,7 +25,7 @@ seqmem_metric = metric.hook
 
 @metric.measure(
     "anytime_accuracy",
-    "fraction",
+    "share",
     "higher",
     "mean over boundaries of recall of what was trained so far",
     margin=0.05,
@@ -35,7 +35,7 @@ def anytime_accuracy(run: RunRecord) -> Value:
 
     Boundaries are those after training began, the end of the rest included; a loop counts from the first boundary
     at or after the first statement of one of its facts, so the measure needs no visits and is given under `joint`
-    too. Unit: fraction; range 0 to 1; higher is better. Visits are as many boundaries as they are: compare rows
+    too. Unit: share; range 0 to 1; higher is better. Visits are as many boundaries as they are: compare rows
     of one scenario and preset. None where no boundary was probed after a fact had been trained.
     """
     recall = reading.recall_by_loop(run)

@@ -19,13 +19,13 @@ seqmem_metric = metric.hook
 
 
 @metric.measure(
-    "average_accuracy", "fraction", "higher", "mean recall over loops at the end of the stream", margin=0.05
+    "average_accuracy", "share", "higher", "mean recall over loops at the end of the stream", margin=0.05
 )
 def average_accuracy(run: RunRecord) -> Value:
     """Return ACC = mean_j a_Tj (Lopez-Paz & Ranzato 2017).
 
     a_lj is the share of loop j's trained facts recalled in the primary probe form after
-    visit l, T the end of the stream, rest included. Unit: fraction; range 0 to 1; higher is better. None without a
+    visit l, T the end of the stream, rest included. Unit: share; range 0 to 1; higher is better. None without a
     boundary probe at the end of the stream.
     """
     recall = reading.recall_by_loop(run)

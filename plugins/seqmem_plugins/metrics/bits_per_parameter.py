@@ -93,7 +93,7 @@ def bits_per_parameter(run: RunRecord) -> Value:
 def share(run: RunRecord) -> Value:
     """Return the bits stored as a share of the bits offered: 1 until the parameters are full, falling beyond.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     bits = learned_bits(run)
     return Value(max(0.0, float(bits.iloc[-1].mean())) / offered_bits(run), bits.shape[1])

@@ -123,11 +123,11 @@ metric.measure("coupling.twins", "fraction", "none", "kappa of the twins: what t
 )
 
 
-@metric.measure("coupling.own_kept", "fraction", "none", "share of contexts holding the asked sentence")
+@metric.measure("coupling.own_kept", "share", "none", "share of contexts holding the asked sentence")
 def own_kept(run: RunRecord) -> Value:
     """Return the share of the contexts asked, the empty one left out, that hold the asked sentence itself.
 
-    Unit: fraction; range 0 to 1. 1: it stays to the last, and can be read in a context of any length; near 0:
+    Unit: share; range 0 to 1. 1: it stays to the last, and can be read in a context of any length; near 0:
     it goes first, and whatever is answered without it is remembered.
     """
     rows = answers_in_context(run, twins=False).drop_duplicates("probe")

@@ -109,7 +109,7 @@ metric.measure("decay.on_question", UNIT, "lower", "decay when asked as a questi
 def linearity(run: RunRecord) -> Value:
     """Return R^2 of the line behind `decay`: is retainability linear in log t?
 
-    Unit: fraction; range 0 to 1; no direction is better.
+    Unit: share; range 0 to 1; no direction is better.
     """
     found = fit(run)
     return Value(found.r2, found.facts)

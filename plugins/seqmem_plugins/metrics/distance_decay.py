@@ -107,7 +107,7 @@ metric.measure("distance_decay.over_twins", "fraction", "none", "the same minus 
 
 
 def form(run: RunRecord, name: str) -> Value:
-    """Return recall in one probe form. Unit: fraction; range 0 to 1; higher is better."""
+    """Return recall in one probe form. Unit: share; range 0 to 1; higher is better."""
     found = recall(run)
     if name not in found.index:
         raise Missing(f"the probe form {name} was not asked")
@@ -116,4 +116,4 @@ def form(run: RunRecord, name: str) -> Value:
 
 for _form in FORMS:
     _summary = f"recall in the probe form {_form.replace('_', ' ')}"
-    metric.measure(f"distance_decay.{_form}", "fraction", "higher", _summary)(partial(form, name=_form))
+    metric.measure(f"distance_decay.{_form}", "share", "higher", _summary)(partial(form, name=_form))

@@ -50,39 +50,37 @@ def exact(rows: pd.DataFrame) -> Value:
     return Value(float(rows["correct"].mean()), int(rows["fact"].nunique()))
 
 
-@metric.measure("exact_match", "fraction", "higher", "facts answered exactly at the end of the stream")
+@metric.measure("exact_match", "share", "higher", "facts answered exactly at the end of the stream")
 def at_the_end(run: RunRecord) -> Value:
     """Return the share of trained facts that greedy decoding answers exactly at the end of the stream.
 
-    Unit: fraction; range 0 to 1; higher is better. None below a format rate of .5.
+    Unit: share; range 0 to 1; higher is better. None below a format rate of .5.
     """
     return exact(asked_at(run, reading.stream_end(run)))
 
 
-@metric.measure("exact_match.loops_end", "fraction", "higher", "facts answered exactly when the loops end")
+@metric.measure("exact_match.loops_end", "share", "higher", "facts answered exactly when the loops end")
 def when_loops_end(run: RunRecord) -> Value:
     """Return the same when the loops end, before any rest.
 
-    Unit: fraction; range 0 to 1; higher is better. None below a format rate of .5.
+    Unit: share; range 0 to 1; higher is better. None below a format rate of .5.
     """
     return exact(asked_at(run, reading.loops_end(run)))
 
 
-@metric.measure(
-    "exact_match.format", "fraction", "none", "answers in the right form at the end of the stream"
-)
+@metric.measure("exact_match.format", "share", "none", "answers in the right form at the end of the stream")
 def form_at_the_end(run: RunRecord) -> Value:
     """Return the format rate at the end of the stream.
 
-    Unit: fraction; range 0 to 1; neither way is better.
+    Unit: share; range 0 to 1; neither way is better.
     """
     return format_rate(asked_at(run, reading.stream_end(run)))
 
 
-@metric.measure("exact_match.format_loops_end", "fraction", "none", "the same when the loops end")
+@metric.measure("exact_match.format_loops_end", "share", "none", "the same when the loops end")
 def form_when_loops_end(run: RunRecord) -> Value:
     """Return the format rate when the loops end.
 
-    Unit: fraction; range 0 to 1; neither way is better.
+    Unit: share; range 0 to 1; neither way is better.
     """
     return format_rate(asked_at(run, reading.loops_end(run)))

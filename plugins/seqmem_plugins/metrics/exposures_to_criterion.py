@@ -66,11 +66,11 @@ def median(run: RunRecord) -> Value:
     return Value(float(below[0]), len(found))
 
 
-@metric.measure(f"{NAME}.reached", "fraction", "higher", "facts that reached the criterion")
+@metric.measure(f"{NAME}.reached", "share", "higher", "facts that reached the criterion")
 def reached(run: RunRecord, *, twins: bool = False) -> Value:
     """Return the share of facts, or of never-trained twins, that reached the criterion within the exposures given.
 
-    Unit: fraction; range 0 to 1. Of facts higher is better; of twins it is false alarms, and lower is better.
+    Unit: share; range 0 to 1. Of facts higher is better; of twins it is false alarms, and lower is better.
     """
     found = trials(run, twins=twins)
     return Value(float(np.mean([trial.reached for trial in found])), len(found))
@@ -84,11 +84,11 @@ def _learned(run: RunRecord) -> dict[str, int | None]:
     return when
 
 
-@metric.measure(f"{NAME}.survived", "fraction", "higher", "of those, still right after background")
+@metric.measure(f"{NAME}.survived", "share", "higher", "of those, still right after background")
 def survived(run: RunRecord) -> Value:
     """Return the share of the facts that reached the criterion which are still right after the background that follows.
 
-    The background comes after all exposures, however early the criterion was reached. Unit: fraction; range 0 to
+    The background comes after all exposures, however early the criterion was reached. Unit: share; range 0 to
     1; higher is better.
     """
     learned = _learned(run)
@@ -99,17 +99,17 @@ def survived(run: RunRecord) -> Value:
     return Value(float(rows["right"].mean()), len(learned))
 
 
-metric.measure(f"{NAME}.twins", "fraction", "lower", "never-trained twins that reached it")(
+metric.measure(f"{NAME}.twins", "share", "lower", "never-trained twins that reached it")(
     partial(reached, twins=True)
 )
 
 
-@metric.measure(f"{NAME}.spill", "fraction", "lower", "the fact's answer to its twin's question")
+@metric.measure(f"{NAME}.spill", "share", "lower", "the fact's answer to its twin's question")
 def spill(run: RunRecord) -> Value:
     """Return the mean probability of the fact's answer to its *twin's* question, when the fact is first recalled.
 
     A memory of one person leaves it near the answer's chance; an answer given to everybody makes it as large as
-    the fact's own. Over facts that reached the criterion. Unit: fraction (probability); range 0 to 1; lower is
+    the fact's own. Over facts that reached the criterion. Unit: share; range 0 to 1; lower is
     better.
     """
     when = _learned(run)

@@ -70,20 +70,20 @@ def first_answers(run: RunRecord, relation: Relation | None = None) -> pd.DataFr
 
 
 @metric.measure(
-    "initial_recall", "fraction", "higher", "recall at the first probe after first training", margin=0.05
+    "initial_recall", "share", "higher", "recall at the first probe after first training", margin=0.05
 )
 def initial_recall(run: RunRecord, relation: Relation | None = None) -> Value:
     """Return the share of facts answered rightly at the first probe after their first exposure.
 
     In the primary probe form, bare, whatever schedule asked; `initial_recall.verbatim` in the trained wording. Facts
-    never asked after training are left out. Unit: fraction; range 0 to 1; higher is better.
+    never asked after training are left out. Unit: share; range 0 to 1; higher is better.
     """
     found = first_answers(run, relation)
     return Value(float(found["right"].mean()), len(found))
 
 
 metric.measure(
-    "initial_recall.verbatim", "fraction", "higher", "the same, asked in the trained wording", margin=0.05
+    "initial_recall.verbatim", "share", "higher", "the same, asked in the trained wording", margin=0.05
 )(partial(initial_recall, relation="verbatim"))
 
 

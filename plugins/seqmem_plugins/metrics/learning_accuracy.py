@@ -18,12 +18,17 @@ seqmem_metric = metric.hook
 
 
 @metric.measure(
-    "learning_accuracy", "fraction", "higher", "mean recall right after a loop's last visit", margin=0.05
+    "learning_accuracy",
+    "share",
+    "higher",
+    "mean recall right after a loop's last visit",
+    margin=0.05,
+    role="learned",
 )
 def learning_accuracy(run: RunRecord) -> Value:
     """Return LA = mean_j a_jj (Riemer et al. 2019), a_jj being recall of loop j right after its last visit.
 
-    Unit: fraction; range 0 to 1; higher is better. None where a loop is never visited on its own, as under
+    Unit: share; range 0 to 1; higher is better. None where a loop is never visited on its own, as under
     `joint`.
     """
     recall = reading.recall_by_loop(run)

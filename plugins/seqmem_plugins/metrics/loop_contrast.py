@@ -128,11 +128,11 @@ def conflict(run: RunRecord) -> Value:
     return Value(float(own), int(rows["fact"].nunique()))
 
 
-@metric.measure("loop_contrast.conflict_own", "fraction", "higher", "share of the own loop's answers")
+@metric.measure("loop_contrast.conflict_own", "share", "higher", "share of the own loop's answers")
 def conflict_own(run: RunRecord) -> Value:
     """Return the share of answers that are the current loop's own; chance is one over the number of loops.
 
-    Unit: fraction; range 0 to 1. The recency null is 0 where another loop was trained last.
+    Unit: share; range 0 to 1. The recency null is 0 where another loop was trained last.
     """
     rows = _answered(run)
     return Value(float((rows["given"] == rows["current"]).mean()), int(rows["fact"].nunique()))

@@ -82,11 +82,11 @@ def exposures_to_criterion(run: RunRecord) -> Value:
     return Value(median, len(counts))
 
 
-@metric.measure("new_loop.reached", "fraction", "higher", "added facts recalled after training")
+@metric.measure("new_loop.reached", "share", "higher", "added facts recalled after training")
 def reached(run: RunRecord) -> Value:
     """Return the share of the added loop's facts recalled at some time after they were first trained.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     counts = _exposures_needed(run)
     return Value(float(np.isfinite(counts).mean()), len(counts))

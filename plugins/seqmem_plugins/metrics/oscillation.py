@@ -120,11 +120,11 @@ def period(run: RunRecord) -> Value:
     return Value(distance / float(Spectrum(len(table)).frequencies[fits.best[0]]), _facts(run))
 
 
-@metric.measure("oscillation.p", "probability", "none", "of that swing against AR(1) noise, in one run")
+@metric.measure("oscillation.p", "p-value", "none", "of that swing against AR(1) noise")
 def p(run: RunRecord) -> Value:
     """Return the p-value of that period in this run: the facts' curve minus the twins' against AR(1) surrogates.
 
-    Unit: probability; range: .001 to 1. One run's: a table's mean over seeds is not a p-value.
+    Unit: p-value, which a table combines over seeds (Fisher); range of one run's: .001 to 1.
     """
     table = curves(run)
     return Value(null(len(table)).p(_fit(run, table["facts"] - table["twins"])), _facts(run))

@@ -116,11 +116,11 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@metric.measure("retention", "fraction", "higher", "recall at the end of the rest", margin=0.05)
+@metric.measure("retention", "share", "higher", "recall at the end of the rest", margin=0.05, role="kept")
 def retention(rest: Rest) -> Value:
     """Return recall of trained facts at the end of the rest.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     if rest.length not in rest.curve.index:
         raise Missing(f"no boundary probe at step {reading.stream_end(rest.run)}")
@@ -128,12 +128,12 @@ def retention(rest: Rest) -> Value:
 
 
 @metric.measure(
-    "retention.auc", "fraction", "higher", "mean recall over the logarithm of rest steps", margin=0.05
+    "retention.auc", "share", "higher", "mean recall over the logarithm of rest steps", margin=0.05
 )
 def area(rest: Rest) -> Value:
     """Return mean recall over log(1 + steps since the loops ended), by trapezoids: each tenfold counts alike.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     curve = rest.curve
     if len(curve) < 3:
@@ -176,11 +176,11 @@ for _end, _name, _share in (("low", "lower", 0.025), ("high", "upper", 0.975)):
     )(partial(half_life_bound, share=_share))
 
 
-@metric.measure("retention.censored", "fraction", "none", "recall did not halve within the rest")
+@metric.measure("retention.censored", "runs", "none", "recall did not halve within the rest")
 def censored(rest: Rest) -> Value:
-    """Return 1 where recall did not halve within the rest, else 0; over seeds the share of them that did not.
+    """Return 1 where recall did not halve within the rest, else 0; over seeds how many of them did not.
 
-    Unit: fraction; no direction is better.
+    Unit: runs; no direction is better.
     """
     found = rest.half_lives(rest.forgettable())[0]
     return Value(float(found >= np.log10(rest.length)), rest.facts)

@@ -27,9 +27,7 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@metric.measure(
-    "sampled_recall", "fraction", "higher", "at least one of the scenario's n samples", margin=0.05
-)
+@metric.measure("sampled_recall", "share", "higher", "at least one of the scenario's n samples", margin=0.05)
 def sampled_recall(run: RunRecord, n: int | None = None, *, twins: bool = False) -> Value:
     """Return the mean over facts of 1 - (1 - p)^n in the primary probe form when training was done.
 
@@ -52,7 +50,7 @@ def sampled_recall(run: RunRecord, n: int | None = None, *, twins: bool = False)
     return Value(float(hits.mean()), int(rows["fact"].nunique()))
 
 
-metric.measure("sampled_recall.one", "fraction", "higher", "one sample alone")(partial(sampled_recall, n=1))
-metric.measure("sampled_recall.twins", "fraction", "lower", "n samples on never-trained twins: luck")(
+metric.measure("sampled_recall.one", "share", "higher", "one sample alone")(partial(sampled_recall, n=1))
+metric.measure("sampled_recall.twins", "share", "lower", "n samples on never-trained twins: luck")(
     partial(sampled_recall, twins=True)
 )

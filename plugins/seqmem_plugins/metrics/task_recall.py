@@ -75,19 +75,19 @@ def routes(run: RunRecord) -> bool:
 
 
 @metric.measure(
-    "task_recall", "fraction", "higher", "recall when the tasks are done, task inferred", margin=0.05
+    "task_recall", "share", "higher", "recall when the tasks are done, task inferred", margin=0.05
 )
 def at_end(run: RunRecord, *, known: bool = False) -> Value:
     """Return the mean over tasks of their recall when the last task, and what follows it, is done, before any rest.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     return Value(
         float(reading.at_step(recall_by_task(run, known=known), reading.loops_end(run)).mean()), _facts(run)
     )
 
 
-metric.measure("task_recall.known", "fraction", "higher", "the same with the task known", margin=0.05)(
+metric.measure("task_recall.known", "share", "higher", "the same with the task known", margin=0.05)(
     partial(at_end, known=True)
 )
 
@@ -105,17 +105,17 @@ def routing(run: RunRecord) -> Value:
     return Value(difference, _facts(run))
 
 
-@metric.measure("task_recall.learned", "fraction", "higher", "recall right after a task, task inferred")
+@metric.measure("task_recall.learned", "share", "higher", "recall right after a task, task inferred")
 def learned(run: RunRecord, *, known: bool = False) -> Value:
     """Return the mean over tasks of their recall right after their own training.
 
-    Unit: fraction; range 0 to 1; higher is better.
+    Unit: share; range 0 to 1; higher is better.
     """
     recall = recall_by_task(run, known=known)
     own = [reading.at_step(recall, end)[task] for task, end in task_ends(run).items()]
     return Value(float(np.mean(own)), _facts(run))
 
 
-metric.measure("task_recall.learned_known", "fraction", "higher", "the same with the task known")(
+metric.measure("task_recall.learned_known", "share", "higher", "the same with the task known")(
     partial(learned, known=True)
 )

@@ -87,7 +87,7 @@ Curve = Callable[[RunRecord], pd.Series]
 
 
 @metric.measure(
-    "turn_recall", "fraction", "higher", "recall of turns when their conversation ended", margin=0.05
+    "turn_recall", "share", "higher", "recall of turns when their conversation ended", margin=0.05
 )
 def mean(run: RunRecord, curve: Curve = recall_by_turn) -> Value:
     """Return the mean over turns back, each counting alike: of recall, or of the gain over twins.
@@ -120,11 +120,11 @@ metric.measure("turn_recall.gain_slope", "nats/token/turn", "none", "its slope o
 )
 
 
-@metric.measure("turn_recall.read", "fraction", "higher", "recall with the dialogue in front")
+@metric.measure("turn_recall.read", "share", "higher", "recall with the dialogue in front")
 def read(run: RunRecord, *, twins: bool = False) -> Value:
     """Return recall with the dialogue in front when the conversations were done.
 
-    Unit: fraction; range 0 to 1. The twins' is reading alone.
+    Unit: share; range 0 to 1. The twins' is reading alone.
     """
     rows = run.asked(schedule="ladder", twins=twins, context=None)
     rows = reading.some(
@@ -134,6 +134,6 @@ def read(run: RunRecord, *, twins: bool = False) -> Value:
     return Value(float(rows["right"].mean()), int(rows["fact"].nunique()))
 
 
-metric.measure("turn_recall.read_twins", "fraction", "none", "the same for twins: reading, no memory")(
+metric.measure("turn_recall.read_twins", "share", "none", "the same for twins: reading, no memory")(
     partial(read, twins=True)
 )

@@ -13,11 +13,13 @@ metric = Metric("twin_recall", version="1", summary="recall of never-trained twi
 seqmem_metric = metric.hook
 
 
-@metric.measure("twin_recall", "fraction", "lower", "twins recalled at the end of the loops", margin=0.05)
+@metric.measure(
+    "twin_recall", "share", "lower", "twins recalled at the end of the loops", margin=0.05, role="twins"
+)
 def twin_recall(run: RunRecord) -> Value:
     """Return the share of never-trained twins recalled in the primary probe form at the end of the loops.
 
-    Unit: fraction; range 0 to 1; lower is better. None where twins were not asked.
+    Unit: share; range 0 to 1; lower is better. None where twins were not asked.
     """
     rows = reading.questions(run, twins=True)
     rows = reading.some(

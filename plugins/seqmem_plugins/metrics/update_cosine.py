@@ -117,16 +117,16 @@ metric.measure("update_cosine.projection", "fraction", "none", "mean <u, g>/|g|^
 )
 
 
-@metric.measure("update_cosine.ascent", "fraction", "none", "share of steps turned against their own loop")
+@metric.measure("update_cosine.ascent", "share", "none", "share of steps turned against their own loop")
 def ascent(run: RunRecord) -> Value:
-    """Return the share of steered steps with <u, g> < 0. Unit: fraction; range: 0 to 1."""
+    """Return the share of steered steps with <u, g> < 0. Unit: share; range: 0 to 1."""
     found = values(run, "projection")
     return Value(float((found < 0).mean()), len(found))
 
 
-@metric.measure("update_cosine.steered", "fraction", "none", "share of the loops' steps that were turned")
+@metric.measure("update_cosine.steered", "share", "none", "share of the loops' steps that were turned")
 def steered(run: RunRecord) -> Value:
-    """Return the share of a loop's steps that were turned. Unit: fraction; range: 0 to 1.
+    """Return the share of a loop's steps that were turned. Unit: share; range: 0 to 1.
 
     The others had no other loop's mean to be held against yet, or lay along it, where no direction is left to
     turn in.

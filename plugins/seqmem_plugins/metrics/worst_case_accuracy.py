@@ -46,7 +46,7 @@ def lowest(run: RunRecord) -> pd.Series:
 
 @metric.measure(
     "worst_case_accuracy",
-    "fraction",
+    "share",
     "higher",
     "lowest recall of loops no longer trained, and final recall of the current one",
     margin=0.05,
@@ -55,7 +55,7 @@ def worst_case_accuracy(run: RunRecord) -> Value:
     """Return WC-ACC = (1/K) a_TK + (1 - 1/K) min-ACC (De Lange et al. 2023).
 
     a_TK is recall at the end of the stream of the loop trained last; K the number of loops. Where a rest ends
-    the stream, no loop is the current one and WC-ACC is min-ACC over all K loops. Unit: fraction; range 0 to 1;
+    the stream, no loop is the current one and WC-ACC is min-ACC over all K loops. Unit: share; range 0 to 1;
     higher is better. None as `worst_case_accuracy.minimum`.
     """
     low = lowest(run)
@@ -68,7 +68,7 @@ def worst_case_accuracy(run: RunRecord) -> Value:
 
 @metric.measure(
     "worst_case_accuracy.minimum",
-    "fraction",
+    "share",
     "higher",
     "mean over loops of the lowest recall since their last visit",
     margin=0.05,
@@ -76,7 +76,7 @@ def worst_case_accuracy(run: RunRecord) -> Value:
 def minimum_accuracy(run: RunRecord) -> Value:
     """Return min-ACC = mean_{j<T} min_{t_j <= n <= T} a_nj (De Lange et al. 2023).
 
-    t_j is the end of loop j's last visit, n every probe from then on. Unit: fraction; range 0 to 1; higher is
+    t_j is the end of loop j's last visit, n every probe from then on. Unit: share; range 0 to 1; higher is
     better. None where no loop is visited on its own or none was followed by other training.
     """
     return Value(float(lowest(run).mean()), reading.facts_probed(run))

@@ -61,9 +61,9 @@ def only_ticks(axis: Axes, places: Sequence[float], labels: Sequence[str]) -> No
 
 
 def seeds(rows: Sequence[Row], bands: str = "") -> list[str]:
-    """Return how many seeds the rows have, in words, and what their bands are where there are several."""
+    """Return how many seeds the rows have, in words, and what their bands are from three up."""
     count = max(len(row.runs) for row in rows)
-    return [f"{count} seed{'s' * (count > 1)}"] + [bands] * (count > 1 and bool(bands))
+    return [f"{count} seed{'s' * (count > 1)}"] + [bands] * (count > 2 and bool(bands))
 
 
 def facts(row: Row, *names: str) -> str:

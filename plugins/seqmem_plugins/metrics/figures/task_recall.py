@@ -79,7 +79,7 @@ def _panel(axis: Axes, row: Row) -> None:
                 low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
                 axis.fill_between(steps_asked, low, high, color=_colour(task), alpha=0.12, linewidth=0)
     same = "" if routed else "; known = inferred, nothing is routed"
-    band = "band: 95 % interval" if len(runs) > 1 else "no interval"
+    band = "band: 95 % interval" if len(runs) > 2 else "no interval"
     axis.set_title(clean(f"{row.label} ({seeds([row])[0]}, {band}{same})"))
     axis.set_ylabel("recall\n(share right)")
     axis.set_ylim(-0.03, 1.03)

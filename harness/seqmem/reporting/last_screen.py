@@ -1,0 +1,170 @@
+"""The last screen of a bench: what was asked, what each row shows, what that could have seen, what next.
+
+Everything else stands in the files. At most `MAX_LINES` lines of at most `WIDTH` columns, whatever was run.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from seqmem.core.measures import Measure, Role
+from seqmem.core.sanitize import clean
+from seqmem.record.row import Row
+from seqmem.reporting.blocks import chance_text
+from seqmem.reporting.charts import FINDINGS
+from seqmem.reporting.words import headline, measure_in_words
+from seqmem.scoring.comparison import Comparison
+from seqmem.scoring.numbers import format_number, format_p
+from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
+from seqmem.scoring.verdict import Verdict
+
+MAX_LINES = 25
+WIDTH = 110
+_ROWS = 9
+_LABEL = 26
+ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
+"""Of measures that have a column beside the primary one."""
+_MOST_SEEDS = 64
+
+
+def last_screen(comparison: Comparison, more: str) -> list[str]:
+    """Return the lines, not escaped.
+
+    Args:
+        comparison: what was compared.
+        more: the command of this bench without its seeds; empty where nobody typed one.
+    """
+    seeds = sorted({seed for row in comparison.rows for seed in row.runs})
+    model = f" on {comparison.model}" if comparison.model else ""
+    lines = [f"{comparison.scenario}{model}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
+    lines += [*_table(comparison), "", *_wrapped(headline(comparison)), *_wrapped(_seen(comparison))]
+    lines += _next(comparison, seeds, more)
+    return [clean(line) for line in lines]
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return seeds as they are typed: ``0-5``, or ``0,3,7``."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
+
+
+def _seeds_in_words(seeds: Sequence[int]) -> str:
+    if not seeds:
+        return "no finished run"
+    return f"seed{'s' * (len(seeds) > 1)} {seeds_text(seeds)}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, max_lines=2, placeholder=" ...") if text else []
+
+
+def _asked(comparison: Comparison) -> list[str]:
+    primary = comparison.primary
+    better = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}[primary.direction]
+    chance = chance_text(comparison)
+    guessing = f"; guessing gives {chance}" if chance else ""
+    unit = f", {primary.unit}" if primary.unit else ""
+    return _wrapped(f"Asked: {measure_in_words(comparison)} ({primary.name}{unit}{better}{guessing})")
+
+
+def _table(comparison: Comparison) -> list[str]:
+    """Return the rows, best first, the reference among those that are shown."""
+    rows = comparison.best_first()
+    shown = rows[:_ROWS]
+    reference = next((row for row in rows if row.label == comparison.reference), None)
+    if reference is not None and reference not in shown:
+        shown = [*shown[:-1], reference]
+    roles = {role: found for role in ROLES if (found := _of_role(comparison, role)) is not None}
+    against = f"minus {comparison.reference}" if comparison.reference else "difference"
+    head = ["", _short(comparison.primary.name), _short(against), "verdict"]
+    head += [_heading(role, measure) for role, measure in roles.items()]
+    head += ["step time"] if any(row.cost for row in shown) else []
+    table = [head, *(_line(comparison, row, tuple(roles.values()), len(head)) for row in shown)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+    if len(rows) > len(shown):
+        lines.append(f"... and {len(rows) - len(shown)} rows more")
+    return [line[:WIDTH] for line in lines]
+
+
+def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns: int) -> list[str]:
+    verdict = comparison.verdicts[row.label]
+    value = "no value" if verdict.value is None else verdict.shown_value
+    cells = [_short(clean(row.label)), value, verdict.shown_difference, _word(verdict)]
+    for measure in measures:
+        interval = comparison.cells[row.label, measure.name].interval
+        cells.append("-" if interval is None else format_number(interval.mean, measure.unit))
+    if len(cells) < columns:
+        cells.append("-" if row.cost is None else f"{row.cost:.2f}")
+    return cells
+
+
+def _heading(role: Role, measure: Measure) -> str:
+    return role if measure.unit == "share" else f"{role}, {measure.unit}"
+
+
+def _word(verdict: Verdict) -> str:
+    found = verdict.difference
+    p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
+    return FINDINGS[verdict.finding].word + p
+
+
+def _of_role(comparison: Comparison, role: Role) -> Measure | None:
+    """Return the first measure of a role that has a value; not the primary, which has a column of its own."""
+    for measure in comparison.measures:
+        if measure.role == role and measure.name != comparison.primary.name:
+            if any(comparison.cells[row.label, measure.name].interval for row in comparison.rows):
+                return measure
+    return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LABEL else f"{text[: _LABEL - 3]}..."
+
+
+def _seen(comparison: Comparison) -> str:
+    """Return what the seeds could have seen: the smallest difference told from zero in four of five benches."""
+    found = [verdict.difference for verdict in comparison.verdicts.values() if verdict.difference]
+    known = [one.detectable for one in found if one.detectable is not None]
+    if not known:
+        return ""
+    unit, few, most = comparison.primary.unit, min(known), max(known)
+    size = format_number(few, unit)
+    if format_number(most, unit) != size:
+        size = f"{size} to {format_number(most, unit)}, by row,"
+    seeds = min(one.interval.n for one in found)
+    text = f"{seeds} seeds tell a true difference of {size} from none in four of five such benches."
+    return f"{text} A test takes {MIN_SEEDS_FOR_P} seeds." if seeds < MIN_SEEDS_FOR_P else text
+
+
+def _next(comparison: Comparison, seeds: Sequence[int], more: str) -> list[str]:
+    """Return the command that adds seeds to the same folder, where more of them would say more."""
+    wanted = _wanted(comparison)
+    if not more or not seeds or wanted <= len(seeds):
+        return []
+    added = [seed for seed in range(seeds[0], seeds[0] + wanted + len(seeds)) if seed not in seeds]
+    text = seeds_text(sorted([*seeds, *added[: wanted - len(seeds)]]))
+    return [f"More seeds in the same folder: {more} --seeds {text}"]
+
+
+def _wanted(comparison: Comparison) -> int:
+    """Return the seeds for a test, or for telling a difference of the measure's margin, at most `_MOST_SEEDS`."""
+    found = [
+        verdict.difference
+        for verdict in comparison.verdicts.values()
+        if verdict.difference and verdict.finding in ("not_shown", "no_test", "too_few_seeds")
+    ]
+    margin, wanted = comparison.primary.margin, 0
+    for one in found:
+        seeds = one.interval.n
+        if seeds < MIN_SEEDS_FOR_P:
+            wanted = max(wanted, MIN_SEEDS_FOR_P)
+        elif margin is not None and one.detectable is not None and one.detectable > margin:
+            wanted = max(wanted, min(math.ceil(seeds * (one.detectable / margin) ** 2), _MOST_SEEDS))
+    return wanted
