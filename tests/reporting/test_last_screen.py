@@ -55,7 +55,8 @@ def screen(
     for label in values:
         runs = {
             seed: RunRecord(
-                record.folder, {**record.info, "label": label, "id": f"{label}{seed}", "recipe": {"seed": seed}}
+                record.folder,
+                {**record.info, "label": label, "id": f"{label}{seed}", "recipe": {"seed": seed}},
             )
             for seed in range(seeds)
         }
@@ -78,6 +79,11 @@ def test_three_seeds_say_what_they_can_see_and_how_to_add_more(record: RunRecord
         "3 seeds tell a true difference of ." in line and "A test takes 6 seeds." in line for line in lines
     )
     assert lines[-1] == "More seeds in the same folder: seqmem b --seeds 0-5"
+
+
+def test_two_seeds_claim_to_see_nothing(record: RunRecord) -> None:
+    lines = screen(record, {"naive": 0.5, "good": 0.6}, 2)
+    assert "2 seeds: an interval needs 3, a test 6." in lines and "tell a true" not in " ".join(lines)
 
 
 def test_a_difference_that_was_shown_asks_for_nothing_more(record: RunRecord) -> None:

@@ -17,6 +17,7 @@ from seqmem.reporting.charts import FINDINGS
 from seqmem.reporting.words import headline, measure_in_words
 from seqmem.scoring.comparison import Comparison
 from seqmem.scoring.numbers import format_number, format_p
+from seqmem.scoring.shares import MIN_SEEDS, too_few
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 from seqmem.scoring.verdict import Verdict
 
@@ -132,13 +133,17 @@ def _seen(comparison: Comparison) -> str:
     """Return what the seeds could have seen: the smallest difference told from zero in four of five benches."""
     found = [verdict.difference for verdict in comparison.verdicts.values() if verdict.difference]
     known = [one.detectable for one in found if one.detectable is not None]
+    if not found:
+        return ""
+    seeds = min(one.interval.n for one in found)
+    if seeds < MIN_SEEDS:
+        return f"{too_few(seeds)}, a test {MIN_SEEDS_FOR_P}."
     if not known:
         return ""
     unit, few, most = comparison.primary.unit, min(known), max(known)
     size = format_number(few, unit)
     if format_number(most, unit) != size:
         size = f"{size} to {format_number(most, unit)}, by row,"
-    seeds = min(one.interval.n for one in found)
     text = f"{seeds} seeds tell a true difference of {size} from none in four of five such benches."
     return f"{text} A test takes {MIN_SEEDS_FOR_P} seeds." if seeds < MIN_SEEDS_FOR_P else text
 
