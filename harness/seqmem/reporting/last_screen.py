@@ -5,6 +5,7 @@ Everything else stands in the files. At most `MAX_LINES` lines of at most `WIDTH
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from seqmem.reporting.blocks import chance_text
 from seqmem.reporting.charts import FINDINGS
 from seqmem.reporting.words import headline, measure_in_words
 from seqmem.scoring.comparison import Comparison
-from seqmem.scoring.numbers import format_number, format_p
+from seqmem.scoring.numbers import format_margin, format_number, format_p
 from seqmem.scoring.shares import MIN_SEEDS, too_few
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 from seqmem.scoring.verdict import Verdict
@@ -27,7 +28,6 @@ _ROWS = 9
 _LABEL = 26
 ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
 """Of measures that have a column beside the primary one."""
-_MOST_SEEDS = 64
 
 
 def last_screen(comparison: Comparison, more: str) -> list[str]:
@@ -72,7 +72,7 @@ def _asked(comparison: Comparison) -> list[str]:
 
 
 def _table(comparison: Comparison) -> list[str]:
-    """Return the rows, best first, the reference among those that are shown."""
+    """Return the rows, best first, the reference among those that are shown, then what the further columns are."""
     rows = comparison.best_first()
     shown = rows[:_ROWS]
     reference = next((row for row in rows if row.label == comparison.reference), None)
@@ -80,18 +80,24 @@ def _table(comparison: Comparison) -> list[str]:
         shown = [*shown[:-1], reference]
     roles = {role: found for role in ROLES if (found := _of_role(comparison, role)) is not None}
     against = f"minus {comparison.reference}" if comparison.reference else "difference"
-    head = ["", _short(comparison.primary.name), _short(against), "verdict"]
-    head += [_heading(role, measure) for role, measure in roles.items()]
+    head = ["", _short(comparison.primary.name), _short(against), "verdict", *roles]
     head += ["step time"] if any(row.cost for row in shown) else []
     table = [head, *(_line(comparison, row, tuple(roles.values()), len(head)) for row in shown)]
     widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    ends = list(itertools.accumulate(width + 2 for width in widths))
+    fitting = sum(end - 2 <= WIDTH for end in ends)  # whole columns only
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
+        for line in (row[:fitting] + [""] * (len(head) - fitting) for row in table)
     ]
-    if len(rows) > len(shown):
-        lines.append(f"... and {len(rows) - len(shown)} rows more")
-    return [line[:WIDTH] for line in lines]
+    if more := len(rows) - len(shown):
+        lines.append(f"... and {more} row{'s' * (more > 1)} more")
+    return [*lines, *_wrapped("; ".join(_meaning(role, measure) for role, measure in roles.items()))]
+
+
+def _meaning(role: Role, measure: Measure) -> str:
+    unit = "" if measure.unit == "share" else f" ({measure.unit})"
+    return f"{role}: {measure.summary or measure.name}{unit}"
 
 
 def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns: int) -> list[str]:
@@ -104,10 +110,6 @@ def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns
     if len(cells) < columns:
         cells.append("-" if row.cost is None else f"{row.cost:.2f}")
     return cells
-
-
-def _heading(role: Role, measure: Measure) -> str:
-    return role if measure.unit == "share" else f"{role}, {measure.unit}"
 
 
 def _word(verdict: Verdict) -> str:
@@ -149,27 +151,27 @@ def _seen(comparison: Comparison) -> str:
 
 
 def _next(comparison: Comparison, seeds: Sequence[int], more: str) -> list[str]:
-    """Return the command that adds seeds to the same folder, where more of them would say more."""
-    wanted = _wanted(comparison)
-    if not more or not seeds or wanted <= len(seeds):
+    """Return the command that adds seeds to the same folder, twice as many at most, where more would say more."""
+    needed = _needed(comparison)
+    if not more or not seeds or needed <= len(seeds):
         return []
-    added = [seed for seed in range(seeds[0], seeds[0] + wanted + len(seeds)) if seed not in seeds]
-    text = seeds_text(sorted([*seeds, *added[: wanted - len(seeds)]]))
-    return [f"More seeds in the same folder: {more} --seeds {text}"]
+    wanted = max(min(needed, 2 * len(seeds)), MIN_SEEDS_FOR_P)
+    free = (seed for seed in itertools.count(seeds[0]) if seed not in seeds)
+    text = seeds_text(sorted([*seeds, *itertools.islice(free, wanted - len(seeds))]))
+    margin = "" if needed <= wanted else f" (some {needed} would see {format_margin(comparison.primary)})"
+    return [f"More seeds in the same folder{margin}: {more} --seeds {text}"]
 
 
-def _wanted(comparison: Comparison) -> int:
-    """Return the seeds for a test, or for telling a difference of the measure's margin, at most `_MOST_SEEDS`."""
-    found = [
-        verdict.difference
-        for verdict in comparison.verdicts.values()
-        if verdict.difference and verdict.finding in ("not_shown", "no_test", "too_few_seeds")
-    ]
-    margin, wanted = comparison.primary.margin, 0
-    for one in found:
-        seeds = one.interval.n
+def _needed(comparison: Comparison) -> int:
+    """Return the seeds for a test of every row, or for telling a difference of the measure's margin."""
+    margin, needed = comparison.primary.margin, 0
+    for verdict in comparison.verdicts.values():
+        found = verdict.difference
+        if found is None or verdict.finding not in ("not_shown", "no_test", "too_few_seeds"):
+            continue
+        seeds = found.interval.n
         if seeds < MIN_SEEDS_FOR_P:
-            wanted = max(wanted, MIN_SEEDS_FOR_P)
-        elif margin is not None and one.detectable is not None and one.detectable > margin:
-            wanted = max(wanted, min(math.ceil(seeds * (one.detectable / margin) ** 2), _MOST_SEEDS))
-    return wanted
+            needed = max(needed, MIN_SEEDS_FOR_P)
+        elif margin is not None and found.detectable is not None:
+            needed = max(needed, math.ceil(seeds * (found.detectable / margin) ** 2))
+    return needed
