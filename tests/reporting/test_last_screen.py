@@ -74,31 +74,29 @@ def test_three_seeds_say_what_they_can_see_and_how_to_add_more(record: RunRecord
     assert lines[0] == "memory_loops on tiny, seeds 0-2."
     assert lines[1].startswith("Asked: recall at the end (score, share, higher is better")
     head, naive = (next(line for line in lines if word in line) for word in ("verdict", "reference"))
-    assert head.split() == ["score", "minus", "naive", "verdict", "learned", "harm"]
+    assert head.split() == ["score", "minus", "naive", "sees", "verdict", "learned", "↑", "harm", "↓"]
     assert "learned: early; harm: damage (nats/token)" in lines
     assert naive.split()[0] == "naive" and naive.split()[-2:] == [".90", "1.5"]
-    assert any(
-        "3 seeds tell a true difference of ." in line and "A test takes 6 seeds." in line for line in lines
-    )
+    assert "with a chance of 80 %; no verdict below 6 seeds" in " ".join(lines)
     assert lines[-1] == "More seeds in the same folder: seqmem b --seeds 0-5"
 
 
 def test_two_seeds_claim_to_see_nothing(record: RunRecord) -> None:
     lines = screen(record, {"naive": 0.5, "good": 0.6}, 2)
-    assert "2 seeds: an interval needs 3, a test 6." in lines and "tell a true" not in " ".join(lines)
+    assert "2 seeds: an interval needs 3, a verdict 6" in lines and "80 %" not in " ".join(lines)
 
 
 def test_a_difference_that_was_shown_asks_for_nothing_more(record: RunRecord) -> None:
     lines = screen(record, {"naive": 0.3, "good": 0.6}, 8)
     assert any(line.startswith("good") and "better (p .008)" in line for line in lines)
-    assert lines[-1].endswith("such benches.") and "Better than naive: good." in lines
+    assert lines[-1] == "Better than naive: good." and "p is adjusted for all rows" in " ".join(lines)
 
 
 def test_what_was_not_shown_asks_for_the_seeds_that_see_the_margin(record: RunRecord) -> None:
     lines = screen(record, {"naive": 0.5, "same": 0.5, "likewise": 0.5}, 6)
     assert any("no difference shown" in line for line in lines)
     assert re.fullmatch(
-        r"More seeds in the same folder \(some \d\d would see \.05\): seqmem b --seeds 0-11", lines[-1]
+        r"More seeds in the same folder \(for \.05 some \d\d\): seqmem b --seeds 0-11", lines[-1]
     )
 
 
@@ -110,7 +108,7 @@ def test_many_rows_and_hostile_names_stay_on_one_screen(record: RunRecord) -> No
     }
     lines = screen(record, values, 6)
     text = "\n".join(lines)
-    assert "... and 33 rows more" in text and "reference" in text
+    assert "... and 32 rows more" in text and "reference" in text
     assert "\x1b" not in text and "\u202e" not in text and "\n# head" not in text
 
 

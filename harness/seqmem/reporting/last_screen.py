@@ -23,9 +23,10 @@ from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 from seqmem.scoring.verdict import Verdict
 
 MAX_LINES = 25
-WIDTH = 110
-_ROWS = 9
+WIDTH = 118
+_ROWS = 10
 _LABEL = 26
+ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
 """Of measures that have a column beside the primary one."""
 
@@ -39,8 +40,10 @@ def last_screen(comparison: Comparison, more: str) -> list[str]:
     """
     seeds = sorted({seed for row in comparison.rows for seed in row.runs})
     model = f" on {comparison.model}" if comparison.model else ""
-    lines = [f"{comparison.scenario}{model}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
-    lines += [*_table(comparison), "", *_wrapped(headline(comparison)), *_wrapped(_seen(comparison))]
+    presets = sorted({str(row.facts["preset"]) for row in comparison.rows if row.facts.get("preset")})
+    preset = f", preset {' and '.join(presets)}" if presets else ""
+    lines = [f"{comparison.scenario}{model}{preset}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
+    lines += [*_table(comparison), *_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
     lines += _next(comparison, seeds, more)
     return [clean(line) for line in lines]
 
@@ -80,7 +83,8 @@ def _table(comparison: Comparison) -> list[str]:
         shown = [*shown[:-1], reference]
     roles = {role: found for role in ROLES if (found := _of_role(comparison, role)) is not None}
     against = f"minus {comparison.reference}" if comparison.reference else "difference"
-    head = ["", _short(comparison.primary.name), _short(against), "verdict", *roles]
+    head = ["", _short(comparison.primary.name), _short(against), "sees", "verdict"]
+    head += [f"{role}{ARROWS[measure.direction]}" for role, measure in roles.items()]
     head += ["step time"] if any(row.cost for row in shown) else []
     table = [head, *(_line(comparison, row, tuple(roles.values()), len(head)) for row in shown)]
     widths = [max(len(line[column]) for line in table) for column in range(len(head))]
@@ -103,7 +107,8 @@ def _meaning(role: Role, measure: Measure) -> str:
 def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns: int) -> list[str]:
     verdict = comparison.verdicts[row.label]
     value = "no value" if verdict.value is None else verdict.shown_value
-    cells = [_short(clean(row.label)), value, verdict.shown_difference, _word(verdict)]
+    sees = "" if verdict.difference is None else _sees(verdict, comparison.primary)
+    cells = [_short(clean(row.label)), value, verdict.shown_difference, sees, _word(verdict)]
     for measure in measures:
         interval = comparison.cells[row.label, measure.name].interval
         cells.append("-" if interval is None else format_number(interval.mean, measure.unit))
@@ -115,7 +120,7 @@ def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns
 def _word(verdict: Verdict) -> str:
     found = verdict.difference
     p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
-    return FINDINGS[verdict.finding].word + p
+    return "other stream, not tested" if verdict.finding == "apart" else FINDINGS[verdict.finding].word + p
 
 
 def _of_role(comparison: Comparison, role: Role) -> Measure | None:
@@ -131,23 +136,28 @@ def _short(text: str) -> str:
     return text if len(text) <= _LABEL else f"{text[: _LABEL - 3]}..."
 
 
-def _seen(comparison: Comparison) -> str:
-    """Return what the seeds could have seen: the smallest difference told from zero in four of five benches."""
+def _sees(verdict: Verdict, measure: Measure) -> str:
+    found = verdict.difference
+    if found is None or found.detectable is None or found.interval.n < MIN_SEEDS:
+        return "-"
+    return format_number(found.detectable, measure.unit)
+
+
+def _brackets(comparison: Comparison) -> str:
+    """Return what the brackets, `sees` and p are, as far as there are any."""
     found = [verdict.difference for verdict in comparison.verdicts.values() if verdict.difference]
-    known = [one.detectable for one in found if one.detectable is not None]
     if not found:
         return ""
     seeds = min(one.interval.n for one in found)
     if seeds < MIN_SEEDS:
-        return f"{too_few(seeds)}, a test {MIN_SEEDS_FOR_P}."
-    if not known:
-        return ""
-    unit, few, most = comparison.primary.unit, min(known), max(known)
-    size = format_number(few, unit)
-    if format_number(most, unit) != size:
-        size = f"{size} to {format_number(most, unit)}, by row,"
-    text = f"{seeds} seeds tell a true difference of {size} from none in four of five such benches."
-    return f"{text} A test takes {MIN_SEEDS_FOR_P} seeds." if seeds < MIN_SEEDS_FOR_P else text
+        return f"{too_few(seeds)}, a verdict {MIN_SEEDS_FOR_P}"
+    p = (
+        f"no verdict below {MIN_SEEDS_FOR_P} seeds"
+        if seeds < MIN_SEEDS_FOR_P
+        else "p is adjusted for all rows"
+    )
+    sees = "sees: the true difference that so many seeds detect with a chance of 80 %"
+    return f"[ ]: 95 % intervals over seeds; {sees}; {p}"
 
 
 def _next(comparison: Comparison, seeds: Sequence[int], more: str) -> list[str]:
@@ -158,7 +168,7 @@ def _next(comparison: Comparison, seeds: Sequence[int], more: str) -> list[str]:
     wanted = max(min(needed, 2 * len(seeds)), MIN_SEEDS_FOR_P)
     free = (seed for seed in itertools.count(seeds[0]) if seed not in seeds)
     text = seeds_text(sorted([*seeds, *itertools.islice(free, wanted - len(seeds))]))
-    margin = "" if needed <= wanted else f" (some {needed} would see {format_margin(comparison.primary)})"
+    margin = f" (for {format_margin(comparison.primary)} some {needed})" if needed > wanted else ""
     return [f"More seeds in the same folder{margin}: {more} --seeds {text}"]
 
 

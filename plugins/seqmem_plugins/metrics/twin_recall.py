@@ -14,7 +14,12 @@ seqmem_metric = metric.hook
 
 
 @metric.measure(
-    "twin_recall", "share", "lower", "twins recalled at the end of the loops", margin=0.05, role="twins"
+    "twin_recall",
+    "share",
+    "lower",
+    "never-trained twins recalled when the loops end",
+    margin=0.05,
+    role="twins",
 )
 def twin_recall(run: RunRecord) -> Value:
     """Return the share of never-trained twins recalled in the primary probe form at the end of the loops.
