@@ -105,13 +105,20 @@ def _compute(
     return [(measure.name, _possible(measure, values[measure.name])) for measure in metric.measures]
 
 
+_ALLOWED = {"share": "0 to 1", "p-value": "0 to 1", "runs": "0 or 1"}
+_ROUNDING = 1e-9
+"""By so much a mean of shares may leave 0 to 1."""
+
+
 def _possible(measure: Measure, value: Value) -> Value:
     """Return the value, or None with the reason where it lies outside what its unit allows."""
     number, unit = value.value, measure.unit
-    allowed = {"share": "0 to 1", "p-value": "0 to 1", "runs": "0 or 1"}.get(unit)
-    if number is None or allowed is None or number in (0, 1) or (unit != "runs" and 0 < number < 1):
+    if number is None or unit not in _ALLOWED:
         return value
-    return Value(None, reason=f"{FAILED}{number} of unit {unit}, which is {allowed}")
+    within = min(max(number, 0.0), 1.0)
+    if abs(number - within) > _ROUNDING or (unit == "runs" and within not in (0, 1)):
+        return Value(None, reason=f"{FAILED}{number} of unit {unit}, which is {_ALLOWED[unit]}")
+    return replace(value, value=within)
 
 
 def failures(scores: pd.DataFrame) -> list[str]:
