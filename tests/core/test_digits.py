@@ -82,7 +82,7 @@ def test_the_rounding_is_that_of_the_published_tables() -> None:
 
 def test_what_the_last_bits_leave_of_a_sum_is_nothing() -> None:
     assert t_interval([0.1, 0.2, -0.3]).mean == 0.0
-    equal = paired_difference({0: 0.3, 1: 0.7}, {0: 0.1 + 0.2, 1: 0.7 + 1e-13})
+    equal = paired_difference({0: 0.3, 1: 0.7, 2: 0.6}, {0: 0.1 + 0.2, 1: 0.7 + 1e-13, 2: 0.6})
     assert equal is not None and equal.interval.mean == equal.interval.low == equal.interval.high == 0.0
     assert equal.detectable is None
     assert size_trend([(1e6, 0.3), (1e7, 0.1 + 0.2), (1e8, 0.3)]).slope == 0.0
@@ -91,7 +91,7 @@ def test_what_the_last_bits_leave_of_a_sum_is_nothing() -> None:
 # --- every float of the scores perturbed ---------------------------------------------------------------------
 
 MEASURES = (
-    Measure("retention", "fraction", "higher", "memory", margin=0.05),
+    Measure("retention", "share", "higher", "memory", margin=0.05),
     Measure("edge", "fraction/distance", "higher", "on the edge of two texts"),
     Measure("long", "steps", "lower", "around a thousand"),
     Measure("drawn", "nats", "none", "any number"),
