@@ -68,7 +68,7 @@ def _wrapped(text: str) -> list[str]:
 def _asked(comparison: Comparison) -> list[str]:
     primary = comparison.primary
     better = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}[primary.direction]
-    chance = chance_text(comparison)
+    chance = chance_text(comparison) if primary.unit == "share" else ""
     guessing = f"; guessing gives {chance}" if chance else ""
     unit = f", {primary.unit}" if primary.unit else ""
     return _wrapped(f"Asked: {measure_in_words(comparison)} ({primary.name}{unit}{better}{guessing})")
