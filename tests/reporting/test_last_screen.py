@@ -77,7 +77,7 @@ def test_three_seeds_say_what_they_can_see_and_how_to_add_more(record: RunRecord
     assert head.split() == ["score", "minus", "naive", "sees", "verdict", "learned", "↑", "harm", "↓"]
     assert "learned: early; harm: damage (nats/token)" in lines
     assert naive.split()[0] == "naive" and naive.split()[-2:] == [".90", "1.5"]
-    assert "with a chance of 80 %; no verdict below 6 seeds" in " ".join(lines)
+    assert "80 % of such benches would detect; no verdict below 6 seeds" in " ".join(lines)
     assert lines[-1] == "More seeds in the same folder: seqmem b --seeds 0-5"
 
 

@@ -34,19 +34,23 @@ def warn(text: str) -> None:
 
 def resume_command() -> str:
     """Return the command line of this process, with `--resume`."""
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
-    return f"seqmem {shlex.join([*words, '--resume'])}"
+    return f"seqmem {shlex.join([*_typed(), '--resume'])}"
 
 
 def command_without_seeds() -> str:
     """Return the command line of this process as far as it goes for other seeds."""
-    words, kept = iter(sys.argv[1:]), []
+    words, kept = iter(_typed()), []
     for word in words:
         if word == "--seeds":
             next(words, None)
-        elif not word.startswith("--seeds=") and word not in ("--resume", "--force"):
+        elif not word.startswith("--seeds="):
             kept.append(word)
     return f"seqmem {shlex.join(kept)}"
+
+
+def _typed() -> list[str]:
+    """Return the words of this process's command line without what says how it begins."""
+    return [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
 
 
 def print_json(data: Any) -> None:

@@ -196,10 +196,14 @@ def cost_field(row: Row) -> Field:
     return Field(None, _NOT_MEASURED) if row.cost is None else Field(fixed(row.cost, 2), value=row.cost)
 
 
+def arrow(measure: Measure) -> str:
+    """Return the arrow of a measure's better direction; empty where it has none."""
+    return {"higher": "↑", "lower": "↓", "none": ""}[measure.direction]
+
+
 def unit_of(measure: Measure) -> str:
     """Return the measure's unit with the arrow of its better direction."""
-    arrow = {"higher": "↑", "lower": "↓", "none": ""}[measure.direction]
-    return " ".join(part for part in (measure.unit, arrow) if part)
+    return " ".join(part for part in (measure.unit, arrow(measure)) if part)
 
 
 def chance_text(comparison: Comparison) -> str:

@@ -38,7 +38,7 @@ FINDINGS: dict[Finding, Look] = {
     "too_few_seeds": _UNTESTED,
     "no_test": _UNTESTED,
     "reference": Look("reference", "var(--ink)", "cross"),
-    "apart": Look("its own stream", "var(--soft)", "stroke"),
+    "apart": Look("other stream, not tested", "var(--soft)", "stroke"),
     "no_pair": _NOT_COMPARED,
     "no_value": _NOT_COMPARED,
     "no_reference": _NOT_COMPARED,

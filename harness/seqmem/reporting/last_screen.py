@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from seqmem.core.measures import Measure, Role
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
-from seqmem.reporting.blocks import chance_text
+from seqmem.reporting.blocks import arrow, chance_text
 from seqmem.reporting.charts import FINDINGS
 from seqmem.reporting.words import headline, measure_in_words
 from seqmem.scoring.comparison import Comparison
@@ -26,9 +26,8 @@ MAX_LINES = 25
 WIDTH = 118
 _ROWS = 10
 _LABEL = 26
-ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
-ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
-"""Of measures that have a column beside the primary one."""
+_ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
+"""Roles with a column of their own."""
 
 
 def last_screen(comparison: Comparison, more: str) -> list[str]:
@@ -81,10 +80,10 @@ def _table(comparison: Comparison) -> list[str]:
     reference = next((row for row in rows if row.label == comparison.reference), None)
     if reference is not None and reference not in shown:
         shown = [*shown[:-1], reference]
-    roles = {role: found for role in ROLES if (found := _of_role(comparison, role)) is not None}
+    roles = {role: found for role in _ROLES if (found := _of_role(comparison, role)) is not None}
     against = f"minus {comparison.reference}" if comparison.reference else "difference"
     head = ["", _short(comparison.primary.name), _short(against), "sees", "verdict"]
-    head += [f"{role}{ARROWS[measure.direction]}" for role, measure in roles.items()]
+    head += [f"{role} {arrow(measure)}".rstrip() for role, measure in roles.items()]
     head += ["step time"] if any(row.cost for row in shown) else []
     table = [head, *(_line(comparison, row, tuple(roles.values()), len(head)) for row in shown)]
     widths = [max(len(line[column]) for line in table) for column in range(len(head))]
@@ -107,7 +106,7 @@ def _meaning(role: Role, measure: Measure) -> str:
 def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns: int) -> list[str]:
     verdict = comparison.verdicts[row.label]
     value = "no value" if verdict.value is None else verdict.shown_value
-    sees = "" if verdict.difference is None else _sees(verdict, comparison.primary)
+    sees = _sees(verdict, comparison.primary)
     cells = [_short(clean(row.label)), value, verdict.shown_difference, sees, _word(verdict)]
     for measure in measures:
         interval = comparison.cells[row.label, measure.name].interval
@@ -120,7 +119,7 @@ def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns
 def _word(verdict: Verdict) -> str:
     found = verdict.difference
     p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
-    return "other stream, not tested" if verdict.finding == "apart" else FINDINGS[verdict.finding].word + p
+    return FINDINGS[verdict.finding].word + p
 
 
 def _of_role(comparison: Comparison, role: Role) -> Measure | None:
@@ -138,7 +137,9 @@ def _short(text: str) -> str:
 
 def _sees(verdict: Verdict, measure: Measure) -> str:
     found = verdict.difference
-    if found is None or found.detectable is None or found.interval.n < MIN_SEEDS:
+    if found is None:
+        return ""
+    if found.detectable is None or found.interval.n < MIN_SEEDS:
         return "-"
     return format_number(found.detectable, measure.unit)
 
@@ -151,12 +152,9 @@ def _brackets(comparison: Comparison) -> str:
     seeds = min(one.interval.n for one in found)
     if seeds < MIN_SEEDS:
         return f"{too_few(seeds)}, a verdict {MIN_SEEDS_FOR_P}"
-    p = (
-        f"no verdict below {MIN_SEEDS_FOR_P} seeds"
-        if seeds < MIN_SEEDS_FOR_P
-        else "p is adjusted for all rows"
-    )
-    sees = "sees: the true difference that so many seeds detect with a chance of 80 %"
+    few = f"no verdict below {MIN_SEEDS_FOR_P} seeds"
+    p = few if seeds < MIN_SEEDS_FOR_P else "p is adjusted for all rows"
+    sees = "sees: the true difference that 80 % of such benches would detect"
     return f"[ ]: 95 % intervals over seeds; {sees}; {p}"
 
 

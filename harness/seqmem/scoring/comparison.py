@@ -25,7 +25,7 @@ from seqmem.scoring.scores import score_rows
 from seqmem.scoring.verdict import Verdict, judge
 
 APART = "it trains on a stream of its own, so that it is shown beside the others and not tested"
-"""Why a row that changes the stream stands outside the family of tests."""
+"""Why a row that changes the stream is not tested."""
 
 
 @dataclass(frozen=True)

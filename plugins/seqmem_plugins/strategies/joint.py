@@ -1,7 +1,7 @@
 """`joint`: the same rows in the same number of steps, independent and identically distributed.
 
 Every training row of the stream, rests included, is shuffled over all steps, so nothing is ever far in the
-past. It is no upper bound: in so many steps it need not have converged. It is a transform of the stream: the
+past. It is not an upper bound: it may not have converged in this number of steps. It is a transform of the stream: the
 learner trains as `naive` does. Probes keep their places, but no experience belongs to a loop.
 """
 
