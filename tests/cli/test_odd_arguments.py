@@ -31,6 +31,7 @@ LONG = "x" * 6000
         ([*PLAN, "--set", f"scenario.loops={'9' * 5000}"], "it must be: integer >= 2 and <= 200"),
         (["bench", *PLAN[1:], "--out", ""], "--out has an empty value"),
         (["bench", *PLAN[1:], "--out="], "--out has an empty value"),
+        (["bench", *PLAN[1:], "--json", "--full"], "leave out --full"),
         ([*PLAN, "--text", "\\udcff.txt"], r"'\udcff.txt' is not text in UTF-8"),
     ],
     ids=lambda value: value[-20:] if isinstance(value, str) else None,

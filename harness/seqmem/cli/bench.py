@@ -18,6 +18,7 @@ from seqmem.cli.terminal import (
     say_lines,
     warn,
 )
+from seqmem.core.errors import UsageError
 from seqmem.planning.request import Execution, Request
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def bench(ctx: typer.Context, given: Given, as_json: Json = False, full: Full = 
     """Run scenarios x strategies x models x seeds, with reference and controls, and make the table."""
     from seqmem.verbs.bench import bench as run_bench
 
+    if as_json and full:
+        raise UsageError("--json holds all tables already: leave out --full")
     result = run_bench(**given, disabled=disabled_plugins(ctx))
     if as_json:
         print_json(_as_json(result))
