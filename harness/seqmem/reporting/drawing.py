@@ -94,8 +94,8 @@ def draw_band(axis: Axes, x: Array, table: pd.DataFrame, colour: Any, *, share: 
     """Fill the interval over seeds (columns of the table) around a line; nothing below three seeds."""
     if table.shape[1] >= MIN_SEEDS:
         _, low, high = mean_band(table.to_numpy().T)
-        if share:
-            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+        most = 1 if share else None  # recall is a share; a loss has no upper end, but none is below 0
+        low, high = np.clip(low, 0, most), np.clip(high, 0, most)
         axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
 
 
