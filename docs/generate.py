@@ -273,7 +273,14 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "loop_contrast",
         "update_cosine",
     ),
-    "At what price, and is it true?": ("general_ability", "exact_match", "exact_rise", "cost", "twin_recall"),
+    "At what price, and is it true?": (
+        "general_ability",
+        "rest_loss",
+        "exact_match",
+        "exact_rise",
+        "cost",
+        "twin_recall",
+    ),
 }
 """Metrics by what they answer, in the order of docs/metrics/README.md; one that is not named here comes last."""
 METRICS = re.compile(r"<!-- metrics -->\n.*?<!-- /metrics -->", re.DOTALL)

@@ -20,13 +20,17 @@ BuiltT = TypeVar("BuiltT", bound="BuiltStream[Any]")
 
 @dataclass
 class BuiltStream(Generic[OptionsT]):
-    """A stream with what it was made of, and the documents it has asked for, in order."""
+    """A stream with what it was made of, and the documents it has asked for, in order.
+
+    `read_before` holds those that building it took, for its probes; `trained` those of its experiences.
+    """
 
     options: OptionsT
     seed: int = 0
     tokenizer: Tokenizer | Letters = TOKENIZER
     stream: Stream = field(init=False)
     trained: list[int] = field(default_factory=list)
+    read_before: list[int] = field(default_factory=list)
     heldout: list[int] = field(default_factory=list)
 
     @cached_property
@@ -100,6 +104,8 @@ def maker(
         if heldout_text:
             given = replace(given, text=replace(given.text, heldout=context(heldout_text).text.heldout))
         built.stream = build(built.options, given)
+        built.read_before = built.trained[:]
+        built.trained.clear()  # in place: the source goes on adding to it
         return built
 
     return lambda *given, **named: made(*given, **{**usual, **named})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -32,6 +32,8 @@ from seqmem_scenarios.world import (
 
 GENERAL_DOCUMENTS = 8
 """Held-out background documents whose loss tells what general ability is left."""
+REST_ROWS = 16
+"""Most rows of the rest that are asked, to tell how much of it is learned."""
 SHORT_DOCUMENT = 64
 """Tokens that a background document is taken to have at least."""
 PROBE_TOKENS = 40
@@ -52,6 +54,12 @@ PROBE_FORMS: tuple[Relation, ...] = ("last_token", "last_word", "verbatim", "par
 def general_size(row_tokens: int) -> Size:
     """Return the size of the held-out probes."""
     return Size(GENERAL_DOCUMENTS, GENERAL_DOCUMENTS * row_tokens)
+
+
+def rest_size(steps: int, row_tokens: int) -> Size:
+    """Return the size of the probes of a rest's own rows."""
+    rows = min(REST_ROWS, steps)
+    return Size(rows, rows * row_tokens)
 
 
 def bare_size(probes: int, candidates: int = 0) -> Size:
@@ -158,6 +166,38 @@ def general_probes(context: BuildContext, row_tokens: int) -> tuple[Probe, ...]:
         )
         for i in range(GENERAL_DOCUMENTS)
     )
+
+
+def rest_probes(
+    context: BuildContext,
+    kind: RestText,
+    steps: int,
+    row: Callable[[int], Example],
+    batches: Callable[[], Iterable[Batch]],
+) -> tuple[Probe, ...]:
+    """Return probes of a rest's own rows as they are trained: the first row of each of `REST_ROWS` steps.
+
+    Args:
+        context: of the scenario's build.
+        kind: of the option `rest_text`.
+        steps: of the rest.
+        row: the first row of a step of a rest on any text, by arithmetic: no other document is read for it.
+        batches: the whole rest; a plain one has other documents in the place of some, so that it is made to be read.
+    """
+    rows = min(REST_ROWS, steps)
+    asked = [number * steps // rows for number in range(rows)]
+    if kind == "any":
+        found = {step: row(step) for step in asked}
+    else:
+        found = {step: batch[0] for step, batch in enumerate(batches()) if step in asked}
+    return tuple(_row_probe(context, made, f"rest-{step}") for step, made in found.items())
+
+
+def _row_probe(context: BuildContext, row: Example, name: str) -> Probe:
+    """Return the probe of a background row: the log-probability of every token after the first."""
+    ids = tuple(row.input_ids.tolist())
+    text = context.decode(list(ids)) if context.decode is not None else ""
+    return Probe(name, ids, 1, prompt="", answer=text, fact=name, relation="general")
 
 
 def trained_wordings(fact: Fact) -> int:

@@ -450,11 +450,11 @@ def test_wrong_rules_are_one_clear_line(
 
 
 def test_a_margin_of_the_board_replaces_the_measures(board: Path) -> None:
-    from seqmem.board.build import score_board, with_margin
+    from seqmem.board.build import by_rules, score_board
 
     published = read_board(board, registry())
     rules = replace_margin(published.rules, 0.123)
-    metrics = with_margin(load_metrics(registry())[0], rules)
+    metrics = by_rules(load_metrics(registry())[0], rules)
     margins = {measure.name: measure.margin for metric in metrics for measure in metric.measures}
     assert margins["retention"] == 0.123 and margins["retention.auc"] != 0.123
     table, _ = score_board(replace(published, judge=Judge(rules, registry())), load_metrics(registry())[0])
@@ -524,8 +524,8 @@ def test_a_board_without_rows_is_left_out_among_others(
     without = [word for name in sorted(others()) for word in ("-p", f"no:{name}")]
     assert command([*without, "leaderboard", "build", str(board.parent)]) == 3
     said = capsys.readouterr()
-    assert "freeze_loops-v2: no rows yet" in said.err and board.name in said.out
-    assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v2")]) == 2
+    assert "freeze_loops-v3: no rows yet" in said.err and board.name in said.out
+    assert command([*without, "leaderboard", "show", str(board.parent / "freeze_loops-v3")]) == 2
     assert "no rows yet; `seqmem leaderboard submit` brings some" in capsys.readouterr().err
     assert command([*without, "leaderboard", "show", str(board.parent), "--format", "csv"]) == 3
-    assert "freeze_loops-v2: no rows yet" in capsys.readouterr().err
+    assert "freeze_loops-v3: no rows yet" in capsys.readouterr().err

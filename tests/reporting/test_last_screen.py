@@ -8,10 +8,11 @@ import pytest
 from helpers_records import Answer, Layout, write_record
 
 from seqmem.core.measures import Measure, Value
+from seqmem.core.options import seeds_text
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
-from seqmem.reporting.last_screen import MAX_LINES, WIDTH, last_screen, seeds_text
+from seqmem.reporting.last_screen import MAX_LINES, WIDTH, last_screen
 from seqmem.scoring.comparison import tabulate
 
 HOSTILE = "=cmd|'x' <script>\x1b[31m\n# head\u202e " + "long " * 30

@@ -752,8 +752,8 @@ def test_background_comes_from_a_file_as_well(model: Path, tmp_path: Path, kind:
         texts = [f"Row {n} of a table that has a domain." for n in range(400)]
         pd.DataFrame({"text": texts, "domain": [f"d{n % 3}" for n in range(400)]}).to_parquet(file)
     run = ran(model, tmp_path / "run", text=str(file), rest_steps=2)
-    held_out = run.items.loc[run.items["relation"] == "general", "answer"]
+    background = run.items.loc[run.items["relation"] == "general", "answer"]
     words = "SPEAKER" if kind == "verse.txt" else "of a table"
-    assert len(held_out) == 8
-    assert held_out.str.contains(words).all()
+    assert len(background) == 8 + 2  # held out, and of the rest's two steps
+    assert background.str.contains(words).all()
     assert run.info["contamination"] == {}

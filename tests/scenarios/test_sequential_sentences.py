@@ -348,6 +348,7 @@ def test_what_is_asked_when() -> None:
         "ladder": thrice,
         "general": thrice,
         "context": thrice,
+        "rest_text": [(24, 0), (24, 5)],
     }
     twice = [(0, 0), (6, 2)]
     assert schedule(made(rest_steps=0, arrivals=7, probe_every=4)) == {

@@ -13,6 +13,7 @@ from seqmem.board.layout import FIGURES, HOME, Progress, search_file, write_mani
 from seqmem.board.published import PublishedBoard, read_board
 from seqmem.board.rules import Rules
 from seqmem.core.errors import UsageError
+from seqmem.core.measures import Measure
 from seqmem.core.sanitize import file_name
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import MetricSpec
@@ -31,20 +32,16 @@ def metric_versions(registry: Registry) -> dict[str, str]:
     return {metric.name: metric.version for metric in load_metrics(registry)[0]}
 
 
-def with_margin(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]:
-    """Return the metrics, the primary measure with the board's own margin where the rules state one."""
-    if rules.margin is None:
-        return list(metrics)
-    return [
-        replace(
-            metric,
-            measures=tuple(
-                replace(measure, margin=rules.margin) if measure.name == rules.primary else measure
-                for measure in metric.measures
-            ),
+def by_rules(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]:
+    """Return the metrics with the gates of the board's rules, and with their margin of the primary measure."""
+
+    def ruled(measure: Measure) -> Measure:
+        own = rules.margin is not None and measure.name == rules.primary
+        return replace(
+            measure, gate=rules.gates.get(measure.name), margin=rules.margin if own else measure.margin
         )
-        for metric in metrics
-    ]
+
+    return [replace(metric, measures=tuple(map(ruled, metric.measures))) for metric in metrics]
 
 
 def score_board(
@@ -53,7 +50,7 @@ def score_board(
     """Return the board's table, and a line for every metric that failed; `pool` as `scores_of` takes it."""
     rules = board.rules
     scores, intact, broken = scores_of(board.rows, metrics, board.judge.registry, pool)
-    table = tabulate(board.rows, with_margin(intact, rules), {rules.scenario: rules.primary}, scores)
+    table = tabulate(board.rows, by_rules(intact, rules), {rules.scenario: rules.primary}, scores)
     return table, broken
 
 
@@ -86,12 +83,17 @@ def _rules_in_words(board: PublishedBoard) -> str:
             f"hyper-parameters are the defaults, or chosen by a search of at most {rules.budget} runs on seeds "
             f"{rules.tuning_seeds}"
         )
+    if rules.hyperparameters == "equal_search":
+        searched = f"{rules.budget} runs on seeds {rules.tuning_seeds}"
+        chosen = f"every row, {rules.reference} too, was searched with {searched}"
+    gates = ", ".join(f"{name} {gate:g}" for name, gate in rules.gates.items())
     lines = [
         rules.question,
         f"Scenario {rules.scenario} version {rules.version}, preset {rules.preset}, seeds {rules.seeds}, "
         f"at least {rules.least} per row; controls: {', '.join(rules.controls) or 'none'}.",
         f"Ranked by {rules.primary} against {rules.reference}; {chosen}; "
         f"optimizer {rules.optimizer}; text {rules.text}; {rules.dtype}.",
+        f"Gates, losses against {rules.reference} that a ranked row stays within: {gates or 'none'}.",
         "Models: "
         + ", ".join(f"{name} ({print_[:16]})" for name, print_ in sorted(rules.models.items()))
         + ".",

@@ -102,7 +102,8 @@ class Judge:
             if option not in chosen
         ]
         model = f" @ {recipe.model.name}" if len(self.rules.models) > 1 else ""
-        return " ".join([recipe.strategy.name, *changes]) + (" (tuned)" if chosen else "") + model
+        tuned = " (tuned)" if chosen and self.rules.hyperparameters != "equal_search" else ""
+        return " ".join([recipe.strategy.name, *changes]) + tuned + model
 
     def _defaults(self, strategy: str) -> Mapping[str, Any]:
         """Return default options by dotted name; none where the strategy is not installed."""
@@ -207,6 +208,9 @@ class Judge:
         if search is None and changed:
             how = "" if rules.hyperparameters == "defaults" else ", or options chosen by a search"
             yield "strategy options", f"the defaults{how}", json.dumps(changed)
+        if search is None and rules.hyperparameters == "equal_search":
+            if not self.transforms_stream(recipe.strategy.name):
+                yield "search", f"one of {rules.budget} runs, as every row has", "none"
         if search is not None:
             yield from self._search_faults(recipe, search)
 
@@ -222,6 +226,8 @@ class Judge:
             yield "seeds of the search", f"tuning seeds {rules.tuning_seeds or 'none'}", str(strange)
         if search.runs > rules.budget:
             yield "runs of the search", f"at most {rules.budget}", str(search.runs)
+        if rules.hyperparameters == "equal_search" and search.budget != rules.budget:
+            yield "budget of the search", f"{rules.budget} runs, as every row has", str(search.budget)
         if (search.scenario, search.version, search.preset) != (rules.scenario, rules.version, rules.preset):
             found = f"{search.scenario} {search.version} {search.preset}"
             yield "what was searched on", f"{rules.scenario} {rules.version} {rules.preset}", found

@@ -15,6 +15,7 @@ from seqmem.planning.search import FIRST_TUNING_SEED
 from seqmem.plugin.registry import Registry
 from seqmem.plugin.specs import ScenarioSpec
 from seqmem.record.files import write_text
+from seqmem.scoring.tables import load_metrics
 
 
 def new_board(scenario: str, home: Path, registry: Registry) -> Path:
@@ -34,9 +35,12 @@ def new_board(scenario: str, home: Path, registry: Registry) -> Path:
     model = resolve(choice, registry).model
     text = registry.load("text", "world")
     options = validate(spec.options, spec.presets["default"], f"scenario {spec.name}")
+    metrics, _ = load_metrics(registry)
+    gates = {one.name: one.gate for metric in metrics for one in metric.measures if one.gate is not None}
     rules = _rules_text(
         spec,
         spec.outline(options).primary,
+        gates,
         {model.name: model.fingerprint},
         text.fingerprint(text.options()),
     )
@@ -48,7 +52,13 @@ def new_board(scenario: str, home: Path, registry: Registry) -> Path:
     return folder
 
 
-def _rules_text(spec: ScenarioSpec, primary: str, models: Mapping[str, str], text_content: str) -> str:
+def _rules_text(
+    spec: ScenarioSpec,
+    primary: str,
+    gates: Mapping[str, float],
+    models: Mapping[str, str],
+    text_content: str,
+) -> str:
     """Return the text of a commented ``board.toml``."""
 
     def quoted(value: Any) -> str:
@@ -75,9 +85,9 @@ def _rules_text(spec: ScenarioSpec, primary: str, models: Mapping[str, str], tex
         'seeds = "0-7"',
         f'tuning_seeds = "{FIRST_TUNING_SEED}-{FIRST_TUNING_SEED + 3}"',
         "least_seeds = 8",
-        'hyperparameters = "searched"  # or "defaults": none may be changed',
-        "budget = 40                   # runs a search may take",
-        'optimizer = "free"            # a search may choose it; or "fixed": as the preset has it',
+        'hyperparameters = "equal_search"  # or "searched", by whom who likes; or "defaults": none may be changed',
+        "budget = 24                       # runs that the search of every row may take",
+        'optimizer = "free"                # a search may choose it; or "fixed": as the preset has it',
         "",
         "# What every run has in common.",
         'dtype = "float32"',
@@ -87,6 +97,10 @@ def _rules_text(spec: ScenarioSpec, primary: str, models: Mapping[str, str], tex
         "",
         "# Who may have a row.",
         'eligibility = "Any strategy that never sees a probe, trained on the stream as the scenario gives it."',
+        "",
+        "# A row is ranked only where it is shown to lose less than this against the reference.",
+        "[gates]",
+        *(f"{quoted(name)} = {gate:g}" for name, gate in gates.items()),
         "",
         "# Models a row may start from, each with the fingerprint of its weights and tokenizer.",
         "[models]",

@@ -113,9 +113,10 @@ def place(judge: Judge, record: RunRecord, searches: Sequence[Search]) -> Placed
 def _search_of(judge: Judge, recipe: Recipe, searches: Sequence[Search]) -> Search | None:
     """Return the search that chose a run's options; a control has that of its run.
 
-    A search that chose the defaults leads to the runs that nobody tuned: they stay without one.
+    Where not every row has to be searched, a search that chose the defaults leads to the runs that nobody tuned: they
+    stay without one.
     """
-    if not judge.changes(recipe):
+    if judge.rules.hyperparameters != "equal_search" and not judge.changes(recipe):
         return None
     own = judge.without_control(recipe)
     for search in searches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -23,6 +23,7 @@ class Rules(Options):
         question: what the board answers, in one sentence.
         primary: measure that ranks the rows.
         margin: smallest relevant difference of the primary measure, in its unit; by default the measure's.
+        gates: measure to the loss against the reference, in its unit, that a ranked row must be shown to stay within.
         models: name to fingerprint of the models that a row may start from.
         seeds: scoring seeds, as typed after ``--seeds``.
         tuning_seeds: seeds on which hyper-parameters may be searched.
@@ -30,8 +31,9 @@ class Rules(Options):
         controls: controls that every run of every row needs beside it.
         text: source of background text, with the hash of its content.
         optimizer: ``fixed``: as the preset has it; ``free``: a search may choose it as well.
-        hyperparameters: ``defaults``: none may be changed; ``searched``: by a search on tuning seeds.
-        budget: largest number of runs of a search.
+        hyperparameters: ``defaults``: none may be changed; ``searched``: by a search on tuning seeds; ``equal_search``:
+            every row has a search of its own with the whole budget, the reference too.
+        budget: largest number of runs of a search; of ``equal_search`` the budget that each must have.
         eligibility: who may have a row, in words.
     """
 
@@ -43,6 +45,7 @@ class Rules(Options):
     primary: str
     margin: float | None = Field(None, gt=0)
     reference: str
+    gates: dict[str, Annotated[float, Field(gt=0)]] = {}
     models: dict[str, str] = Field(min_length=1)
     seeds: str
     tuning_seeds: str = ""
@@ -53,7 +56,7 @@ class Rules(Options):
     text: str = "world"
     text_content: str = ""
     optimizer: Literal["fixed", "free"] = "fixed"
-    hyperparameters: Literal["defaults", "searched"] = "defaults"
+    hyperparameters: Literal["defaults", "searched", "equal_search"] = "defaults"
     budget: int = Field(0, ge=0)
     eligibility: str = Field(min_length=1)
 
@@ -75,8 +78,10 @@ class Rules(Options):
             raise ValueError(
                 f"least_seeds = {self.least_seeds}, but there are {len(self.scoring)} scoring seeds"
             )
-        if self.hyperparameters == "searched" and not (self.tuning and self.budget):
-            raise ValueError('hyperparameters = "searched" needs tuning_seeds and a budget of at least 1')
+        if self.hyperparameters != "defaults" and not (self.tuning and self.budget):
+            raise ValueError(
+                f'hyperparameters = "{self.hyperparameters}" needs tuning_seeds and a budget of at least 1'
+            )
         return self
 
     @property

@@ -271,7 +271,7 @@ def _scored(
     path: Path, plugins: Registry, wanted: Callable[[list[Row]], list[Row]] = lambda rows: rows
 ) -> Iterator[tuple[str, list[MetricSpec], Table, list[str]]]:
     """Yield name, metrics, table and what was left out, of every board at a path that has wanted rows."""
-    from seqmem.board.build import score_board, with_margin
+    from seqmem.board.build import by_rules, score_board
     from seqmem.board.layout import published_boards
     from seqmem.board.published import read_board
     from seqmem.planning.store import find_boards, read_bench
@@ -289,7 +289,7 @@ def _scored(
             if not rows:
                 continue
             table, broken = score_board(replace(board, rows=rows), metrics, pool)
-            yield board.rules.name, with_margin(metrics, board.rules), table, [*unreadable, *broken]
+            yield board.rules.name, by_rules(metrics, board.rules), table, [*unreadable, *broken]
     for folder in [] if published else find_boards(path):
         described, rows = read_bench(folder)
         rows = wanted(rows)

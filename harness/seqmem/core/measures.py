@@ -25,6 +25,9 @@ class Measure:
         role: ``tokens`` for tokens read by training, ``state`` for memory kept beyond the plain learner's: a
             table shows such a measure among the costs of a row. ``learned``, ``kept``, ``harm`` to the rest of the
             model, ``twins`` that were never trained: the last screen of a bench shows the first measure of each.
+        gate: a row is ranked only where it was shown not to be worse than the reference in this measure by so much, in
+            the measure's unit, above 0; None where nothing is asked of it. A published board states gates of its own.
+        graded: name of the measure that says the same by degrees; where this one is primary, both are judged.
     """
 
     name: str
@@ -33,6 +36,13 @@ class Measure:
     summary: str
     margin: float | None = None
     role: Role = ""
+    gate: float | None = None
+    graded: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that nobody could fail or pass."""
+        if self.gate is not None and (self.direction == "none" or not self.gate > 0):
+            raise ValueError(f"measure {self.name}: a gate must be above 0 and needs a better direction")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -176,6 +176,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         twice = next(seed for position, seed in enumerate(seeds) if seed in seeds[:position])
         raise UsageError(f"seeds {text!r}: seed {twice} is named twice")
     return tuple(seeds)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return seeds as they are typed: ``0-5``, or ``0,3,7``."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
 
 
 def validate(options_class: type[OptionsT], values: Mapping[str, Any], what: str) -> OptionsT:

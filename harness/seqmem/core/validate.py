@@ -22,6 +22,7 @@ SCHEDULES = (
     "learning",
     "log",
     "positions",
+    "rest_text",
     "survival",
 )
 """Schedules that metrics read; a stream names any other of its own in `Stream.schedules`."""

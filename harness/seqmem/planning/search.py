@@ -90,12 +90,16 @@ class Search(Options):
     date: str
 
     def short(self) -> dict[str, Any]:
-        """Return what a table says of it."""
+        """Return what a table says of it; how far its trials range says how much hangs on the choice."""
+        means = [trial.mean for trial in self.trials if trial.mean is not None]
         return {
             "budget": self.budget,
             "runs": self.runs,
             "seeds": list(self.seeds),
             "space": {option: list(values) for option, values in self.space.items()},
+            "measure": self.measure,
+            "lowest": min(means, default=None),
+            "highest": max(means, default=None),
         }
 
     @model_validator(mode="after")

@@ -116,11 +116,13 @@ class Metric(Generic[Read]):
         *,
         margin: float | None = None,
         role: Role = "",
+        gate: float | None = None,
+        graded: str = "",
     ) -> Callable[[Formula[Read, Further]], Formula[Read, Further]]:
         """Declare a measure of the formula that follows; the arguments are those of `Measure`."""
 
         def declare(formula: Formula[Read, Further]) -> Formula[Read, Further]:
-            declared = Measure(name, unit, direction, summary, margin, role)
+            declared = Measure(name, unit, direction, summary, margin, role, gate, graded)
             plain = cast("Callable[[Read], Value]", formula)
             self.declared.append(Declared(declared, formula, lambda read, controls: plain(read)))
             return formula

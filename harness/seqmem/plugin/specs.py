@@ -164,6 +164,14 @@ class MetricSpec:
     remark: Callable[[Mapping[str, Interval]], str] | None = None
     citation: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a measure by degrees that the metric does not give."""
+        names = [measure.name for measure in self.measures]
+        for measure in self.measures:
+            if measure.graded and measure.graded not in names:
+                allowed = ", ".join(names)
+                raise ValueError(f"measure {measure.name}: graded is {measure.graded!r}, allowed: {allowed}")
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from seqmem.core.digits import fixed, significant, ten_digits, without_zero
 from seqmem.core.measures import Interval, Measure
+from seqmem.core.options import seeds_text
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
@@ -156,14 +157,14 @@ def difference_field(comparison: Comparison, row: Row, measure: Measure) -> Fiel
     return measured(found.interval, measure.unit, found.interval.reason)
 
 
-def test_fields(comparison: Comparison, row: Row) -> tuple[Field, Field, Field]:
-    """Return p, the smallest detectable difference and whether no effect was shown, on the primary measure."""
+def test_fields(comparison: Comparison, row: Row, measure: Measure) -> tuple[Field, Field, Field]:
+    """Return p, the smallest detectable difference and whether no effect was shown."""
     if comparison.reference == row.label:
         return (Field(""),) * 3
-    found = comparison.cells[row.label, comparison.primary.name].difference
+    found = comparison.cells[row.label, measure.name].difference
     if found is None:
         return (Field(None, "no difference to test"),) * 3
-    return _tested(found, comparison.primary)
+    return _tested(found, measure)
 
 
 def _tested(found: Difference, measure: Measure) -> tuple[Field, Field, Field]:
@@ -233,7 +234,7 @@ def _summary(comparison: Comparison) -> list[Block]:
                 rank_field(comparison, row),
                 value_field(cell, primary, row),
                 difference_field(comparison, row, primary),
-                *test_fields(comparison, row),
+                *test_fields(comparison, row, primary),
             )
         )
         costs.append(
@@ -271,7 +272,66 @@ def _summary(comparison: Comparison) -> list[Block]:
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),
+        *_graded(comparison),
+        *_gates(comparison),
     ]
+
+
+def _graded(comparison: Comparison) -> list[Block]:
+    """Return the measure that says the same as the primary one by degrees."""
+    graded = next((one for one in comparison.measures if one.name == comparison.primary.graded), None)
+    if graded is None or not any(
+        comparison.cells[row.label, graded.name].interval for row in comparison.rows
+    ):
+        return []
+    lines = tuple(
+        (
+            Field(row.label),
+            value_field(comparison.cells[row.label, graded.name], graded, row),
+            difference_field(comparison, row, graded),
+            *test_fields(comparison, row, graded)[:2],
+        )
+        for row in comparison.rows
+    )
+    tests = ("p (alone)", "smallest detectable")
+    columns = ("row", f"{graded.name} ({unit_of(graded)})", _against(comparison), *tests)
+    return [Block("By degrees", columns, lines, "Tested in one family with the primary measure")]
+
+
+def _gates(comparison: Comparison) -> list[Block]:
+    """Return what is asked of a row before it is ranked: its gates, and how it was searched."""
+    reference = comparison.reference
+    searched = any(row.facts.get("search") for row in comparison.rows)
+    if reference is None or not (comparison.gates or searched):
+        return []
+    lines = []
+    for row in comparison.rows:
+        differences = [difference_field(comparison, row, gate) for gate in comparison.gates]
+        unranked = comparison.verdicts[row.label].unranked
+        passed = (
+            Field("" if row.label == reference else "passed") if not unranked else Field("failed", unranked)
+        )
+        passed = Field(None, comparison.no_rank[row.label]) if row.changes_stream else passed
+        lines.append((Field(row.label), *differences, passed, Field(search_text(row, comparison.measures))))
+    gates = (
+        f"{gate.name} ({unit_of(gate)}), gate {format_number(gate.gate or 0, gate.unit)}"
+        for gate in comparison.gates
+    )
+    below = f"Differences to {reference}. A gate is passed where the interval excludes a larger loss"
+    return [Block("Gates", ("row", *gates, "all", "searched"), tuple(lines), below)]
+
+
+def search_text(row: Row, measures: Sequence[Measure]) -> str:
+    """Return how a row was searched: runs, seeds, and the range of its trials; ``defaults`` where it was not."""
+    search = row.facts.get("search")
+    if not search:
+        return "defaults"
+    text = f"{search['runs']} of {search['budget']} runs on seeds {seeds_text(search['seeds'])}"
+    if search.get("lowest") is None:
+        return text
+    unit = next((one.unit for one in measures if one.name == search["measure"]), "")
+    lowest, highest = (format_number(search[name], unit) for name in ("lowest", "highest"))
+    return f"{text}, {search['measure']} {lowest} to {highest}"
 
 
 def _against(comparison: Comparison) -> str:

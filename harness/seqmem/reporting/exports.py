@@ -63,6 +63,7 @@ def _record(comparison: Comparison, row: Row, measure: Measure) -> dict[str, Any
         "raw_p": difference and difference.raw_p,
         "detectable": difference and difference.detectable,
         "margin": measure.margin,
+        "gate": measure.gate,
         "equivalent": difference and difference.equivalent,
         "rank": comparison.ranks[row.label] if is_primary else None,
         "step_time": row.cost if is_primary else None,

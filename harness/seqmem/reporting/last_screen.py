@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 
 from seqmem.core.measures import Measure, Role
+from seqmem.core.options import seeds_text
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
 from seqmem.reporting.blocks import arrow, chance_text
@@ -43,15 +44,9 @@ def last_screen(comparison: Comparison, more: str) -> list[str]:
     preset = f", preset {' and '.join(presets)}" if presets else ""
     lines = [f"{comparison.scenario}{model}{preset}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
     lines += [*_table(comparison), *_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
+    lines += _wrapped(_unranked(comparison))
     lines += _next(comparison, seeds, more)
     return [clean(line) for line in lines]
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """Return seeds as they are typed: ``0-5``, or ``0,3,7``."""
-    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ",".join(map(str, seeds))
 
 
 def _seeds_in_words(seeds: Sequence[int]) -> str:
@@ -117,9 +112,17 @@ def _line(comparison: Comparison, row: Row, measures: Sequence[Measure], columns
 
 
 def _word(verdict: Verdict) -> str:
-    found = verdict.difference
+    one = verdict.by_degrees or verdict
+    found = one.difference
     p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
-    return FINDINGS[verdict.finding].word + p
+    return FINDINGS[one.finding].word + " by degrees" * (one is not verdict) + p
+
+
+def _unranked(comparison: Comparison) -> str:
+    """Return which rows may not be ranked, and why; empty where all may."""
+    verdicts = [comparison.verdicts[row.label] for row in comparison.best_first()]
+    found = [f"{one.label}: {one.unranked}" for one in verdicts if one.unranked]
+    return f"Not ranked: {' / '.join(found)}." if found else ""
 
 
 def _of_role(comparison: Comparison, role: Role) -> Measure | None:

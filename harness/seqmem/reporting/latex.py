@@ -14,7 +14,7 @@ from seqmem.scoring.comparison import Table
 
 
 def to_latex(table: Table) -> str:
-    r"""Return primary measure and costs of every comparison for a paper, two `table` environments each.
+    r"""Return primary measure, costs and gates of every comparison for a paper, each in a `table` environment.
 
     Needs ``\usepackage{booktabs}`` and nothing else; compiles with pdfLaTeX, XeLaTeX and LuaLaTeX. All measures
     are left to Markdown and CSV: they fill pages.
@@ -22,7 +22,8 @@ def to_latex(table: Table) -> str:
     parts = [r"% Needs \usepackage{booktabs} in the preamble.", ""]
     for comparison in table.boards:
         one = section(comparison, all_measures=False)
-        for block, remark in zip(one.blocks, (f" {TABLE_NOTE}", ""), strict=True):
+        for place, block in enumerate(one.blocks):
+            remark = f" {TABLE_NOTE}" if place == 0 else ""
             caption = f"{one.title}: {block.title.lower()}.{remark}"
             parts += [*_latex(block, caption, one.notes), ""]
     return "\n".join(parts)

@@ -261,7 +261,7 @@ def _line(comparison: Comparison, row: Row, shape: _Shape) -> list[Field]:
     fields += [
         value_field(comparison.cells[row.label, primary.name], primary, row),
         difference,
-        test_fields(comparison, row)[0] if difference.measured else Field(""),
+        test_fields(comparison, row, comparison.primary)[0] if difference.measured else Field(""),
         Chip(word, value=word, finding=verdict.finding, words=answer(verdict)),
     ]
     if shape.questions:

@@ -85,10 +85,20 @@ def headline(comparison: Comparison) -> str:
     verdicts = [comparison.verdicts[row.label] for row in comparison.best_first()]
     small = f" (by less than {format_margin(comparison.primary)})"
     parts = []
+
+    def named(verdict: Verdict) -> str:
+        return f"{verdict.label}{small * verdict.small}{' (not ranked)' if verdict.unranked else ''}"
+
     for words, findings in by_words.items():
-        labels = [f"{one.label}{small * one.small}" for one in verdicts if one.finding in findings]
+        labels = [named(one) for one in verdicts if one.finding in findings and not one.by_degrees]
         if labels:
             parts.append(f"{words}: {', '.join(labels)}")
+    for finding in SHOWN:
+        by_degrees = [one for one in verdicts if one.by_degrees and one.by_degrees.finding == finding]
+        if by_degrees:
+            word = "different" if finding == "differs" else finding
+            named_rows = ", ".join(map(named, by_degrees))
+            parts.append(f"{word} by degrees only ({comparison.primary.graded}): {named_rows}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else "No row to compare with another."
 

@@ -19,6 +19,7 @@ from seqmem.record.row import Row
 from seqmem.record.versions import DECISIVE, named, versions_of
 from seqmem.scoring.cells import Cell, Scores, by_seed, cell_of, read_scores
 from seqmem.scoring.family import adjusted, too_few_seeds
+from seqmem.scoring.gates import failed_gates, gates_of, unequal_search
 from seqmem.scoring.moderated import lent
 from seqmem.scoring.ranks import rank_rows
 from seqmem.scoring.scores import score_rows
@@ -37,6 +38,7 @@ class Comparison:
         ranks: row label to rank, or None.
         no_rank: row label to the reason it has none.
         verdicts: row label to what its primary measure shows.
+        gates: measures in which a row must not be worse than the reference to be ranked.
         chance: recall that guessing gives in the primary probe form; None where it is not known.
 
     Where no metric gives the primary measure, `primary` is a stand-in without unit and direction: every cell
@@ -53,6 +55,7 @@ class Comparison:
     ranks: Mapping[str, int | None]
     no_rank: Mapping[str, str]
     verdicts: Mapping[str, Verdict]
+    gates: tuple[Measure, ...] = ()
     chance: float | None = None
 
     def best_first(self) -> list[Row]:
@@ -157,32 +160,87 @@ def _compare(
     if absent:
         cells |= {(label, primary.name): Cell(None, 0, None, absent) for label in labels}
     apart = {row.label: APART for row in rows if row.changes_stream and row.label != reference}
-    differences = [None if label in apart else cells[label, primary.name].difference for label in labels]
-    for label, difference in zip(labels, adjusted(differences), strict=True):
-        own = cells[label, primary.name].difference
-        if label in apart and own is not None:
-            difference = replace(own, reason=APART)
-        cells[label, primary.name] = replace(cells[label, primary.name], difference=difference)
+    judged = [primary, *(measure for measure in measures if measure.name == primary.graded)]
+    few = _test(labels, judged, apart, cells)
+    compared = next((row for row in rows if row.label == reference), None)
+    gates = gates_of(measures, cells, reference)
+    failed = {
+        row.label: "; ".join(
+            filter(
+                None,
+                (
+                    failed_gates(row.label, compared.label, gates, cells),
+                    unequal_search(row, compared),
+                ),
+            )
+        )
+        for row in rows
+        if compared is not None and row is not compared and row.label not in apart
+    }
+    unranked = apart | {label: why for label, why in failed.items() if why}
     ranks, no_rank = rank_rows(
-        primary, {label: by_seed(scores, label, primary.name) for label in labels if label not in apart}
+        primary, {label: by_seed(scores, label, primary.name) for label in labels if label not in unranked}
     )
-    ranks |= dict.fromkeys(apart)
-    no_rank |= {label: f"{why}: no rank" for label, why in apart.items()}
+    ranks |= dict.fromkeys(unranked)
+    no_rank |= {label: f"{why}: no rank" for label, why in unranked.items()}
     if absent:
         no_rank = {label: f"{absent}; no rank" for label in labels}
-    compared = next((row for row in rows if row.label == reference), None)
-    verdicts = {
-        row.label: judge(row, reference, compared, primary, cells[row.label, primary.name], few)
-        for row, few in zip(rows, too_few_seeds(differences), strict=True)
-    }
+    verdicts = {}
+    for row in rows:
+        own, *graded = (
+            judge(
+                row,
+                reference,
+                compared,
+                measure,
+                cells[row.label, measure.name],
+                few[row.label, measure.name],
+            )
+            for measure in judged
+        )
+        verdicts[row.label] = replace(
+            own, graded=graded[0] if graded else None, unranked=failed.get(row.label, "")
+        )
     for notes in (_versions(rows), _accepted(rows)):
         for label, note in notes.items():
             cell = cells[label, primary.name]
             cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
     chance = _chance(rows)
     return Comparison(
-        scenario, model, reference, primary, rows, measures, cells, ranks, no_rank, verdicts, chance
+        scenario,
+        model,
+        reference,
+        primary,
+        rows,
+        measures,
+        cells,
+        ranks,
+        no_rank,
+        verdicts,
+        tuple(gates),
+        chance,
     )
+
+
+def _test(
+    labels: Sequence[str],
+    judged: Sequence[Measure],
+    apart: Mapping[str, str],
+    cells: dict[tuple[str, str], Cell],
+) -> dict[tuple[str, str], str]:
+    """Adjust the tests of all rows on the measures that are judged, as one family, in `cells`.
+
+    Returns:
+        For each row and measure why its test could not have come out significant; empty where it could.
+    """
+    places = [(label, measure.name) for measure in judged for label in labels]
+    differences = [None if place[0] in apart else cells[place].difference for place in places]
+    for place, difference in zip(places, adjusted(differences), strict=True):
+        own = cells[place].difference
+        if place[0] in apart and own is not None:
+            difference = replace(own, reason=APART)
+        cells[place] = replace(cells[place], difference=difference)
+    return dict(zip(places, too_few_seeds(differences), strict=True))
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:

@@ -38,6 +38,8 @@ class Verdict:
         difference: to the reference; None where nothing was compared.
         reason: why there is no value, no test, or no test that could tell.
         added: what metrics have to add of the row.
+        graded: the verdict on the measure that says the same by degrees; None where there is none.
+        unranked: which gates the row fails, or how its search was another; empty where it may be ranked.
     """
 
     label: str
@@ -48,6 +50,14 @@ class Verdict:
     difference: Difference | None
     reason: str = ""
     added: str = ""
+    graded: Verdict | None = None
+    unranked: str = ""
+
+    @property
+    def by_degrees(self) -> Verdict | None:
+        """The verdict by degrees, where it shows a difference and the primary measure does not."""
+        graded = self.graded
+        return graded if graded and graded.finding in SHOWN and self.finding not in SHOWN else None
 
     @property
     def seeds(self) -> int:
@@ -105,7 +115,12 @@ class Verdict:
     @property
     def text(self) -> str:
         """The verdict as the table's line in plain words, not escaped, with what metrics add."""
-        return f"{self._of_primary}; {self.added}" if self.added else self._of_primary
+        tested = (
+            self.graded is not None and self.graded.difference is not None and self.finding != "identical"
+        )
+        graded = self.graded._of_primary if self.graded and tested else ""
+        unranked = f"not ranked: {self.unranked}" if self.unranked else ""
+        return "; ".join(filter(None, (self._of_primary, graded, unranked, self.added)))
 
     @property
     def _of_primary(self) -> str:

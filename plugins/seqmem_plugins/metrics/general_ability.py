@@ -29,7 +29,12 @@ def _losses(run: RunRecord) -> pd.DataFrame:
 
 
 @metric.measure(
-    "general_ability", "nats/token", "lower", "held-out loss at the end minus at the start", role="harm"
+    "general_ability",
+    "nats/token",
+    "lower",
+    "held-out loss at the end minus at the start",
+    role="harm",
+    gate=0.05,
 )
 def change(run: RunRecord, at: Callable[[RunRecord], int] = reading.stream_end) -> Value:
     """Return L(t) - L(0), L = -sum log p / sum tokens over the same held-out documents, t the end of the stream.

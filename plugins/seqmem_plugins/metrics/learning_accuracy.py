@@ -24,6 +24,7 @@ seqmem_metric = metric.hook
     "mean recall right after a loop's last visit",
     margin=0.05,
     role="learned",
+    gate=0.05,
 )
 def learning_accuracy(run: RunRecord) -> Value:
     """Return LA = mean_j a_jj (Riemer et al. 2019), a_jj being recall of loop j right after its last visit.

@@ -116,7 +116,15 @@ metric = Metric(
 seqmem_metric = metric.hook
 
 
-@metric.measure("retention", "share", "higher", "recall at the end of the rest", margin=0.05, role="kept")
+@metric.measure(
+    "retention",
+    "share",
+    "higher",
+    "recall at the end of the rest",
+    margin=0.05,
+    role="kept",
+    graded="retention.graded",
+)
 def retention(rest: Rest) -> Value:
     """Return recall of trained facts at the end of the rest.
 
@@ -125,6 +133,28 @@ def retention(rest: Rest) -> Value:
     if rest.length not in rest.curve.index:
         raise Missing(f"no boundary probe at step {reading.stream_end(rest.run)}")
     return Value(float(rest.curve[rest.length]), rest.facts)
+
+
+@metric.measure(
+    "retention.graded",
+    "nats/token",
+    "higher",
+    "log-probability of the answers over the twins' at the end of the rest",
+)
+def graded(rest: Rest) -> Value:
+    """Return the mean over trained facts of log p(answer) / tokens minus its twin's, at the end of the rest.
+
+    The same as retention by degrees: a fact that is nearly recalled counts for nearly as much as one that is, and what
+    a model comes to prefer whether or not it was trained falls out with the twins. Unit: nats per token; range: any
+    number; higher is better, 0 where facts are no more probable than their twins.
+    """
+    run, end = rest.run, reading.stream_end(rest.run)
+    facts, twins = (reading.questions(run, "boundary", twins=twins) for twins in (False, True))
+    own = facts[(facts["step"] == end) & facts["fact"].isin(rest.answers.index)]
+    loss = own.groupby("fact")["loss"].mean()
+    beside = twins[twins["step"] == end].groupby("twin_of")["loss"].mean()
+    over = reading.some((beside - loss).dropna(), f"no fact and its twin were asked at step {end}")
+    return Value(float(over.mean()), len(over))
 
 
 @metric.measure(

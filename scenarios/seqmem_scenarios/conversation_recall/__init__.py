@@ -16,7 +16,8 @@ last one is 1 back (`Probe.position`). The schedules:
 * ``boundary``: every fact and twin in the primary probe form, before every block, before the rest, at the end;
 * ``log``: the same over the rest, log-spaced;
 * ``ladder``: every probe form, and the primary one with the dialogue in front of it; ``general``: held-out
-  background text; at the start, when the conversations are done, and at the end.
+  background text; at the start, when the conversations are done, and at the end;
+* ``rest_text``: rows of the rest itself, at both its ends.
 
 Recall is by forced choice in the probe forms that ask for the whole value: the right one must be more probable than
 every other candidate, and candidates are values that other turns state by the time a block has been trained (see
@@ -37,6 +38,7 @@ from seqmem_scenarios.common import (
     PROBE_TOKENS,
     general_size,
     joined,
+    rest_size,
     spare,
 )
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
@@ -69,16 +71,18 @@ def schedule(options: ConversationRecallOptions) -> Schedule:
             ask("primary", "log", log("rest")),
             ask("ladder", "ladder", *edges),
             ask("general", "general", *edges),
+            ask("rest", "rest_text", begin("rest"), finish()),
         ],
     )
 
 
 def build(options: ConversationRecallOptions, context: BuildContext) -> Stream:
     """Return the stream of one seed."""
-    made = Conversations(options, context)
+    made, times = Conversations(options, context), schedule(options)
     made.check_rows()
     make = {"block": made.block, "rest": made.rest}
-    return schedule(options).stream(make, made.probe_sets(), design=Design(recall="forced_choice"))
+    probe_sets = made.probe_sets(times.first("rest"))
+    return times.stream(make, probe_sets, design=Design(recall="forced_choice"))
 
 
 def outline(options: ConversationRecallOptions) -> Outline:
@@ -100,6 +104,7 @@ def outline(options: ConversationRecallOptions) -> Outline:
                 + in_context * dialogue_tokens,
             ),
             "general": general_size(o.background_tokens),
+            "rest": rest_size(o.rest_steps, o.background_tokens),
         },
         train_tokens=stated * TURN_TOKENS * (2 if o.loss == "both" else 1) + times.rows * o.background_tokens,
         longest_row=max(o.row_tokens, dialogue_tokens),
@@ -153,7 +158,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="conversation_recall",
-            version="2",
+            version="3",
             summary="Conversations trained turn by turn, asked about turns 1 to n back without them; then rest.",
             options=ConversationRecallOptions,
             presets=PRESETS,

@@ -29,6 +29,7 @@ from seqmem_scenarios.common import (
     general_probes,
     last_token,
     rest_batches,
+    rest_probes,
 )
 from seqmem_scenarios.conversation_recall.bound import longest_document
 from seqmem_scenarios.conversation_recall.options import ConversationRecallOptions
@@ -151,8 +152,8 @@ class Conversations:
 
     # -- probes ---------------------------------------------------------------------------------------
 
-    def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """Return all probes by set."""
+    def probe_sets(self, rest: Place) -> Mapping[str, tuple[Probe, ...]]:
+        """Return all probes by set; `rest` is the rest's place in the stream."""
         o = self.options
         primary: list[Probe] = []
         all_forms: list[Probe] = []
@@ -169,7 +170,14 @@ class Conversations:
                     for pair, _ in asked:
                         all_forms += self._ask(block, pair, PRIMARY, lines=lines)
         general = general_probes(self.context, o.background_tokens)
-        sets = {"primary": tuple(primary), "ladder": tuple(all_forms), "general": general}
+        rested = rest_probes(
+            self.context,
+            o.rest_text,
+            rest.steps,
+            lambda step: self._background(rest.row + step * o.batch_size),
+            lambda: self.rest(rest),
+        )
+        sets = {"primary": tuple(primary), "ladder": tuple(all_forms), "general": general, "rest": rested}
         check_lengths(self.context, sets)
         return sets
 

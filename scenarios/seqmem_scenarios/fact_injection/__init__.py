@@ -19,7 +19,8 @@ rest on background text. Probes are asked on these schedules:
 * ``log``: the same at log-spaced steps of the rest;
 * ``boundary``: before every experience and after the last, in the primary probe form at least;
 * ``ladder``: in every probe form, and ``general``: held-out background text; at the start, when the injections are
-  done, and at the end.
+  done, and at the end;
+* ``rest_text``: rows of the rest itself (of its first 256 steps), at both ends of the rest.
 
 Where several are due after a step, the largest of their sets is asked once.
 
@@ -35,7 +36,7 @@ from typing import Any
 
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Size
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, general_size, joined, spare
+from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_TOKENS, general_size, joined, rest_size, spare
 from seqmem_scenarios.fact_injection.asking import facts_of, grouped, most_tokens, sets
 from seqmem_scenarios.fact_injection.options import FactInjectionOptions
 from seqmem_scenarios.fact_injection.rows import Injection
@@ -65,7 +66,11 @@ def outline(options: FactInjectionOptions) -> Outline:
     }
     further = spare(o.rest_text, o.rest_steps * o.batch_size)
     return times.outline(
-        {**sizes, "general": general_size(o.row_tokens)},
+        {
+            **sizes,
+            "general": general_size(o.row_tokens),
+            "rest": rest_size(times.first("rest").steps, o.row_tokens),
+        },
         train_tokens=times.steps * o.batch_size * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS if o.facts == WORLD else 0),
         documents=((source_rows(o, times) + further) * joined(o.row_tokens), GENERAL_DOCUMENTS),
@@ -166,7 +171,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="fact_injection",
-            version="2",
+            version="3",
             summary="Facts are injected into a stream of text; how fast they are learned, and how lost.",
             options=FactInjectionOptions,
             presets=PRESETS,

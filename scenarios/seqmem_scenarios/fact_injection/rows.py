@@ -17,6 +17,7 @@ from seqmem_scenarios.common import (
     joined,
     last_token,
     rest_batches,
+    rest_probes,
 )
 from seqmem_scenarios.fact_injection.asking import Ask, facts_of, grouped, sets
 from seqmem_scenarios.fact_injection.dealing import turn_order
@@ -62,11 +63,20 @@ class Injection:
         """Make background that follows what the text source has given before; in a plain rest without probe forms."""
         o, given = self.options, source_rows(self.options, self.times)
         before = place.row - self.times.first("rest").row  # rows of the rest
-        first = given - o.rest_steps * o.batch_size + before
+        first = self._rest_begins + before
         rows = range(first, first + place.steps * o.batch_size)
         return rest_batches(
             self.context, o.rest_text, rows, o.batch_size, o.row_tokens, given + SPARE * before
         )
+
+    @property
+    def _rest_begins(self) -> int:
+        """Number of the rest's first row in the text source."""
+        return source_rows(self.options, self.times) - self.options.rest_steps * self.options.batch_size
+
+    def _rest_row(self, step: int) -> Example:
+        row = self._rest_begins + step * self.options.batch_size
+        return background_row(self.context, row, self.options.row_tokens)
 
     def _injection(self, place: Place) -> Iterator[Batch]:
         """Make a batch with facts, then background only, up to the next injection."""
@@ -137,6 +147,10 @@ class Injection:
         check_answers(self.options.facts, asked["ladder"], probes, self.context)
         made = {name: tuple(probes[ask.id] for ask in questions) for name, questions in asked.items()}
         made["general"] = general_probes(self.context, self.options.row_tokens)
+        first = self.times.first("rest")
+        made["rest"] = rest_probes(
+            self.context, self.options.rest_text, first.steps, self._rest_row, lambda: self._rest(first)
+        )
         check_lengths(self.context, made)
         return made
 

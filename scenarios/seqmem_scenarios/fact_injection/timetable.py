@@ -42,6 +42,7 @@ def schedule(options: FactInjectionOptions) -> Schedule:
             ask("three", "log", _over_the_rest(o.rest_steps)),
             ask("ladder", "ladder", begin(), begin("rest"), finish()),
             ask("general", "general", begin(), begin("rest"), finish()),
+            ask("rest", "rest_text", begin("rest"), finish()),
         ],
         covers={"three": ["primary"], "ladder": ["primary", "three"]},
     )

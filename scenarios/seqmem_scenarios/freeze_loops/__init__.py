@@ -15,7 +15,7 @@ are trained with. The schedules:
   once with the fact's task given (`task_known`), once without;
 * ``log``: the same without, log-spaced over the rest;
 * ``ladder``: every probe form, and ``general``: held-out background text; at the start, when the tasks are done,
-  and at the end.
+  and at the end; ``rest_text``: rows of the rest itself, at both its ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from typing import Any
 from seqmem import BuildContext, Design, Outline, ScenarioSpec, Stream, hookimpl
 from seqmem.streams import Repeat, Schedule, Segment, Size, ask, begin, finish, log, rest, start
 from seqmem_scenarios.candidates import CANDIDATE_TOKENS, MAX_CANDIDATES, WHOLE
-from seqmem_scenarios.common import GENERAL_DOCUMENTS, PROBE_FORMS, PROBE_TOKENS, general_size, joined
+from seqmem_scenarios.common import (
+    GENERAL_DOCUMENTS,
+    PROBE_FORMS,
+    PROBE_TOKENS,
+    general_size,
+    joined,
+    rest_size,
+)
 from seqmem_scenarios.freeze_loops.options import FreezeLoopsOptions
 from seqmem_scenarios.freeze_loops.tasks import Tasks
 
@@ -62,17 +69,19 @@ def schedule(options: FreezeLoopsOptions) -> Schedule:
             ask("inferred", "log", log("rest")),
             ask("ladder", "ladder", *whole),
             ask("general", "general", *whole),
+            ask("rest", "rest_text", begin("rest"), finish()),
         ],
     )
 
 
 def build(options: FreezeLoopsOptions, context: BuildContext) -> Stream:
     """Return the stream of one seed."""
-    loops = Tasks(options, context)
+    loops, times = Tasks(options, context), schedule(options)
     loops.check_rows()
     general = dict.fromkeys(("general", "after", "rest"), loops.general)
     make = {**general, "task": loops.task}
-    return schedule(options).stream(make, loops.probe_sets(), design=Design(recall="forced_choice"))
+    probe_sets = loops.probe_sets(times.first("rest"))
+    return times.stream(make, probe_sets, design=Design(recall="forced_choice"))
 
 
 def outline(options: FreezeLoopsOptions) -> Outline:
@@ -89,6 +98,7 @@ def outline(options: FreezeLoopsOptions) -> Outline:
                 len(PROBE_FORMS) * asked, near * asked * PROBE_TOKENS + len(WHOLE) * primary.tokens
             ),
             "general": general_size(o.row_tokens),
+            "rest": rest_size(o.rest_steps, o.row_tokens),
         },
         train_tokens=(plan.rows + o.tasks * o.exposures * o.facts_per_task) * o.row_tokens,
         longest_row=max(o.row_tokens, PROBE_TOKENS),
@@ -131,7 +141,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="freeze_loops",
-            version="2",
+            version="3",
             summary="Each task is learned by one component, then all the others learn on; next task.",
             options=FreezeLoopsOptions,
             presets=PRESETS,

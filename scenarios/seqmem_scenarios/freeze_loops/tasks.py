@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
-from seqmem import Batch, BuildContext, Probe, Relation
+from seqmem import Batch, BuildContext, Example, Probe, Relation
 from seqmem.streams import Place
 from seqmem_scenarios.candidates import WHOLE, Candidates
 from seqmem_scenarios.common import (
     PROBE_FORMS,
     background_batches,
+    background_row,
     check_lengths,
     fact_probe,
     general_probes,
+    rest_probes,
     statement_row,
     trained_wordings,
 )
@@ -77,6 +79,10 @@ class Tasks:
         o = self.options
         return background_batches(self.context, place.row, place.steps, o.batch_size, o.row_tokens)
 
+    def _general_row(self, place: Place, step: int) -> Example:
+        o = self.options
+        return background_row(self.context, place.row + step * o.batch_size, o.row_tokens)
+
     def task(self, place: Place) -> Iterator[Batch]:
         """Make passes over the task's facts, one fact a row, each time in another wording."""
         o = self.options
@@ -99,14 +105,17 @@ class Tasks:
 
     # -- probes ---------------------------------------------------------------------------------------
 
-    def probe_sets(self) -> Mapping[str, tuple[Probe, ...]]:
-        """Return all probes by set."""
+    def probe_sets(self, rest: Place) -> Mapping[str, tuple[Probe, ...]]:
+        """Return all probes by set; `rest` is the rest's place in the stream."""
         inferred = self._probes(("question",))
         sets = {
             "inferred": inferred,
             "known": tuple(replace(p, id=f"{p.id}-known", task_known=True) for p in inferred),
             "ladder": self._probes(PROBE_FORMS),
             "general": general_probes(self.context, self.options.row_tokens),
+            "rest": rest_probes(
+                self.context, "any", rest.steps, partial(self._general_row, rest), lambda: self.general(rest)
+            ),
         }
         check_lengths(self.context, sets)
         return sets

@@ -9,7 +9,8 @@ for) the learner rests on text that holds none of the facts. The schedules:
   again in its own place?
 * ``even`` and ``log``: the same over the rest, evenly and log-spaced;
 * ``ladder``: every probe form and cue, and ``general``: held-out background text; at the start, when the loops
-  are done, and at the end.
+  are done, and at the end;
+* ``rest_text``: rows of the unrelated rest itself, at both its ends: is the rest learned?
 
 Recall is by forced choice: the right answer must be more probable than every other candidate, and candidates are
 values that the loops train for other subjects (see `seqmem_scenarios.candidates`); in `conflict`, every loop's own
@@ -133,7 +134,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="memory_loops",
-            version="3",
+            version="4",
             summary="Loops of documents, each with a memory, visited in cycles; then rest.",
             options=MemoryLoopsOptions,
             presets=PRESETS,

@@ -17,10 +17,13 @@ from seqmem_scenarios.common import (
     general_probes,
     general_size,
     last_token,
+    rest_probes,
+    rest_size,
 )
 from seqmem_scenarios.memory_loops.memories import Memory, wording
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.memory_loops.rows import Rows
+from seqmem_scenarios.memory_loops.timetable import UNRELATED
 from seqmem_scenarios.world import Fact, question_prompt
 
 CUED = 4
@@ -31,6 +34,8 @@ def sizes(options: MemoryLoopsOptions) -> dict[str, Size]:
     """Return the size of every probe set."""
     o = options
     general = {"general": general_size(o.row_tokens)}
+    if UNRELATED in o.rests:
+        general[UNRELATED] = rest_size(o.rest_steps, o.row_tokens)
     if not o.facts_per_loop:
         documents = o.all_loops * o.prose_documents
         return {"documents": Size(documents, documents * o.row_tokens), **general}
@@ -90,6 +95,11 @@ class Probes:
                 for memory in [*self.rows.memories, *self.rows.new_facts]:
                     name = f"loop {memory.loop}"
                     sets[name] = (*sets.get(name, ()), self._probe(memory, o.asked_as, twin=False))
+        if UNRELATED in o.rests:
+            rows, steps = self.rows, o.rest_steps
+            sets[UNRELATED] = rest_probes(
+                context, o.rest_text, steps, rows.unrelated_row, lambda: rows.unrelated(steps)
+            )
         check_lengths(context, sets)
         return sets
 

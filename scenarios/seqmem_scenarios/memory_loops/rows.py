@@ -11,7 +11,7 @@ from seqmem.streams import Place
 from seqmem_scenarios.common import joined, rest_texts, trained_wordings
 from seqmem_scenarios.memory_loops.memories import Memory, make_memories, make_new_facts, questions, wording
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
-from seqmem_scenarios.memory_loops.timetable import cycle
+from seqmem_scenarios.memory_loops.timetable import UNRELATED, cycle
 from seqmem_scenarios.world import place_prose, qa, statement
 
 
@@ -38,7 +38,7 @@ class Rows:
         return {
             "visit": self._visit,
             "new": self._visit,
-            "unrelated": self._unrelated,
+            UNRELATED: lambda place: self.unrelated(place.steps),
             "loops_without_memory": self._memoryless,
             "again": lambda place: self._memory(place.number, self.options.insert_at_cycle),
         }
@@ -97,10 +97,15 @@ class Rows:
         size = self.options.batch_size
         return tuple(self._row(self.prose(loop, cycle, step * size + i)) for i in range(size))
 
-    def _unrelated(self, place: Place) -> Iterator[Batch]:
+    def unrelated_row(self, step: int) -> Example:
+        """Return the first row of a step of a rest on any background text."""
+        return self._row(self.context.text.train(step * self.options.batch_size))
+
+    def unrelated(self, steps: int) -> Iterator[Batch]:
+        """Make a rest on background text."""
         o = self.options
         texts = rest_texts(self.context, o.rest_text, range(o.rest_documents), o.documents)
-        for _ in range(place.steps):
+        for _ in range(steps):
             yield tuple(map(self._row, islice(texts, o.batch_size)))
 
     def _memoryless(self, place: Place) -> Iterator[Batch]:

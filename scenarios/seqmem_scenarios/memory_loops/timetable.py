@@ -17,6 +17,8 @@ from seqmem.streams import (
 from seqmem_scenarios.memory_loops.options import MemoryLoopsOptions
 from seqmem_scenarios.world import Draw
 
+UNRELATED = "unrelated"
+"""Kind of the rest that trains background text, and name of the set of its own rows that are asked."""
 RESTED = "rested"
 """Snapshot of the learner after the last rest phase, which branches return to."""
 
@@ -43,6 +45,7 @@ def schedule(options: MemoryLoopsOptions, seed: int = 0) -> Schedule:
         *(resting if o.rests else []),
         *([ask("ladder", "ladder", *whole)] if facts else []),
         ask("general", "general", *whole),
+        *([ask(UNRELATED, "rest_text", begin(UNRELATED), finish(UNRELATED))] if UNRELATED in o.rests else []),
         *([ask(_own_facts, "learning", learning, every(1, "again"))] if o.relearn else []),
     ]
     return Schedule([*_visits(o, seed), *_rests(o), _branches(o)], rules)

@@ -9,7 +9,7 @@ the same number of sentences, and the share of background is exact. The schedule
   every `probe_every`-th arrival, before the rest and at the end; ``log``: the same, log-spaced in the rest;
 * ``ladder``: every probe form; ``context``: one probe form after `context_sentences` sentences of the sentence's own
   window, then after one fewer, down to none; ``general``: held-out background text. All three at the start,
-  after the last arrival and at the end.
+  after the last arrival and at the end. ``rest_text``: rows of the rest itself, at both its ends.
 
 Recall is by forced choice in the probe forms that ask for the whole value: the right one must be more probable than
 every other candidate, and candidates are values that are trained for other sentences by the time a sentence is first
@@ -34,6 +34,7 @@ from seqmem_scenarios.common import (
     bare_size,
     general_size,
     joined,
+    rest_size,
     spare,
 )
 from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
@@ -60,6 +61,7 @@ def schedule(options: SequentialSentencesOptions) -> Schedule:
             ask("near", "boundary", start("arrival", each=o.probe_every), *edges),
             ask("near", "log", log("rest")),
             *(ask(name, name, *edges) for name in ("ladder", "general", *(["context"] if o.kept else []))),
+            ask("rest", "rest_text", begin("rest"), finish("rest")),
         ],
         covers={"ladder": ["near"]},
     )
@@ -71,7 +73,7 @@ def build(options: SequentialSentencesOptions, context: BuildContext) -> Stream:
     sets = sentences.probe_sets()
     sentences.check_rows()
     decoding = Decoding(options.temperature, options.top_k)
-    make = {"arrival": sentences.arrival, "rest": sentences.rest}
+    make = {"arrival": sentences.arrival, "rest": lambda place: sentences.rest(place.steps)}
     design = Design(recall="forced_choice", samples=options.samples)
     return schedule(options).stream(make, sets, decoding, design)
 
@@ -92,6 +94,7 @@ def outline(options: SequentialSentencesOptions) -> Outline:
             "ladder": bare_size(asked * len(PROBE_FORMS), len(WHOLE) * competing),
             "context": Size(*in_context),
             "general": general_size(o.row_tokens),
+            "rest": rest_size(o.rest_steps, o.row_tokens),
         },
         train_tokens=o.repeats * (o.arrivals * o.window * sentence + background * o.row_tokens)
         + rested * o.row_tokens,
@@ -151,7 +154,7 @@ def seqmem_scenario() -> list[ScenarioSpec]:
     return [
         ScenarioSpec(
             name="sequential_sentences",
-            version="2",
+            version="3",
             summary="Unique sentences slide through a rolling window of the batch; then rest.",
             options=SequentialSentencesOptions,
             presets=PRESETS,

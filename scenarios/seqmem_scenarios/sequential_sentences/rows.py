@@ -17,6 +17,7 @@ from seqmem_scenarios.common import (
     form_texts,
     general_probes,
     rest_batches,
+    rest_probes,
 )
 from seqmem_scenarios.sequential_sentences.options import SequentialSentencesOptions
 from seqmem_scenarios.sequential_sentences.sentences import Told
@@ -76,12 +77,18 @@ class Sentences:
         rows = range(o.background_before(arrival), o.background_before(arrival + 1))
         yield (*sentences, *(background_row(self.context, index, o.row_tokens) for index in rows))
 
-    def rest(self, place: Place) -> Iterator[Batch]:
+    def rest(self, steps: int) -> Iterator[Batch]:
         """Make the rest's background."""
         o = self.options
         first = o.background_before(o.arrivals)
-        rows = range(first, first + place.steps * o.rest_rows)
+        rows = range(first, first + steps * o.rest_rows)
         return rest_batches(self.context, o.rest_text, rows, o.rest_rows, o.row_tokens, rows.stop)
+
+    def _rest_row(self, step: int) -> Example:
+        o = self.options
+        return background_row(
+            self.context, o.background_before(o.arrivals) + step * o.rest_rows, o.row_tokens
+        )
 
     def check_rows(self) -> None:
         """Refuse sentences that do not fit the model together with what stands before them in training.
@@ -127,6 +134,9 @@ class Sentences:
                 self._bare(n, relation, twin=twin) for n, twin in both for relation in PROBE_FORMS
             ),
             "general": general_probes(self.context, o.row_tokens),
+            "rest": rest_probes(
+                self.context, o.rest_text, o.rest_steps, self._rest_row, lambda: self.rest(o.rest_steps)
+            ),
         }
         self._check_answers(sets["ladder"])
         check_lengths(self.context, sets)

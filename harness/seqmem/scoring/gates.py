@@ -1,0 +1,77 @@
+"""Gates: what is asked of a row before it is ranked.
+
+A learner that learns nothing forgets nothing, and one that was searched for longer is luckier. So a row is ranked only
+where it was shown not to be worse than the reference in what it has to learn and to leave intact (`Measure.gate`), and
+where it was searched with the same budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqmem.core.digits import ten_digits
+from seqmem.core.measures import Measure
+from seqmem.record.row import Row
+from seqmem.scoring.cells import Cell
+from seqmem.scoring.numbers import format_interval, format_number
+from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
+
+
+def gates_of(
+    measures: Sequence[Measure], cells: Mapping[tuple[str, str], Cell], reference: str | None
+) -> list[Measure]:
+    """Return the measures that are gates here: those that the reference has a value of."""
+    if reference is None:
+        return []
+    return [one for one in measures if one.gate is not None and _has_value(cells, reference, one)]
+
+
+def failed_gates(
+    label: str, reference: str, gates: Sequence[Measure], cells: Mapping[tuple[str, str], Cell]
+) -> str:
+    """Return which gates a row fails, and by what; empty where it passes all of them.
+
+    A gate is passed where the 95 % interval of the difference to the reference excludes a loss of the gate or more: not
+    to be inferior has to be shown (non-inferiority, as in Schuirmann 1987 with one margin). On fewer seeds than a rank
+    needs only a loss that was shown to be larger is a failure.
+    """
+    failed = []
+    for gate in gates:
+        cell = cells[label, gate.name]
+        if cell.interval is None or cell.difference is None:
+            failed.append(f"{gate.name} has no value to compare with {reference}'s")
+            continue
+        found = cell.difference.interval
+        if found.low is None or found.high is None or gate.gate is None:
+            continue
+        losses = (-found.high, -found.low) if gate.direction == "higher" else (found.low, found.high)
+        least, most = map(ten_digits, losses)
+        margin = f"{format_number(gate.gate, gate.unit)} (difference {format_interval(found, gate.unit)})"
+        if least >= gate.gate:
+            failed.append(f"{gate.name} is worse than {reference}'s by more than {margin}")
+        elif most >= gate.gate and found.n >= MIN_SEEDS_FOR_P:
+            failed.append(f"{gate.name} could be worse than {reference}'s by more than {margin}")
+    return "; ".join(failed)
+
+
+def unequal_search(row: Row, reference: Row) -> str:
+    """Return how a row's search differs in budget from the reference's; empty where it does not."""
+    own, other = _budget(row), _budget(reference)
+    if own == other:
+        return ""
+    return f"searched with {_in_words(own)}, {reference.label} with {_in_words(other)}: give both the same budget"
+
+
+def _budget(row: Row) -> int:
+    search: Mapping[str, Any] = row.facts.get("search") or {}
+    return int(search.get("budget", 0))
+
+
+def _in_words(budget: int) -> str:
+    return f"a budget of {budget} runs" if budget else "no budget"
+
+
+def _has_value(cells: Mapping[tuple[str, str], Cell], label: str, measure: Measure) -> bool:
+    cell = cells.get((label, measure.name))
+    return cell is not None and cell.interval is not None
