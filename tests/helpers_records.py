@@ -262,7 +262,7 @@ def write_record(
             ask(start + layout.prose, i, layout.prose, "inside", forms=plain, twins=False)
         if phase == "rest" and not layout.documents:
             for after in np.unique(np.linspace(0, steps, layout.even + 1).astype(int))[1:]:
-                ask(start + int(after), i, int(after), "even", forms=plain, twins=False)
+                ask(start + int(after), i, int(after), "even", forms=plain, twins=True)
             for after in np.unique(np.geomspace(1, steps, 12).astype(int)):
                 ask(start + int(after), i, int(after), "log", forms=plain, twins=False)
         if not layout.documents:

@@ -85,8 +85,6 @@ def printed(name: str, found: Sequence[Result]) -> Table:
     for one in found:
         seen = [one.by_seeds[seeds] for seeds in SEEDS if seeds in one.by_seeds]
         shares = [*(_share(each.covered) for each in seen), *(_share(each.fired) for each in seen)]
-        if one.alone is not None:
-            shares = ["", "", f"one run {_share(one.alone)}", ""]
         verdicts_text = ", ".join(f"{seeds}: {verdict}" for seeds, verdict in verdicts(one).items())
         table.add_row(
             one.measure,

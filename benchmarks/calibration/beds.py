@@ -210,7 +210,13 @@ def _columns(frame: pd.DataFrame, names: list[str]) -> Mapping[str, list[Any]]:
 
 
 @lru_cache(maxsize=64)
-def bed(scenario: str, control: str = "", seed: int = 0, forms: tuple[str, ...] = ()) -> Bed:
+def bed(
+    scenario: str,
+    control: str = "",
+    seed: int = 0,
+    forms: tuple[str, ...] = (),
+    changes: tuple[tuple[str, Any], ...] = (),
+) -> Bed:
     """The bed of a scenario's preset `default`, or of one of its controls.
 
     Args:
@@ -218,10 +224,11 @@ def bed(scenario: str, control: str = "", seed: int = 0, forms: tuple[str, ...] 
         control: the control's name; empty for the scenario itself.
         seed: of the stream.
         forms: what is asked in other probe forms, or with a cue, is left out, which saves time; empty for all.
+        changes: options that differ from the preset's, by name.
     """
     spec: ScenarioSpec
     (spec,) = importlib.import_module(f"seqmem_scenarios.{scenario}").seqmem_scenario()
-    chosen = {**spec.presets["default"], **(spec.controls[control] if control else {})}
+    chosen = {**spec.presets["default"], **(spec.controls[control] if control else {}), **dict(changes)}
     options = spec.options(**chosen)
     text = TextSource(lambda i: background(0, i), lambda i: background(1, i))
     stream = spec.build(options, BuildContext(seed, _encode, 4096, text))

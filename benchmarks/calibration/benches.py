@@ -19,7 +19,6 @@ PER_BLOCK = 400
 COVERAGE = (0.93, 0.97)
 MAX_ALARMS = 0.05
 MIN_POWER = 0.95
-ALPHA = 0.05
 MAX_BIAS = 0.05
 FROM_BEST = ("kept", "within error", "missed")
 
@@ -59,7 +58,6 @@ class Result:
         sd: between runs.
         missing: share of runs without a value.
         by_seeds: figures by number of seeds.
-        alone: of a p-value, the share of single runs in which it is below .05; None of other measures.
     """
 
     measure: str
@@ -72,7 +70,6 @@ class Result:
     sd: float
     missing: float
     by_seeds: Mapping[int, Figures]
-    alone: Rate | None = None
 
     @property
     def bias(self) -> float | None:
@@ -128,14 +125,6 @@ def figures(values: Array, truth: float, seeds: int) -> Figures:
     return Figures(benches, _rate(shares[0], counts[0]), _rate(shares[1], counts[1]), without / benches)
 
 
-def _alone(values: Array) -> Rate:
-    """Share of single runs with a p-value below .05; a run without one does not fire."""
-    blocks = np.array_split(values < ALPHA, BLOCKS)
-    return _rate(
-        np.array([block.mean() for block in blocks]), np.array([float(len(block)) for block in blocks])
-    )
-
-
 def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
     """A claim held against the runs of its case; without benches where there are too few runs."""
     values = np.array([one.get(claim.measure, np.nan) for one in found])
@@ -151,12 +140,7 @@ def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
         sd / max(len(known), 1) ** 0.5,
         sd,
         float(np.isnan(values).mean()),
-        {
-            n: figures(values, claim.truth, n)
-            for n in SEEDS
-            if len(values) >= BLOCKS * n and not claim.measure.endswith(".p")
-        },
-        _alone(values) if claim.measure.endswith(".p") else None,
+        {n: figures(values, claim.truth, n) for n in SEEDS if len(values) >= BLOCKS * n},
     )
 
 
@@ -172,9 +156,6 @@ def verdicts(one: Result) -> Mapping[int, str]:
     if one.kind == "mean":
         bias = Rate(None if one.bias is None else abs(one.bias), one.error)
         return {1: _inside(bias, 0.0, MAX_BIAS)}
-    if one.alone is not None:
-        low, high = (MIN_POWER, 1.0) if one.kind == "effect" else (0.0, MAX_ALARMS)
-        return {1: _inside(one.alone, low, high)}
     for seeds, seen in one.by_seeds.items():
         if one.kind == "value":
             found[seeds] = _inside(seen.covered, *COVERAGE)
@@ -209,16 +190,14 @@ def from_json(stored: Mapping[str, object]) -> Result:
     """A result as `as_json` gave it, through a file."""
     fields = dict(stored)
     by_seeds = fields.pop("by_seeds")
-    held_at, alone = fields.pop("held_at"), fields.pop("alone")
+    held_at = fields.pop("held_at")
     assert isinstance(by_seeds, dict) and isinstance(held_at, list | tuple)
     figures_by_seeds = {
         int(seeds): Figures(**{**seen, "covered": Rate(**seen["covered"]), "fired": Rate(**seen["fired"])})
         for seeds, seen in by_seeds.items()
     }
-    assert alone is None or isinstance(alone, dict)
     return Result(
         **fields,  # type: ignore[arg-type]
         held_at=tuple(held_at),
         by_seeds=figures_by_seeds,
-        alone=Rate(**alone) if alone else None,
     )

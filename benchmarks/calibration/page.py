@@ -38,15 +38,16 @@ edit.
   another one, which covers as much or more ([calibration of the rules](calibration-rules.md)). The runs
   of a case are split into ten blocks; 400 benches of each kind are drawn from each block, all runs of a bench
   different. Blocks share no run: their spread gives the simulation's error.
-- **A detector fires** where that interval lies above zero; `oscillation.p`, which is a p-value of one run, where it is
-  below .05.
+- **A detector fires** where that interval lies above zero. Tables use a sign-flip test beside it, from six seeds up.
+- **Nulls are of two kinds**: textbook noise, and answers as unruly as real ones (heavy tails, noise that differs
+  between facts and grows, dips, floors, loops and runs that move together, few facts, an order without a place).
 - **Covered** is the share of benches whose interval holds the truth, of those that have one: where all seeds agree
   exactly, as where all are cut, tables print the mean alone. **Fires** is the share of all benches. Both are in per
   cent, each with one standard error of the simulation. **Without** is the share of runs for which the metric gave no
   number.
-- **Verdict**, at 3 and at 8 seeds (1: over single runs): *kept*, *missed*, or *within error* where the bar is missed by
-  less than two standard errors. Intervals that cover more than 97 % miss the bar too; they are wider than they need
-  to be. *No value* does not count as kept: most benches of that null have no interval at all.
+- **Verdict**, at 3 and at 8 seeds (1: the mean over all runs): *kept*, *missed*, or *within error* where the bar is
+  missed by less than two standard errors. Intervals that cover more than 97 % miss the bar too; they are wider than
+  they need to be. *No value* does not count as kept: most benches of that null have no interval at all.
 """
 
 SIZES = """## What can be seen with 3 or 8 seeds
@@ -68,11 +69,12 @@ MEANING = """## What it means for a reader
   learner that forgets nothing. Read it beside `backward_transfer`, which takes no maximum.
 - `retention.half_life` near the length of the rest is cut there (`retention.censored` says how often). A few seeds can
   agree by that alone; then the mean stands without an interval: read `retention` instead.
-- `recovery` is a share of what was forgotten. Where nothing is forgotten it has no value, as in nearly every run of
-  pure noise; what few values there are say nothing. Where something is forgotten and nothing comes back, noise alone
-  averages {recovery} after the shuffled control.
-- `latent_revival` is made to be silent rather than sensitive: without revival it reads zero or a little below, so that
-  its interval need not hold zero, and a null is judged by how often it fires.
+- `recovery` is in nats and has a value for every run; where nothing comes back, noise alone averages {recovery} after
+  the shuffled control. The share of what was forgotten (`recovery.share`) has none where nothing is forgotten.
+- `latent_revival` is made to be silent rather than sensitive: it finds a rise on half of the loops and reads it on the
+  others, so that without revival it reads zero or a little below, its interval need not hold zero, and a null is judged
+  by how often it fires. It reads less than came back, since memory falls meanwhile.
+- `oscillation` looks in one period and one phase, the loops' own. A swing of another kind is none to it.
 - What a detector does not see may still be there. How large it would have to be is the table at the end.
 """
 
@@ -117,15 +119,13 @@ def _row(one: Result) -> str:
     mean = "-" if one.mean is None else f"{one.mean:.3f} ± {one.error:.3f}"
     seen = [one.by_seeds[seeds] for seeds in SEEDS if seeds in one.by_seeds]
     shares = [_percent(each.covered) for each in seen] + [_percent(each.fired) for each in seen]
-    if one.alone is not None:
-        shares = ["", "", f"one run: {_percent(one.alone)}", ""]
     verdicts_text = [
         f"{n}: **{word}**" if word == "missed" else f"{n}: {word}" for n, word in verdicts(one).items()
     ]
     cells = [
         f"`{one.measure}`",
         KINDS[one.kind],
-        f"{one.truth:.3f}" if one.alone is None else "",
+        f"{one.truth:.3f}",
         mean,
         f"{one.sd:.3f}",
         f"{100 * one.missing:.0f} %",
@@ -160,9 +160,7 @@ def _summary(stored: Mapping[str, Mapping[str, object]], results: Mapping[str, S
             )
         if verdict != "missed":
             continue
-        if one.alone is not None:
-            seen = f"fires {_percent(one.alone)} %"
-        elif one.kind == "mean":
+        if one.kind == "mean":
             seen = f"averages {one.mean:.3f} ± {one.error:.3f}"
         else:
             own = one.by_seeds[seeds]
@@ -186,7 +184,7 @@ def _visible(results: Mapping[str, Sequence[Result]]) -> list[str]:
     widest: dict[str, tuple[float, str]] = {}
     for name, found in results.items():
         for one in found:
-            if one.kind in ("null", "silent", "effect") and one.missing < 0.5 and one.alone is None:
+            if one.kind in ("null", "silent", "effect") and one.missing < 0.5:
                 widest[one.measure] = max(widest.get(one.measure, (0.0, "")), (one.sd, name))
     return [
         f"| `{measure}` | {sd:.3f} | {smallest_visible(sd, 3):.3f} | {smallest_visible(sd, 8):.3f} | {name} |"

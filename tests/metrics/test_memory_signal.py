@@ -257,8 +257,9 @@ def test_order_is_what_neighbours_gain_beyond_a_base_pass_in_random_order(tmp_pa
     run = write(tmp_path / "run", planted(0.4, 0.2, 0.1))
     shuffled = write(tmp_path / "shuffled", planted(0.4, 0.05, 0.05), rest=())
     found = numbers(run, {"shuffled": shuffled})
-    assert found["order"] == pytest.approx(0.15 - 0.05)
-    alone = score(run)["order"]
+    assert found["behind_order"] == pytest.approx(0.2 - 0.05)
+    assert found["ahead_order"] == pytest.approx(0.1 - 0.05)
+    alone = score(run)["behind_order"]
     assert alone.value is None and alone.reason == "needs the control 'shuffled', which was not run"
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from helpers_records import seal_record
-from scipy.signal import lfilter
 
 from seqmem import NotApplicable, RunRecord, Value
 from seqmem.reading import (
@@ -25,11 +23,9 @@ from seqmem.reading import (
 from seqmem.record.files import write_table
 from seqmem.record.schema import FORMAT, ITEMS, TABLES
 from seqmem.record.writer import RecordWriter
-from seqmem_plugins.metrics._spectrum import Spectrum, null
 from seqmem_plugins.metrics.relearning_savings import curve
 from seqmem_plugins.metrics.worst_case_accuracy import recall_by_probe
 
-Array = npt.NDArray[np.float64]
 FACTS = 4
 """Facts of a loop; recall is given as a share of them."""
 
@@ -302,111 +298,84 @@ def test_a_branch_from_elsewhere_is_part_of_the_stream(tmp_path: Path) -> None:
 
 # -- oscillation ------------------------------------------------------------------------------------------
 
+PERIOD = 8
+"""Steps of a cycle of two loops of 4 steps."""
 
-def noise(phi: float, curves: int, probes: int, random: np.random.Generator) -> Array:
-    shocks = random.standard_normal((curves, probes))
-    shocks[:, 1:] *= np.sqrt(1 - phi**2)
-    return np.asarray(lfilter([1.0], [1.0, -phi], shocks, axis=1))
-
-
-def p_values(curves: Array) -> Array:
-    fits = Spectrum(curves.shape[1])
-    return np.array([null(curves.shape[1]).p(fits.fit(curve[None])) for curve in curves])
-
-
-@pytest.mark.parametrize("probes", [13, 40])
-@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
-def test_the_swing_of_correlated_noise_is_found_in_at_most_five_percent(probes: int, phi: float) -> None:
-    curves = noise(phi, 500, probes, np.random.default_rng(1))
-    assert (p_values(curves) <= 0.05).mean() <= 0.05
-
-
-def test_white_surrogates_alone_would_find_one_in_correlated_noise() -> None:
-    table, curves = null(40), noise(0.8, 300, 40, np.random.default_rng(2))
-    fits = Spectrum(40).fit(curves)
-    white = (fits.power / table.power[6]).max(axis=1) / (fits.left / table.left[6])
-    own = (table.statistics[6] >= white[:, None]).mean(axis=1)
-    assert (own <= 0.05).mean() > 0.2
-
-
-@pytest.mark.parametrize(("probes", "size", "period"), [(13, 5, 3), (13, 5, 6), (40, 4, 4), (40, 4, 18)])
-@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
-def test_a_swing_of_the_stated_size_is_found_and_read(
-    probes: int, size: float, period: float, phi: float
-) -> None:
-    random, time = np.random.default_rng(3), np.arange(probes)
-    wave = np.sin(2 * np.pi * time / period + random.uniform(0, 2 * np.pi, (100, 1)))
-    curves = noise(phi, 100, probes, random) + size * wave
-    assert (p_values(curves) <= 0.05).mean() >= 0.95
-    fits = Spectrum(probes)
-    amplitudes = [null(probes).excess(fits.fit(curve[None])) for curve in curves]
-    assert size - 0.3 < np.mean(amplitudes) < size + 0.05
-
-
-Course = Callable[[int, int], float]
-"""A fact's number and the probe's number to the log-probability per token."""
+Course = Callable[[int, int, int], float]
+"""A loop, a fact's number and steps since the rest began, to the log-probability per token."""
 
 
 def rested(
-    folder: Path, facts: Course, twins: Course, *, again: int = 0, every: Sequence[int] = ()
+    folder: Path, facts: Course, twins: Course, *, again: int = 0, every: int = 1, visits: int = 4
 ) -> RunRecord:
-    """One visit, and a rest probed every 4 steps 13 times; fact 0 is trained again `again` steps into it."""
+    """Visits to two loops in turn, and a rest of 48 steps; fact 0 of loop 0 is trained again `again` steps into it."""
     made = Made()
-    made.part("loop", 0, 4)
+    for visit in range(visits):
+        made.part("loop", visit % 2, 4)
+        made.state(visit, visit % 2)
     made.part("rest", None, 48)
-    made.state(0, 0)
-    for probe, after in enumerate(every or range(0, 49, 4)):
-        for i in range(FACTS):
-            made.asked.append((4 + after, 1, after, ("even",), f"f0.{i}", 0, False, False, facts(i, probe)))
-            made.asked.append((4 + after, 1, after, ("even",), f"t0.{i}", 0, True, False, twins(i, probe)))
+    begin = 4 * visits
+    for after in range(0, 49, every):
+        for loop in (0, 1):
+            for i in range(FACTS):
+                place = (begin + after, visits, after, ("even",))
+                made.asked.append((*place, f"f{loop}.{i}", loop, False, False, facts(loop, i, after)))
+                made.asked.append((*place, f"t{loop}.{i}", loop, True, False, twins(loop, i, after)))
     if again:
-        made.stated.append((4 + again, "f0.0"))
+        made.stated.append((begin + again, "f0.0"))
     return made.write(folder)
 
 
-def test_oscillation_of_facts_is_read_over_their_twins(tmp_path: Path) -> None:
-    shaken = 0.05 * noise(0.5, 2, 13, np.random.default_rng(4))
+def swing(size: float, shift: float = 0.0) -> Course:
+    """Best in the middle of what would be the loop's next visit, on a curve that only decays."""
 
-    def swings(number: int, probe: int) -> float:
-        return float(-1 - np.log1p(probe) + 0.5 * np.sin(2 * np.pi * probe / 4 + 1) + shaken[0, probe])
+    def course(loop: int, number: int, after: int) -> float:
+        due = 4 * loop + 2 + shift  # the visits before the rest end with a whole cycle
+        return float(-1 - np.log1p(after) + size * np.cos(2 * np.pi * (after - due) / PERIOD))
 
-    def steady(number: int, probe: int) -> float:
-        return float(-3 + 0.1 * np.log1p(probe) + shaken[1, probe])
+    return course
 
-    values = score("oscillation", rested(tmp_path / "facts", swings, steady))
-    assert number(values["oscillation"]) == pytest.approx(0.5, abs=0.12)
-    assert number(values["oscillation.period"]) == pytest.approx(16, rel=0.03)
-    assert number(values["oscillation.p"]) <= 0.01
-    assert values["oscillation"].n_items == FACTS
-    both = score("oscillation", rested(tmp_path / "both", swings, swings))
-    assert number(both["oscillation"]) == 0.0
-    assert "no noise" in both["oscillation.p"].reason
-    neither = score(
-        "oscillation", rested(tmp_path / "neither", steady, lambda i, probe: float(shaken[0, probe]))
-    )
-    assert abs(number(neither["oscillation"])) < 0.12 and number(neither["oscillation.p"]) > 0.05
+
+def shaken(seed: int) -> Course:
+    wobble = 0.05 * np.random.default_rng(seed).standard_normal((2, FACTS, 49))
+    return lambda loop, number, after: float(-3 + 0.1 * np.log1p(after) + wobble[loop, number, after])
+
+
+def test_oscillation_is_the_amplitude_in_the_loops_own_cycle(tmp_path: Path) -> None:
+    value = score("oscillation", rested(tmp_path / "r", swing(0.5), shaken(0)))["oscillation"]
+    assert number(value) == pytest.approx(0.5, abs=0.02) and value.n_items == 2 * FACTS
+
+
+def test_oscillation_that_twins_share_is_none(tmp_path: Path) -> None:
+    run = rested(tmp_path / "r", swing(0.5), swing(0.5))
+    assert number(score("oscillation", run)["oscillation"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_oscillation_out_of_phase_is_below_zero_and_noise_is_either(tmp_path: Path) -> None:
+    run = rested(tmp_path / "opposite", swing(0.5, shift=PERIOD / 2), shaken(1))
+    assert number(score("oscillation", run)["oscillation"]) == pytest.approx(-0.5, abs=0.02)
+    noise = [
+        number(score("oscillation", rested(tmp_path / f"{n}", shaken(n), shaken(n + 50)))["oscillation"])
+        for n in range(10)
+    ]
+    assert min(noise) < 0 < max(noise) and np.abs(noise).max() < 0.02
 
 
 def test_a_fact_trained_again_in_the_rest_is_left_out_of_oscillation(tmp_path: Path) -> None:
-    shaken = 0.05 * noise(0.5, 2, 13, np.random.default_rng(5))
+    still = shaken(2)
 
-    def first_swings(number: int, probe: int) -> float:
-        wave = 4 * np.sin(2 * np.pi * probe / 4) if number == 0 else 0.0
-        return float(-2 + wave + shaken[0, probe])
+    def first_swings(loop: int, number: int, after: int) -> float:
+        return swing(4.0)(loop, number, after) if (loop, number) == (0, 0) else still(loop, number, after)
 
-    def steady(number: int, probe: int) -> float:
-        return float(-3 + shaken[1, probe])
-
-    told = score("oscillation", rested(tmp_path / "told", first_swings, steady, again=3))
-    assert told["oscillation"].n_items == 3 and abs(number(told["oscillation"])) < 0.12
-    assert number(score("oscillation", rested(tmp_path / "r", first_swings, steady))["oscillation"]) > 0.8
+    told = score("oscillation", rested(tmp_path / "told", first_swings, still, again=3))["oscillation"]
+    assert told.n_items == 2 * FACTS - 1 and abs(number(told)) < 0.02
+    untold = score("oscillation", rested(tmp_path / "r", first_swings, still))["oscillation"]
+    assert number(untold) == pytest.approx(4 / FACTS / 2, abs=0.05)
 
 
-def test_oscillation_needs_enough_evenly_spaced_probes(tmp_path: Path) -> None:
-    def any_course(number: int, probe: int) -> float:
-        return float(np.sin(probe**2))
-
-    few = rested(tmp_path / "few", any_course, any_course, every=range(0, 40, 4))
-    assert score("oscillation", few)["oscillation"].reason == "10 even probes in the rest, 12 are needed"
-    uneven = rested(tmp_path / "uneven", any_course, any_course, every=[*range(0, 44, 4), 41, 42])
-    assert "not evenly spaced" in score("oscillation", uneven)["oscillation.p"].reason
+def test_oscillation_needs_enough_probes_and_a_cycle(tmp_path: Path) -> None:
+    still = shaken(3)
+    few = score("oscillation", rested(tmp_path / "few", still, still, every=4))["oscillation"]
+    assert few.reason == "13 even probes in the rest, 40 are needed: set scenario.even_every lower"
+    once = score("oscillation", rested(tmp_path / "once", still, still, visits=2))["oscillation"]
+    assert once.reason == "no loop is visited twice: there is no cycle"

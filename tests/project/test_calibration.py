@@ -38,8 +38,7 @@ SEEDS = 16
 CHECKED = {
     "exponential": ("retention", "retention.auc", "retention.half_life", "backward_transfer", "interference"),
     "half recovered": ("recovery",),
-    "forgetting, noise phi 0.8": ("recovery", "loop_contrast", "latent_revival"),
-    "revival, noise phi 0.5": ("latent_revival",),
+    "forgetting, noise phi 0.8": ("recovery", "loop_contrast"),
     "window remembered": ("memory_signal", "memory_signal.behind"),
     "injections": ("effectivity", "decay"),
     "swing": ("oscillation",),
@@ -79,7 +78,7 @@ def biased(measure: str, by: float) -> Callable[[str, list[Mapping[str, float]]]
     [
         ("exponential", "retention", 0.1),
         ("exponential", "retention.half_life", 0.15),
-        ("half recovered", "recovery", 0.15),
+        ("half recovered", "recovery", 0.2),
         ("window remembered", "memory_signal", 0.03),
     ],
 )
@@ -93,8 +92,8 @@ def test_a_metric_without_its_control_is_found(monkeypatch: pytest.MonkeyPatch) 
     def naive(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
         gaps = recovery._late(run)
         curve = recovery._mean_curve(gaps[0].losses)
-        share = float((curve.max() - curve[-1]) / curve.max())
-        return {measure.name: Value(share, 64) for measure in spec_of("recovery").measures}
+        recovered = float(curve.max() - curve[-1])
+        return {measure.name: Value(recovered, 64) for measure in spec_of("recovery").measures}
 
     broken = replace(spec_of("recovery"), compute=naive)
     monkeypatch.setattr("benchmarks.calibration.cases.spec_of", lambda name: broken)
@@ -182,13 +181,11 @@ def test_a_metric_that_says_nothing_keeps_no_bar() -> None:
         }
 
 
-def test_a_p_value_is_judged_run_by_run() -> None:
-    random = np.random.default_rng(0)
-    found = [{"x.p": value} for value in random.uniform(size=1000)]
-    even = result(Claim("x.p", "null", 0.05), found)
-    assert even.alone is not None and even.alone.share == pytest.approx(0.05, abs=0.02)
-    assert verdicts(result(Claim("x.p", "null", 0.05), [{"x.p": 0.01}] * 100)) == {1: "missed"}
-    assert from_json(as_json(even)) == even  # type: ignore[comparison-overlap]
+def test_a_result_survives_the_file() -> None:
+    one = result(
+        Claim("m", "null", 0.0), [{"m": value} for value in np.random.default_rng(0).normal(size=300)]
+    )
+    assert from_json(as_json(one)) == one  # type: ignore[comparison-overlap]
 
 
 def test_smallest_visible_effect_is_seen_as_often_as_said() -> None:

@@ -27,6 +27,8 @@ class Measure:
             model, ``twins`` that were never trained: the last screen of a bench shows the first measure of each.
         gate: a row is ranked only where it was shown not to be worse than the reference in this measure by so much, in
             the measure's unit, above 0; None where nothing is asked of it. A published board states gates of its own.
+        effect: of a detector, which is held against zero: the value that it is to find, in the measure's unit, above 0;
+            tables test it, and say where it could not have been seen. None of any other measure.
         graded: name of the measure that says the same by degrees; where this one is primary, both are judged.
     """
 
@@ -38,11 +40,14 @@ class Measure:
     role: Role = ""
     gate: float | None = None
     graded: str = ""
+    effect: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a gate that nobody could fail or pass."""
         if self.gate is not None and (self.direction == "none" or not self.gate > 0):
             raise ValueError(f"measure {self.name}: a gate must be above 0 and needs a better direction")
+        if self.effect is not None and not self.effect > 0:
+            raise ValueError(f"measure {self.name}: an effect must be above 0")
 
 
 @dataclass(frozen=True)

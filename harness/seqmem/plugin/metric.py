@@ -118,11 +118,12 @@ class Metric(Generic[Read]):
         role: Role = "",
         gate: float | None = None,
         graded: str = "",
+        effect: float | None = None,
     ) -> Callable[[Formula[Read, Further]], Formula[Read, Further]]:
         """Declare a measure of the formula that follows; the arguments are those of `Measure`."""
 
         def declare(formula: Formula[Read, Further]) -> Formula[Read, Further]:
-            declared = Measure(name, unit, direction, summary, margin, role, gate, graded)
+            declared = Measure(name, unit, direction, summary, margin, role, gate, graded, effect)
             plain = cast("Callable[[Read], Value]", formula)
             self.declared.append(Declared(declared, formula, lambda read, controls: plain(read)))
             return formula
@@ -138,6 +139,7 @@ class Metric(Generic[Read]):
         summary: str,
         *,
         margin: float | None = None,
+        effect: float | None = None,
     ) -> Callable[[Paired[Read]], Paired[Read]]:
         """Declare a measure of a run beside its control run `other`.
 
@@ -149,7 +151,7 @@ class Metric(Generic[Read]):
             def compute(read: Read, controls: Controls) -> Value:
                 return formula(read, lambda: self._reads(control(controls, other)))
 
-            declared = Measure(name, unit, direction, summary, margin)
+            declared = Measure(name, unit, direction, summary, margin, effect=effect)
             self.declared.append(Declared(declared, formula, compute))
             return formula
 

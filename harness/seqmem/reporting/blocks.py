@@ -274,7 +274,36 @@ def _summary(comparison: Comparison) -> list[Block]:
         Block("Cost and evidence", cost_columns, tuple(costs)),
         *_graded(comparison),
         *_gates(comparison),
+        *_detectors(comparison),
     ]
+
+
+def _detectors(comparison: Comparison) -> list[Block]:
+    """Return what the measures that are held against zero say of every row."""
+    lines = []
+    for measure in comparison.measures:
+        for label in (*(row.label for row in comparison.rows), None):
+            found = comparison.detections.get((label, measure.name))
+            if found is not None:
+                contrast = found.contrast
+                p, detectable, _ = _tested(contrast, measure)
+                lines.append(
+                    (
+                        Field(f"{measure.name} ({unit_of(measure)})"),
+                        Field("all rows, mean by seed" if label is None else label),
+                        measured(contrast.interval, measure.unit, contrast.interval.reason),
+                        p,
+                        detectable,
+                        Field(format_number(measure.effect or 0, measure.unit)),
+                        Field(found.detected),
+                    )
+                )
+    columns = ("detector", "row", "value", "p (alone)", "smallest detectable", "looked for", "verdict")
+    below = (
+        "Each measure against zero, adjusted over its rows. Underpowered: an effect of the size looked for would not "
+        "have been seen in 80 % of repeats"
+    )
+    return [Block("Detectors", columns, tuple(lines), below)] if lines else []
 
 
 def _graded(comparison: Comparison) -> list[Block]:

@@ -41,6 +41,7 @@ def _record(comparison: Comparison, row: Row, measure: Measure) -> dict[str, Any
     cell = comparison.cells[row.label, measure.name]
     interval, difference = cell.interval, cell.difference
     to_reference = difference.interval if difference else None
+    detection = comparison.detections.get((row.label, measure.name))
     is_primary = measure.name == comparison.primary.name
     return {
         "scenario": comparison.scenario,
@@ -64,6 +65,9 @@ def _record(comparison: Comparison, row: Row, measure: Measure) -> dict[str, Any
         "detectable": difference and difference.detectable,
         "margin": measure.margin,
         "gate": measure.gate,
+        "effect": measure.effect,
+        "p_against_zero": detection and detection.contrast.p,
+        "detected": detection and detection.detected,
         "equivalent": difference and difference.equivalent,
         "rank": comparison.ranks[row.label] if is_primary else None,
         "step_time": row.cost if is_primary else None,

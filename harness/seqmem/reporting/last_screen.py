@@ -44,7 +44,7 @@ def last_screen(comparison: Comparison, more: str) -> list[str]:
     preset = f", preset {' and '.join(presets)}" if presets else ""
     lines = [f"{comparison.scenario}{model}{preset}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
     lines += [*_table(comparison), *_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
-    lines += _wrapped(_unranked(comparison))
+    lines += [*_wrapped(_unranked(comparison)), *_wrapped(_detected(comparison))]
     lines += _next(comparison, seeds, more)
     return [clean(line) for line in lines]
 
@@ -116,6 +116,24 @@ def _word(verdict: Verdict) -> str:
     found = one.difference
     p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
     return FINDINGS[one.finding].word + " by degrees" * (one is not verdict) + p
+
+
+def _detected(comparison: Comparison) -> str:
+    """Return what the detectors found in which rows; empty without a test of any."""
+    said = []
+    for measure in comparison.measures:
+        rows: dict[str, list[str]] = {}
+        for row in comparison.best_first():
+            found = comparison.detections.get((row.label, measure.name))
+            if found is not None and found.detected != "too few seeds":
+                rows.setdefault(found.detected, []).append(row.label)
+        if rows:
+            words = (
+                f"{detected} in {', '.join(labels)}" if len(rows) > 1 or detected == "found" else detected
+                for detected, labels in rows.items()
+            )
+            said.append(f"{measure.name} {' and '.join(words)}")
+    return f"Against zero: {'; '.join(said)}." if said else ""
 
 
 def _unranked(comparison: Comparison) -> str:

@@ -18,6 +18,7 @@ from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
 from seqmem.record.versions import DECISIVE, named, versions_of
 from seqmem.scoring.cells import Cell, Scores, by_seed, cell_of, read_scores
+from seqmem.scoring.detectors import Detection, detections
 from seqmem.scoring.family import adjusted, too_few_seeds
 from seqmem.scoring.gates import failed_gates, gates_of, unequal_search
 from seqmem.scoring.moderated import lent
@@ -38,6 +39,8 @@ class Comparison:
         ranks: row label to rank, or None.
         no_rank: row label to the reason it has none.
         verdicts: row label to what its primary measure shows.
+        detections: by (row label, measure name), of the measures that are held against zero; the label is None for all
+            rows together.
         gates: measures in which a row must not be worse than the reference to be ranked.
         chance: recall that guessing gives in the primary probe form; None where it is not known.
 
@@ -55,6 +58,7 @@ class Comparison:
     ranks: Mapping[str, int | None]
     no_rank: Mapping[str, str]
     verdicts: Mapping[str, Verdict]
+    detections: Mapping[tuple[str | None, str], Detection]
     gates: tuple[Measure, ...] = ()
     chance: float | None = None
 
@@ -217,6 +221,7 @@ def _compare(
         ranks,
         no_rank,
         verdicts,
+        detections(labels, measures, scores),
         tuple(gates),
         chance,
     )

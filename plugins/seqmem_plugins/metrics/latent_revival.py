@@ -1,143 +1,149 @@
 """Latent revival: do answers come back with nobody training them?
 
-y is the margin log p(answer) - log p(best other choice) at the even steps of the rest. Any noisy curve rises
-somewhere. What counts is a rise beyond what a memory that only decays would show under noise as correlated and as
-large as this run's own: the fact's isotonic (never rising) fit plus AR(1) noise.
+y is the margin log p(answer) - log p(best other choice) of a fact at the even steps of the rest, less the same of its
+never-trained twin: what the rest does to any answer, such as mending a model that the loops have damaged, moves both.
+A running median of three probes takes out dips of a single one.
 
-A fact that comes back must not set the noise it is measured against. Each fact's share of the noise is the RMS of
-the smaller 60 % of its first differences, drawn towards the median fact. Level and phi are pooled residuals from the
-isotonic fits of quiet facts: first the 40 % that rise least for their roughness, then all that rise no more than 98 %
-of surrogates made from those. Both are corrected until surrogates, picked and fitted alike, give back what the
-data gave.
+Any noisy curve rises somewhere, so the place of the largest rise is found on half of the loops and read on the other
+half, both ways and over all ways to halve them. Noise gives the other half no reason to rise at the same place,
+whatever its law, however facts differ in it, and though the facts of a loop move together; a memory that only decays
+reads a little below zero. Version 4 compared each curve with normal noise and took heavy tails for returns.
 
-The noise can be told to some ten per cent, and so can the mean rise of the null, which is as much as runs differ by: a
-mean over all rises tells noise from revival by luck. So only facts count that rise above 98 % of their own
-surrogates, made with a third more noise than was read; what surrogates with a fifth more noise have there is taken
-off. A fact that counts does so with what it rises beyond the mean rise of those that do not.
+It is one contrast, against zero over seeds. It finds returns that facts share in time. Where every fact returns at a
+time of its own, the mean hardly rises: `latent_revival.facts` counts curves that rise out of their own noise more
+often than the twins' do.
 
 Facts stated in a training row after the loops ended are left out (`replay`, `joint`).
 
-Mind: weaker and slower returns are read too small, and a value near zero does not prove absence. Returns of 10 SD of
-the noise are read whole. Of returns of 5 SD, with 13 probes, four fifths are lost in noise of phi 0, a quarter in
-noise of phi .5.
-At most half of the facts may return. Noise of real curves is not exactly AR(1): compare rows too, not only one row
-with zero.
-
-Version 4: less is taken off for chance rises; version 3 read a true return of .82 nats as .76. Version 3: only
-remarkable rises count. Version 2 fired on nothing but decay and noise in 15 to 90 % of benches of 8 seeds. Where no
-quiet fact ever rises, all facts tell the noise; before it was then taken for 0.
-
 None without a rest, without competing choices, where every fact is trained again during the rest, under 12 even
-probes or under 4 facts.
+probes or under 4 facts with a twin, and in one loop alone.
 """
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.ndimage import median_filter
 
 from seqmem import Metric, Missing, RunRecord, Value, reading
-from seqmem_plugins.metrics._decaying_noise import (
-    Array,
-    BoolArray,
-    calibrate,
-    decay,
-    height,
-    largest_rise,
-    surrogates,
-)
+from seqmem.reading import Array
 
 seqmem_api = ">=1,<2"
 metric = Metric(
     "latent_revival",
-    version="4",
-    summary="rises of the answer's margin without re-exposure, beyond decay plus noise",
+    version="5",
+    summary="rises of the answer's margin over its twin's without re-exposure",
 )
 seqmem_metric = metric.hook
 
 _MIN_POINTS = 12
 _MIN_CURVES = 4
-_SURROGATES = 200
-_QUIET_AT_FIRST = 0.4
-_QUIET_LEVEL = 0.98
-_QUIET_SURROGATES = 40
-_REMARKABLE = 0.98
-_GUARD = 1.35
-"""Times the noise that was read, in the null that a rise must stand out from: curves tell it to ten per cent."""
-_TAKEN_OFF = 1.2
-"""Times the noise that was read, in the null whose chance rises are taken off: with none more, noise of phi .8
-alone reads .004 nats with a spread of .005 over runs, which eight seeds tell from zero; with `_GUARD`, what returns is
-read .05 nats too small."""
+_MOST_HALVES = 35
+"""Ways to halve eight loops; of more loops the first so many are taken."""
+_MEDIAN = 3
+_REMARKABLE = 0.95
 
 
-def margins(run: RunRecord) -> Array:
-    """Return (facts, probes), log p(answer) - log p(best other choice), nats, over the rest at even steps.
-
-    Facts trained during the rest (by `replay` or `joint`) are left out.
-    """
-    reading.rest_steps(run)
-    rows = reading.questions(run, "even")
+def _margins(run: RunRecord, *, twins: bool) -> pd.DataFrame:
+    """Return log p(answer) - log p(best other choice), nats, by fact and even step of the rest."""
+    rows = reading.questions(run, "even", twins=twins)
     rows = reading.some(
-        rows[rows["best_other"].notna()],
+        rows[rows["best_other"].notna() & (rows["step"] >= reading.loops_end(run))],
         "no competing answer was scored on the even schedule: there is no margin",
     )
-    asked = rows["fact"].nunique()
-    rows = rows[~rows["fact"].isin(reading.trained_in_rest(run))]
-    left_out = asked - rows["fact"].nunique()
-    if rows.empty:
-        raise Missing("every fact is trained again during the rest: nothing returns without re-exposure")
-    table = (
-        rows.assign(margin=rows["logprob"] - rows["best_other"])
-        .pivot_table(index="fact", columns="step", values="margin", aggfunc="mean")
-        .dropna()
+    return rows.assign(margin=rows["logprob"] - rows["best_other"]).pivot_table(
+        index="twin_of" if twins else "fact", columns="step", values="margin", aggfunc="mean"
     )
-    if table.shape[1] < _MIN_POINTS or len(table) < _MIN_CURVES:
+
+
+@reading.once_per_run
+def _left_alone(run: RunRecord) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """Return (facts, probes) margins of facts, the same of their twins, and (facts,) loops; medians of three probes."""
+    reading.rest_steps(run)
+    facts, twins = (_margins(run, twins=twins) for twins in (False, True))
+    asked = len(facts)
+    facts = facts[~facts.index.isin(reading.trained_in_rest(run))]
+    left_out = asked - len(facts)
+    if facts.empty:
+        raise Missing("every fact is trained again during the rest: nothing returns without re-exposure")
+    facts, twins = facts.dropna().align(twins.dropna(), join="inner")
+    labels = run.items.drop_duplicates("fact").set_index("fact")["task_label"]
+    loops = labels.reindex(facts.index)
+    facts, twins, loops = facts[loops.notna()], twins[loops.notna()], loops[loops.notna()]
+    if facts.shape[1] < _MIN_POINTS or len(facts) < _MIN_CURVES:
         trained = f" ({left_out} facts are trained again during the rest)" if left_out else ""
         raise Missing(
-            f"{len(table)} curves of {table.shape[1]} even probes{trained}; "
-            f"{_MIN_CURVES} of {_MIN_POINTS} are needed to know their noise"
+            f"{len(facts)} curves of {facts.shape[1]} even probes with a twin's{trained}; "
+            f"{_MIN_CURVES} of {_MIN_POINTS} are needed"
         )
-    return table.to_numpy(dtype=float)
+    smooth = [median_filter(table.to_numpy(dtype=float), size=(1, _MEDIAN)) for table in (facts, twins)]
+    return smooth[0], smooth[1], loops.to_numpy(dtype=np.int64)
 
 
-def excess_rise(curves: Array, random: np.random.Generator) -> Array:
-    """Return the largest rise of each curve beyond the usual one, where it is remarkable; about 0 under the null.
+def largest_rise(curve: Array) -> tuple[int, int]:
+    """Return the probes s < t between which a curve (probes,) rises most, or falls least."""
+    rise = curve[None, :] - curve[:, None]
+    rise[np.tril_indices(len(curve))] = -np.inf
+    start, end = np.unravel_index(int(rise.argmax()), rise.shape)
+    return int(start), int(end)
 
-    What a curve would have risen by without its return is what the others rise by: its own never-rising fit is bent
-    by the return.
+
+def rise_read_elsewhere(curves: Array, loops: npt.NDArray[np.int64]) -> float:
+    """Return the rise of half of the loops where that of the other half is largest, mean over halves.
+
+    Args:
+        curves: (facts, probes), nats.
+        loops: (facts,) the loop of each.
     """
-    base = decay(curves)
-
-    def least(some: Array) -> BoolArray:
-        rise = height(some)
-        return np.asarray(rise <= np.quantile(rise, _QUIET_AT_FIRST, axis=-1, keepdims=True))
-
-    phi, scale = calibrate(curves, base, least, random)
-    null = largest_rise(surrogates(base, phi, scale, _QUIET_SURROGATES, random))
-    highest = np.maximum(np.quantile(null, _QUIET_LEVEL, axis=0), 1e-12)
-
-    def unremarkable(some: Array) -> BoolArray:
-        # Of few curves noise may lift every one over its line; the least of them still tells the noise.
-        rise = largest_rise(some) / highest
-        return np.asarray((rise <= 1) | (rise == rise.min(axis=-1, keepdims=True)))
-
-    phi, scale = calibrate(curves, base, unremarkable, random)
-    wide, other = (
-        largest_rise(surrogates(base, phi, more * scale, _SURROGATES, random))
-        for more in (_GUARD, _TAKEN_OFF)
-    )
-    line, rise = np.quantile(wide, _REMARKABLE, axis=0), largest_rise(curves)
-    remarkable = rise > line
-    usual = float(rise[~remarkable].mean()) if not remarkable.all() else float(wide.mean())
-    by_chance = np.where(other > line, other - usual, 0.0).mean(axis=0)
-    return np.asarray(np.where(remarkable, rise - usual, 0.0) - by_chance)
+    labels = np.unique(loops)
+    means = np.array([curves[loops == label].mean(axis=0) for label in labels])
+    halves = list(combinations(range(len(labels)), len(labels) // 2))
+    if len(labels) % 2 == 0:  # the second half of the list are the complements of the first
+        halves = halves[: len(halves) // 2]
+    read = []
+    for half in halves[:_MOST_HALVES]:
+        chosen = np.isin(np.arange(len(labels)), half)
+        for find in (chosen, ~chosen):
+            start, end = largest_rise(means[find].mean(axis=0))
+            other = means[~find].mean(axis=0)
+            read.append(other[end] - other[start])
+    return float(np.mean(read))
 
 
-@metric.measure("latent_revival", "nats", "none", "largest rise of the margin beyond decay plus noise")
+@metric.measure(
+    "latent_revival", "nats", "none", "rise of the margin over the twins', read on other loops", effect=0.5
+)
 def latent_revival(run: RunRecord) -> Value:
-    """Return the mean over facts of the largest rise of the margin in the rest, beyond decay plus noise.
+    """Return the rise of the margin over the twins' in the rest, found on half of the loops and read on the others.
 
-    rise = max_{s<t} (y_t - y_s), y being log p(answer) - log p(best other choice). Facts trained during the rest do
-    not count. Unit: nats; range: any number; zero or a little below without revival.
+    max over s < t of mean_find (y_t - y_s), read as mean_read (y_t - y_s), y being log p(answer) - log p(best other
+    choice) of a fact minus its twin's. Unit: nats; range: any number; zero or a little below without revival.
     """
-    curves = margins(run)
-    return Value(float(excess_rise(curves, np.random.default_rng(0)).mean()), len(curves))
+    facts, twins, loops = _left_alone(run)
+    if len(np.unique(loops)) < 2:
+        raise Missing("the facts are of one loop: no other half to read a rise on")
+    return Value(rise_read_elsewhere(facts - twins, loops), len(facts))
+
+
+@metric.measure(
+    "latent_revival.facts", "fraction", "none", "share of facts that rise as only 5 % of twins do"
+)
+def facts_that_rise(run: RunRecord) -> Value:
+    """Return the share of facts whose largest rise, in units of the curve's own roughness, tops 95 % of twins', - .05.
+
+    Roughness is the median of the absolute first differences. Exploratory: noise of facts and of twins need not be
+    alike. Unit: fraction; range -.05 to .95; about 0 or below where facts rise as twins do.
+    """
+    facts, twins, _ = _left_alone(run)
+    own, other = _heights(facts), _heights(twins)
+    return Value(float((own > np.quantile(other, _REMARKABLE)).mean() - (1 - _REMARKABLE)), len(facts))
+
+
+def _heights(curves: Array) -> Array:
+    """Return (curves,) the largest rise over the median of the absolute first differences."""
+    rise = (curves - np.minimum.accumulate(curves, axis=1)).max(axis=1)
+    rough = np.median(np.abs(np.diff(curves, axis=1)), axis=1)
+    return np.asarray(rise / np.maximum(rough, 1e-12))

@@ -2,6 +2,10 @@
 
 In a loop every curve has the loop's period by construction, so each number here is against a control: equal age
 elsewhere in shuffled order, a cue of the fact's own loop against none, or the answer trained last.
+
+Version 2: both sides of `loop_contrast` are read inside the shuffled run, where places and ages part. Version 1, now
+`loop_contrast.cyclic`, read the own side in cyclic order: a memory without any sense of place that only depends on the
+order of what was trained showed there.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from seqmem import Metric, Missing, RunRecord, Value, reading
 
 seqmem_api = ">=1,<2"
 metric = Metric(
-    "loop_contrast", version="1", summary="recall in a memory's own place against equal age elsewhere"
+    "loop_contrast", version="2", summary="recall in a memory's own place against equal age elsewhere"
 )
 seqmem_metric = metric.hook
 
@@ -39,20 +43,35 @@ def _inside(run: RunRecord) -> pd.DataFrame:
     "loop_contrast",
     "fraction",
     "higher",
-    "recall in the own loop minus elsewhere at equal age",
-    margin=0.05,
+    "recall in the own loop minus elsewhere at equal age, in shuffled order",
+    effect=0.05,
 )
 def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
-    """Return recall in the fact's own loop minus recall elsewhere at equal age, which shuffled order supplies.
+    """Return recall in the fact's own loop minus recall elsewhere at equal age, both inside the shuffled run.
 
     Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the
-    second visit on). Elsewhere: the same number of visits to k behind, inside another loop, in the
-    shuffled control, read at the own rows' steps since k's last visit by linear interpolation over the
-    ages found there. Averaged over visits. Unit: fraction; range -1 to 1; zero when recall depends on
-    age and exposure only; above zero when the loop's prose brings its facts back. None without the control, or
-    where it holds no fact of equal age.
+    second visit on). Elsewhere: the same number of visits to k behind, inside another loop, read at the own rows'
+    steps since k's last visit by linear interpolation over the ages found there. Averaged over visits. Unit: fraction;
+    range -1 to 1; zero when recall depends on age and exposure only; above zero when the loop's prose brings its facts
+    back. None without the control, or where it holds no fact of equal age.
     """
     other = shuffled()
+    return _own_against_elsewhere(other, other)
+
+
+@metric.against(
+    "shuffled", "loop_contrast.cyclic", "fraction", "none", "the same, the own loop read in cyclic order"
+)
+def cyclic(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
+    """Return recall in the own loop in cyclic order minus recall elsewhere at equal age in shuffled order.
+
+    What depends on the order of training alone shows here too. Unit: fraction; range -1 to 1.
+    """
+    return _own_against_elsewhere(run, shuffled())
+
+
+def _own_against_elsewhere(run: RunRecord, other: RunRecord) -> Value:
+    """Return recall inside the facts' own loops in `run` minus that at equal age inside other loops in `other`."""
     own = reading.since_visit(run, _inside(run))
     own = own[own["current"] == own["task_label"]]
     elsewhere = reading.since_visit(other, _inside(other))

@@ -1,31 +1,19 @@
-"""Oscillation: does memory swing while nobody trains it, more than noise and never-trained twins do?
+"""Oscillation: does memory swing on in the rest, in the cycle it was trained in?
 
 In a loop every curve has the loop's period by construction, so only the rest is read, and only facts that no
-training row states in it. The curve is the mean over facts of the answer's log-probability per token at evenly
-spaced probes (schedule ``even``), and the same of the never-trained twins. Facts that swing out of step cancel
-in it.
+training row states in it. A memory that goes on expecting its loops would be best where its loop's next visit was due:
+the period is the cycle's and each loop's phase is known beforehand, so there is nothing to search and noise has no
+strongest period to offer. A wave cos(2 pi (t - t_k) / P) is fitted to each loop's curve beside a trend, P being
+the steps of a cycle and t_k the middle of loop k's last visit; its coefficient is the amplitude in that phase, above or
+below zero with equal chance where nothing swings. The curve is the mean over a loop's facts of the answer's
+log-probability per token at evenly spaced probes (schedule ``even``), less that of their twins.
 
-A trend of three terms, 1, log(1+t) and log(1+t)^2 with t in probes, is fitted together with a sinusoid by least
-squares, over frequencies from two periods in the rest up to nearly one in two probes, a quarter of 1 / length
-apart. The sinusoid that explains most is the strongest; its amplitude is half of the swing from top to bottom.
+It is one contrast, against zero over seeds: whatever noise there is, correlated or of heavy tails, decides how wide the
+interval is and not where it lies. A swing of another period, or in another phase, is not what it looks for. Version 1
+searched the strongest period of a run and gave a p-value that was far too careful.
 
-Noise has a strongest period too, and correlated noise a strong one: textbook false-alarm probabilities fire on
-AR(1) noise many times as often as they say. The null is made of AR(1) surrogates that go through the same fit:
-
-* Level: the surrogates' phi is such that what is left of them beside their strongest sinusoid correlates from
-  probe to probe as what is left of the data, and their size such that it is as large. Their mean squared
-  amplitude at their own strongest period is what noise adds.
-* Test: explained power over its expectation under such noise, at its largest over the frequencies, relative to
-  what is left. Every surrogate's phi is read off the surrogate itself, as the data's is. Nobody knows the true
-  phi from a dozen probes: p is the largest that any phi from -.3 to .95 in steps of .05 gives.
-
-Simulated (2,000 curves each): on AR(1) noise of phi 0, .5 and .8 p is under .05 in 2.4, 1.9 and 1.9 % of runs of 13
-probes and in 4.0, 2.8 and 2.6 % of 40. A sinusoid of amplitude A, in SD of the noise of the mean curve, phi 0 to .8,
-is found in at least 95 % of 300 runs each from A = 5 up with 13 probes, and from A = 4 up with 40 (from 3 up where a
-period has at most 12 probes). At these A the amplitude reads A - .05 to A - .25.
-
-Mind: with 13 probes the test is weak: finding no swing does not show a steady memory. Ask for more with
-`even_every`.
+None without a rest, where no loop is visited twice or the order changes, where every fact is trained again, and under
+40 even probes: ask for them with `scenario.even_every=1`.
 """
 
 from __future__ import annotations
@@ -34,26 +22,38 @@ import numpy as np
 import pandas as pd
 
 from seqmem import Metric, Missing, RunRecord, Value, reading
-from seqmem_plugins.metrics._spectrum import Fits, Spectrum, null
+from seqmem.reading import Array
 
 seqmem_api = ">=1,<2"
 metric = Metric(
     "oscillation",
-    version="1",
-    summary="strongest swing of memory over the rest, beyond noise and the twins'",
+    version="2",
+    summary="swing of memory in the rest, in the cycle's period and each loop's phase",
 )
 seqmem_metric = metric.hook
 
-MIN_PROBES = 12
-_FLAT = 1e-9
-"""A curve whose residual is smaller than this, in nats, has no noise to compare with."""
+MIN_PROBES = 40
+
+
+def _cycle(run: RunRecord) -> tuple[float, pd.Series]:
+    """Return the steps of a cycle, and by loop the middle of its last visit, in steps done."""
+    visits = reading.loop_visits(run)
+    between = visits.groupby("loop")["start"].diff().dropna()
+    if between.empty:
+        raise Missing("no loop is visited twice: there is no cycle")
+    if between.nunique() > 1:
+        raise Missing("the loops come round at uneven distances: there is no one period")
+    last = visits.groupby("loop").tail(1).set_index("loop")
+    return float(between.iloc[0]), (last["start"] + last["end"]) / 2
 
 
 @reading.once_per_run
 def _left_alone(run: RunRecord) -> pd.DataFrame:
-    """Return the even answers of the facts that are trained, but not during the rest."""
+    """Return the even answers about facts of loops that are trained, but not during the rest."""
     rows = reading.questions(run, "even")
-    rows = rows[rows["fact"].isin(reading.stream_exposures(run)["fact"].unique())]
+    rows = rows[
+        rows["task_label"].notna() & rows["fact"].isin(reading.stream_exposures(run)["fact"].unique())
+    ]
     kept = reading.some(
         rows[~rows["fact"].isin(reading.trained_in_rest(run))],
         "every fact is trained again during the rest: none is left to itself",
@@ -63,68 +63,58 @@ def _left_alone(run: RunRecord) -> pd.DataFrame:
 
 @reading.once_per_run
 def curves(run: RunRecord) -> pd.DataFrame:
-    """Return mean log p(answer) / tokens of facts and of twins over the rest; index: steps since it began."""
+    """Return mean log p(answer) / tokens of a loop's facts minus their twins'; rows are even steps, columns loops."""
     reading.rest_steps(run)
-    start, kept = reading.loops_end(run), _left_alone(run)
+    rows = _left_alone(run)
     twins = reading.questions(run, "even", twins=True)
     twins = reading.some(
-        twins[twins["twin_of"].isin(kept["fact"].unique())],
+        twins[twins["twin_of"].isin(rows["fact"].unique())],
         "no twin was asked on the even schedule: there is nothing to compare with",
     )
-    table = pd.DataFrame(
-        {name: -rows.groupby("step")["loss"].mean() for name, rows in (("facts", kept), ("twins", twins))}
-    ).dropna()
-    table = table[table.index >= start]
-    table.index = table.index - start
+    own, other = (
+        -each.pivot_table(index="step", columns="task_label", values="loss", aggfunc="mean")
+        for each in (rows, twins)
+    )
+    table = (own - other).dropna()
+    table = table[table.index >= reading.loops_end(run)]
     if len(table) < MIN_PROBES:
-        raise Missing(f"{len(table)} even probes in the rest, {MIN_PROBES} are needed")
-    if len(set(np.diff(table.index))) > 1:
-        raise Missing("the probes of the even schedule are not evenly spaced")
-    return table
+        raise Missing(
+            f"{len(table)} even probes in the rest, {MIN_PROBES} are needed: set scenario.even_every lower"
+        )
+    return table.rename(columns=int)
 
 
-def _fit(run: RunRecord, curve: pd.Series) -> Fits:
-    fits = Spectrum(len(curve)).fit(curve.to_numpy(dtype=float)[None])
-    if np.sqrt(fits.left[0] / len(curve)) < _FLAT:
-        raise Missing("the curve has no noise that a swing could be compared with")
-    return fits
+def in_phase(curve: Array, steps: Array, period: float, due: float) -> float:
+    """Return the coefficient of cos(2 pi (t - due) / period) beside a trend of 1, log(1+t) and log(1+t)^2.
 
-
-def _facts(run: RunRecord) -> int:
-    return int(_left_alone(run)["fact"].nunique())
+    Args:
+        curve: (probes,).
+        steps: (probes,) steps done at each; t of the trend counts from the first.
+        period: in steps.
+        due: a step at which the wave is highest.
+    """
+    trend = np.linalg.qr(np.log1p(steps - steps[0])[:, None] ** np.arange(3))[0]
+    wave = np.cos(2 * np.pi * (steps - due) / period)
+    wave = wave - trend @ (trend.T @ wave)
+    return float(curve @ wave / (wave @ wave))
 
 
 @metric.measure(
-    "oscillation", "nats/token", "none", "amplitude of the strongest swing beyond noise and twins"
+    "oscillation",
+    "nats/token",
+    "none",
+    "amplitude of the swing in the loops' own cycle, less the twins'",
+    effect=0.1,
 )
 def amplitude(run: RunRecord) -> Value:
-    """Return the amplitude of the facts' strongest swing with that of noise subtracted, minus the same of their twins.
+    """Return the mean over loops of the amplitude in the cycle's period and the loop's phase, less the twins'.
 
-    sqrt(A^2 - E A_0^2), with the sign of what is under the root; A is the curve's, A_0 the surrogates'. Unit:
-    nats per token; range: any number; zero without oscillation; no direction is better.
+    Unit: nats per token; range: any number; zero without a swing, above zero where answers are best when their loop
+    would have been visited again; no direction is better.
     """
+    period, due = _cycle(run)
     table = curves(run)
-    facts, twins = (null(len(table)).excess(_fit(run, table[name])) for name in ("facts", "twins"))
-    return Value(facts - twins, _facts(run))
-
-
-@metric.measure("oscillation.period", "steps", "none", "period of the strongest swing over the twins'")
-def period(run: RunRecord) -> Value:
-    """Return the strongest period of the facts' curve minus the twins'; noise has one too, so read `.p` first.
-
-    Unit: steps; range: two probes' distance to half of the rest.
-    """
-    table = curves(run)
-    fits = _fit(run, table["facts"] - table["twins"])
-    distance = float(table.index[1] - table.index[0])
-    return Value(distance / float(Spectrum(len(table)).frequencies[fits.best[0]]), _facts(run))
-
-
-@metric.measure("oscillation.p", "p-value", "none", "of that swing against AR(1) noise")
-def p(run: RunRecord) -> Value:
-    """Return the p-value of that period in this run: the facts' curve minus the twins' against AR(1) surrogates.
-
-    Unit: p-value, which a table combines over seeds (Fisher); range of one run's: .001 to 1.
-    """
-    table = curves(run)
-    return Value(null(len(table)).p(_fit(run, table["facts"] - table["twins"])), _facts(run))
+    steps = table.index.to_numpy(dtype=float)
+    loops = [loop for loop in table.columns.to_numpy(dtype=int) if loop in due.index]
+    found = [in_phase(table[loop].to_numpy(dtype=float), steps, period, float(due[loop])) for loop in loops]
+    return Value(float(np.mean(found)), int(_left_alone(run)["fact"].nunique()))

@@ -6,11 +6,13 @@ above both ends. Here the place of the maximum is found on a random half of the 
 over 8 splits, and shuffled order, in which nothing can be anticipated, is read at the same ages and subtracted. The
 later half of the visits counts. Items are facts by answer loss; in preset `anticipatory` documents by -log p / tokens.
 
-Mind: a mean over seeds is one over the seeds in which forgetting was seen, in both orders for `recovery`. The
-footnote names the others; where they are many, the mean speaks of the runs that forget, not of the strategy.
+`recovery` is in nats and has a value for every run: it is one contrast, against zero over seeds. What share of the
+forgotten that is (`recovery.share`, the score of the paper) is undefined where nothing was forgotten, so a mean over
+seeds of it is one over those in which forgetting was seen. Version 2 had the share in first place, and no value for
+most runs of learners that forget little.
 
-None without the control (`recovery`, `recovery.shuffled`), under 4 items, where no loop is visited twice, and where
-loss does not rise between visits by more than three standard errors: the share of nothing is undefined.
+None without the control (all but `recovery.cyclic`), under 4 items and where no loop is visited twice; the shares also
+where loss does not rise between visits by more than three standard errors.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from seqmem.reading import Array
 seqmem_api = ">=1,<2"
 metric = Metric(
     "recovery",
-    version="2",
+    version="3",
     summary="anticipatory recovery before re-exposure, against shuffled order",
     citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613",
 )
@@ -117,13 +119,17 @@ def _readings(gaps: list[_Gap]) -> tuple[float, float]:
     return float(np.mean(recovered)) / (2 * len(gaps)), float(np.mean(forgotten)) / (2 * len(gaps))
 
 
-def _score(gaps: list[_Gap]) -> float:
+def _check(gaps: list[_Gap]) -> None:
+    """Refuse gaps with too few items to be halved."""
+    if any(len(gap.losses) < _MIN_ITEMS for gap in gaps):
+        raise Missing(f"fewer than {_MIN_ITEMS} items between two visits")
+
+
+def _share(gaps: list[_Gap]) -> float:
     """Return the recovered share of one order.
 
     A share of what may be nothing has no mean over seeds: its denominator comes arbitrarily close to zero.
     """
-    if any(len(gap.losses) < _MIN_ITEMS for gap in gaps):
-        raise Missing(f"fewer than {_MIN_ITEMS} items between two visits")
     recovered, forgotten = _readings(gaps)
     rises = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
     if len(rises) < _MIN_ITEMS:
@@ -150,47 +156,61 @@ def _late(run: RunRecord) -> list[_Gap]:
     gaps = _gaps(run)
     if not gaps:
         raise Missing("no loop is visited twice")
-    return gaps[len(gaps) // 2 :]
+    late = gaps[len(gaps) // 2 :]
+    _check(late)
+    return late
+
+
+def _late_shuffled(run: RunRecord, shuffled: RunRecord) -> list[_Gap]:
+    """Return the gaps of shuffled order at the visits and ages of cyclic order."""
+    gaps = _gaps(shuffled, {gap.visit: gap.losses.shape[1] for gap in _late(run)})
+    if not gaps:
+        raise Missing("the shuffled control has no gap between visits to compare with")
+    _check(gaps)
+    return gaps
+
+
+def _items(gaps: list[_Gap]) -> int:
+    return max(len(gap.losses) for gap in gaps)
 
 
 @metric.against(
-    "shuffled", "recovery", "fraction", "higher", "share of forgetting recovered, cyclic minus shuffled"
+    "shuffled",
+    "recovery",
+    "nats/token",
+    "higher",
+    "loss recovered before the next visit, cyclic minus shuffled",
+    effect=0.1,
 )
 def recovery(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
-    """Return R = share(cyclic) - share(shuffled), share = (max - pre) / (max - post) of the mean loss curve.
+    """Return (max - pre) in cyclic order minus the same in shuffled order, of the mean loss curve between two visits.
 
-    Between two visits to an item's loop, `post` is its loss right after the first, `pre` right before the
-    second, `max` the loss where it is highest. Age counts visits, which are equally long. In shuffled order items
-    leave the curve at their next visit, and `pre` is read at the same age as in cyclic order. Unit: fraction; at most
-    1 plus noise, 0 without anticipation.
+    Between two visits to an item's loop, `pre` is its loss right before the second, `max` the loss where it is highest.
+    Age counts visits, which are equally long. In shuffled order items leave the curve at their next visit, and
+    `pre` is read at the same age as in cyclic order. Unit: nats per token; any number, 0 without anticipation.
     """
-    cyclic, control = in_cyclic_order(run), in_shuffled_order(run, shuffled)
-    assert cyclic.value is not None and control.value is not None
-    return Value(cyclic.value - control.value, min(cyclic.n_items, control.n_items))
+    own, other = _late(run), _late_shuffled(run, shuffled())
+    return Value(_readings(own)[0] - _readings(other)[0], min(_items(own), _items(other)))
 
 
-@metric.measure("recovery.cyclic", "fraction", "none", "share recovered in the order as trained")
-@reading.once_per_run
+@metric.measure("recovery.cyclic", "nats/token", "none", "loss recovered in the order as trained")
 def in_cyclic_order(run: RunRecord) -> Value:
-    """Return the recovered share in the order as trained.
+    """Return max - pre in the order as trained.
 
-    Unit: fraction; above 0 also for curves that merely wiggle.
+    Unit: nats per token; above 0 also for curves that merely wiggle.
     """
-    return _value(_late(run))
+    gaps = _late(run)
+    return Value(_readings(gaps)[0], _items(gaps))
 
 
-@metric.against("shuffled", "recovery.shuffled", "fraction", "none", "share recovered in shuffled order")
-def in_shuffled_order(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
-    """Return the same share in shuffled order, at the visits and ages of cyclic order: what no anticipation gives.
+@metric.against(
+    "shuffled", "recovery.share", "fraction", "none", "share of forgetting recovered, cyclic minus shuffled"
+)
+def share(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
+    """Return the recovered share in cyclic order minus that in shuffled order.
 
-    Unit: fraction.
+    R = (max - pre) / (max - post) of the mean loss curve of each order, `post` being the loss right after the first of
+    the two visits (Yang et al. 2024). Unit: fraction; at most 1 plus noise, 0 without anticipation.
     """
-    widths = {gap.visit: gap.losses.shape[1] for gap in _late(run)}
-    gaps = _gaps(shuffled(), widths)
-    if not gaps:
-        raise Missing("the shuffled control has no gap between visits to compare with")
-    return _value(gaps)
-
-
-def _value(gaps: list[_Gap]) -> Value:
-    return Value(_score(gaps), max(len(gap.losses) for gap in gaps))
+    own, other = _late(run), _late_shuffled(run, shuffled())
+    return Value(_share(own) - _share(other), min(_items(own), _items(other)))
