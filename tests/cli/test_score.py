@@ -71,7 +71,8 @@ def test_rows_have_intervals_over_their_seeds_wherever_they_lie(
             for row in ("naive", "replay", "joint")
             for one in stated["values"]
             if (one["row"], one["metric"]) == (row, "retention")
-        ]
+        ],
+        abs=0.002,  # log-probabilities of boards are rounded to one part in 1024
     )
 
 

@@ -157,6 +157,7 @@ def test_a_notebook_gets_data_frames_and_figures(drawing_bench: Bench, tmp_path:
         "exact_rise.png",
         "initial_recall.png",
         "interference.png",
+        "plasticity-and-stability.png",
     }
     for path in result.board.figures:
         assert path.read_bytes().startswith(b"\x89PNG")

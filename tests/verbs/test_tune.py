@@ -402,6 +402,9 @@ def test_what_was_chosen_is_applied_to_that_strategy_only_and_goes_on_record(
         "runs": 4,
         "seeds": [100, 101],
         "space": {"optimizer.lr": [1e-3, 2e-3]},
+        "measure": "planted",
+        "lowest": 0.1,
+        "highest": 0.9,
     }
     assert "search" not in naive.facts
     described = json.loads((board.folder / "bench.json").read_text())

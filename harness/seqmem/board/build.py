@@ -133,22 +133,26 @@ def build(
         raise UsageError(f"{folder}: no rows yet; `seqmem leaderboard submit` brings some")
     progress(f"{folder.name}: scoring {len(board.rows)} rows")
     table, broken = write_tables(board, metrics, folder, pool)
-    broken += _draw(board, metrics, progress)
+    broken += _draw(board, table, metrics, progress)
     write_manifest(folder, {metric.name: metric.version for metric in metrics})
     return board, table, broken
 
 
-def _draw(board: PublishedBoard, metrics: Sequence[MetricSpec], progress: Progress) -> list[str]:
+def _draw(
+    board: PublishedBoard, table: Table, metrics: Sequence[MetricSpec], progress: Progress
+) -> list[str]:
     """Draw the metrics' figures anew, as SVG only; returns a line for every figure that failed.
 
     Curves of single rows are on the page: as files they would take more room than the records.
     """
     from seqmem.reporting.figures import draw_metric
+    from seqmem.reporting.trade_off import draw_trade_offs
 
     broken: list[str] = []
     rows = sound(board.rows)
     with tempfile.TemporaryDirectory() as temporary:
         drawn = Path(temporary)
+        draw_trade_offs(table, drawn)
         for metric in metrics:
             progress(f"{board.folder.name}: drawing {metric.name}")
             try:

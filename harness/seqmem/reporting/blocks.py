@@ -99,9 +99,10 @@ class Section:
 
 
 def section(comparison: Comparison, *, all_measures: bool = True) -> Section:
-    """Return what is said of a comparison; `all_measures` False leaves out all but primary measure and costs."""
+    """Return what is said of a comparison; `all_measures` False leaves out those that decide nothing."""
     summary = _summary(comparison)
-    rest = _all_measures(comparison) if all_measures else []
+    more = [*_graded(comparison), *_gates(comparison), *_detectors(comparison)]
+    rest = [*more, *(_all_measures(comparison) if all_measures else [])]
     # A row's results and its costs follow each other here: they are one table, cut in two for its width.
     ordered = chain(
         chain.from_iterable(chain.from_iterable(zip(*(block.lines for block in summary), strict=True))),
@@ -272,9 +273,6 @@ def _summary(comparison: Comparison) -> list[Block]:
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),
-        *_graded(comparison),
-        *_gates(comparison),
-        *_detectors(comparison),
     ]
 
 

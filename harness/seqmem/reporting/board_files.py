@@ -104,6 +104,7 @@ def write_board(
 ) -> BoardFiles:
     """Score the rows, write tables and figures."""
     from seqmem.reporting.figures import draw_curves, draw_metric, draw_sweep, has_curves
+    from seqmem.reporting.trade_off import draw_trade_offs
 
     table, broken = score(scenario, primary, rows, metrics)
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,7 @@ def write_board(
         surface = any(many or not option.startswith("strategy.") for option in row.swept)
         if not surface and has_curves(row):
             draw_curves(row, figures / stems[f"curves {row.label}"])
+    draw_trade_offs(table, figures)
     for metric in metrics:
         try:
             draw_metric(metric, drawn, figures / stems[metric.name])

@@ -224,6 +224,43 @@ def sizes() -> dict[str, Any]:
     }
 
 
+def trade_off() -> dict[str, Any]:
+    """Return the primary measure over another one, rows with their intervals, and the front of those unbeaten.
+
+    Data sets: ``points`` (series, x, x_low, x_high, y, y_low, y_high, ranked, shown_x, shown_y), ``front`` (x, y).
+    """
+    flat = {"zero": False, "nice": False, "padding": 14}
+    x = _number("x", scale=flat, axis={"grid": False, "tickCount": 6})
+    y = _number("y", scale={**flat}, axis={"minExtent": 32, "tickCount": 5})
+    across = {"x": {**x, "field": "x_low"}, "x2": {"field": "x_high"}, "y": y, "stroke": _BY_SERIES}
+    along = {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "stroke": _BY_SERIES}
+    tooltip = [
+        _nominal("series", "row"),
+        _nominal("shown_y", "kept"),
+        _nominal("shown_x", "against"),
+        _nominal("ranked", "may be ranked"),
+    ]
+    marker = {
+        "x": x,
+        "y": y,
+        "stroke": _BY_SERIES,
+        "fill": _BY_SERIES,
+        "shape": _BY_SERIES,
+        "fillOpacity": {"condition": {"test": "datum.ranked", "value": 1}, "value": 0},
+        "tooltip": tooltip,
+    }
+    return {
+        **_CHART,
+        "height": 230,
+        "layer": [
+            _layer("front", "line", {"x": x, "y": y}, stroke="var(--soft)", strokeDash=[2, 3], aria=False),
+            _layer("points", "rule", across, strokeWidth=1.2, aria=False),
+            _layer("points", "rule", along, strokeWidth=1.2, aria=False),
+            _layer("points", "point", marker, filled=True, size=80, strokeWidth=1.5, opacity=1),
+        ],
+    }
+
+
 def answer() -> dict[str, Any]:
     """Return the log-probability of one right answer over steps; filled where the model answered rightly.
 

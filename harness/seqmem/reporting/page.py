@@ -18,6 +18,7 @@ from seqmem.reporting import charts, provenance
 from seqmem.reporting.blocks import Field, by_forced_choice, chance_text, unit_of
 from seqmem.reporting.page_data import PartData, page_data
 from seqmem.reporting.page_section import Chip, EmptyPart, Frame, Part, page_section, results_chart
+from seqmem.reporting.trade_off import trade_off_charts
 from seqmem.reporting.words import answer, headline, measure_in_words
 
 MAX_BYTES = 3_000_000
@@ -66,7 +67,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"t": _isolated, "cell": _cell, "block": _json_block, "headline": headline}
-    said = (answer, by_forced_choice, chance_text, headline, measure_in_words, results_chart, unit_of)
+    said = (
+        answer,
+        by_forced_choice,
+        chance_text,
+        headline,
+        measure_in_words,
+        results_chart,
+        trade_off_charts,
+        unit_of,
+    )
     environment.globals |= {"provenance": provenance, **{one.__name__: one for one in said}}
     return environment
 
@@ -133,6 +143,7 @@ def _specs() -> dict[str, Any]:
         "answer": charts.answer(),
         "results": charts.results(""),
         "sizes": charts.sizes(),
+        "trade": charts.trade_off(),
         "look": {
             "colours": charts.COLOURS,
             "dashes": charts.DASHES,

@@ -68,7 +68,10 @@ def answer(verdict: Verdict) -> str:
         "apart": verdict.outcome,
         **dict.fromkeys(SHOWN, f"yes, {verdict.outcome}"),
     }
-    return f"{question}: {words[verdict.finding]}; difference {verdict.shown_difference}"
+    text = f"{question}: {words[verdict.finding]}; difference {verdict.shown_difference}"
+    if verdict.by_degrees:
+        text += f"; by degrees ({verdict.by_degrees.measure.name}): {verdict.by_degrees.outcome}"
+    return f"{text}; not ranked: {verdict.unranked}" if verdict.unranked else text
 
 
 def headline(comparison: Comparison) -> str:

@@ -137,6 +137,17 @@
     return draw(place, spec, { rows: found.rows, reference: found.reference }, found.description);
   }
 
+  // ---- what is kept over what a row must go on learning ---------------------------------------------------
+  function trade(place) {
+    const found = JSON.parse(place.querySelector("script").textContent);
+    const longest = Math.min(260, 6.5 * Math.max(...found.series.map((name) => name.length)));
+    const columns = Math.max(1, Math.floor(place.clientWidth / (longest + 50)));
+    const spec = prepare("trade", style(found.series.map((name) => ({ name }))), null, { columns, symbolSize: 110 });
+    for (const layer of spec.layer) Object.assign(layer.encoding.x, { title: found.x }) && Object.assign(layer.encoding.y, { title: found.y });
+    if (found.x.includes("\u2193")) for (const layer of spec.layer) layer.encoding.x.sort = "descending";
+    return draw(place, spec, { points: found.points, front: found.front }, found.description);
+  }
+
   // ---- measures over model size --------------------------------------------------------------------------
   function sizes(place) {
     const found = JSON.parse(place.querySelector("script").textContent);
@@ -428,6 +439,7 @@
     const own = data[Number(part.dataset.part)];
     sortable(part);
     for (const place of part.querySelectorAll(".chart.results")) later(place, () => results(place));
+    for (const place of part.querySelectorAll(".chart.trade")) later(place, () => trade(place));
     curves(part.querySelector(".curves"), own.curves);
     answers(part.querySelector(".answers"), own.answers, own.curves);
   }
