@@ -159,6 +159,8 @@ def made(kind: str, share: float, error: float = 0.01) -> Result:
         ("silent", 0.08, "missed"),
         ("effect", 0.96, "kept"),
         ("effect", 0.92, "missed"),
+        ("power", 0.81, "kept"),
+        ("power", 0.75, "missed"),
     ],
 )
 def test_a_bar_is_judged_as_it_stands(kind: str, share: float, verdict: str) -> None:
