@@ -18,7 +18,7 @@ PER_BLOCK = 400
 """Benches drawn from each block."""
 COVERAGE = (0.93, 0.97)
 MAX_ALARMS = 0.05
-MIN_POWER = 0.95
+MIN_POWER = {"effect": 0.95, "power": 0.8}
 MAX_BIAS = 0.05
 FROM_BEST = ("kept", "within error", "missed")
 
@@ -148,9 +148,9 @@ def verdicts(one: Result) -> Mapping[int, str]:
     """Return ``kept``, ``within error``, ``missed`` or ``no value`` by number of seeds, 1 for single runs.
 
     A value must be covered 93 to 97 % of the time. A null may fire in 5 % and must be covered like a value, so that
-    values below zero count too. A silent detector may fire in 5 %, an effect must fire in 95 %. A mean must lie within
-    .05 of the truth. Within error: missed by less than two standard errors of the simulation. ``no value``: most
-    benches of a null have no interval, so that its silence proves nothing.
+    values below zero count too. A silent detector may fire in 5 %, an effect must fire in 95 %, a power in 80 %. A mean
+    must lie within .05 of the truth. Within error: missed by less than two standard errors of the simulation. ``no
+    value``: most benches of a null have no interval, so that its silence proves nothing.
     """
     found = {}
     if one.kind == "mean":
@@ -164,8 +164,8 @@ def verdicts(one: Result) -> Mapping[int, str]:
             if one.kind == "null":
                 judged.append(_inside(seen.covered, *COVERAGE))
             found[seeds] = "no value" if seen.without > 0.5 else max(judged, key=FROM_BEST.index)
-        elif one.kind == "effect" and seeds in one.held_at:
-            found[seeds] = _inside(seen.fired, MIN_POWER, 1.0)
+        elif one.kind in MIN_POWER and seeds in one.held_at:
+            found[seeds] = _inside(seen.fired, MIN_POWER[one.kind], 1.0)
     return found
 
 

@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = {
     "null": "silent, at most 5 %; covers 0, 93-97 %",
     "silent": "silent, at most 5 %",
     "effect": "fires, at least 95 %",
+    "power": "fires, at least 80 %",
     "mean": "averages within .05 of the truth",
     "bias": "known bias, no bar",
 }
@@ -184,7 +185,7 @@ def _visible(results: Mapping[str, Sequence[Result]]) -> list[str]:
     widest: dict[str, tuple[float, str]] = {}
     for name, found in results.items():
         for one in found:
-            if one.kind in ("null", "silent", "effect") and one.missing < 0.5:
+            if one.kind in ("null", "silent", "effect", "power") and one.missing < 0.5:
                 widest[one.measure] = max(widest.get(one.measure, (0.0, "")), (one.sd, name))
     return [
         f"| `{measure}` | {sd:.3f} | {smallest_visible(sd, 3):.3f} | {smallest_visible(sd, 8):.3f} | {name} |"

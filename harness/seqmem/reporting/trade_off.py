@@ -1,7 +1,7 @@
 """Plasticity against stability: what is kept, over what a row must go on learning and leave intact.
 
-A row alone at the top of a ranking may have paid for it. Here every gate has a panel, with the rows that no other row
-beats in both measures joined to a front.
+A row alone at the top of a ranking may have paid for it. Here every gate has a panel, and so has what is kept where the
+rows are ranked by what they learn, with the rows that no other row beats in both measures joined to a front.
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ class Point:
     front: bool
 
 
+def measures_against(comparison: Comparison) -> list[Measure]:
+    """Return the measures that the primary one is drawn over: the gates, and the first one of what is kept."""
+    kept = [
+        one
+        for one in comparison.measures
+        if one.role == "kept"
+        and one.name != comparison.primary.name
+        and any(comparison.cells[row.label, one.name].interval for row in comparison.rows)
+    ]
+    return [*comparison.gates, *kept[:1]] if comparison.gates else []
+
+
 def points(comparison: Comparison, gate: Measure) -> list[Point]:
     """Return the rows that have a value of both, best first; none that changes the stream is on the front."""
     placed = []
@@ -70,10 +82,10 @@ def points(comparison: Comparison, gate: Measure) -> list[Point]:
 
 
 def trade_off_charts(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the data of the charts of one comparison: one for each gate."""
+    """Return the data of the charts of one comparison, as `measures_against` says."""
     primary = comparison.primary
     made = []
-    for gate in comparison.gates:
+    for gate in measures_against(comparison):
         found = points(comparison, gate)
         made.append(
             {
@@ -135,7 +147,7 @@ def draw_trade_off(comparison: Comparison, path_stem: Path) -> tuple[Path, Path]
     """Write the panels of all gates as PNG and SVG, and return both; None where there is no gate."""
     from matplotlib.figure import Figure
 
-    panels = [(gate, found) for gate in comparison.gates if (found := points(comparison, gate))]
+    panels = [(gate, found) for gate in measures_against(comparison) if (found := points(comparison, gate))]
     if not panels:
         return None
     figure = Figure(figsize=(_PANEL * len(panels) + 1.6, _PANEL), layout="constrained")
