@@ -123,7 +123,7 @@ def compared(*verdicts: Verdict) -> Comparison:
     rows = tuple(row(one.label) for one in verdicts)
     cells = {(one.label, "score"): Cell(one.value, 8, one.difference, "") for one in verdicts}
     by_label = {one.label: one for one in verdicts}
-    return Comparison("s", "m", "naive", SCORE, rows, (SCORE,), cells, {}, {}, by_label, {})
+    return Comparison("s", "m", "naive", SCORE, rows, (SCORE,), cells, {}, {}, by_label, {}, {})
 
 
 def test_the_headline_goes_by_findings_and_not_by_texts() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from seqmem.core.digits import fixed, significant, ten_digits, without_zero
@@ -38,6 +38,7 @@ PAIR_NOTE = (
     f"listed; behind it p of the measure alone. ↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )
 
+_EXPLORATORY = "Exploratory, but for what is tested above: nobody can adjust for what a reader looks at"
 _NOT_MEASURED = "not measured: seqmem bench --measure-cost"
 _MAX_COLUMNS = 5
 """Rows of a comparison printed side by side in the table of all measures."""
@@ -270,6 +271,11 @@ def _summary(comparison: Comparison) -> list[Block]:
     below = f"Chance on the primary probe form: {chance}" if chance else ""
     if chance and by_forced_choice(comparison):
         below = f"{below}; recall is by forced choice among candidates"
+    if comparison.outlying:
+        named = ", ".join(f"{label} {seed}" for label, seed in comparison.outlying.items())
+        below = (
+            f"{below}. " * bool(below) + f"Seeds that lie far from the row's others (Grubbs, 1 %): {named}"
+        )
     return [
         Block("Primary measure", result_columns, tuple(results), below),
         Block("Cost and evidence", cost_columns, tuple(costs)),
@@ -384,9 +390,10 @@ def _all_measures(comparison: Comparison) -> list[Block]:
     blocks = []
     for first in range(0, len(comparison.rows), _MAX_COLUMNS):
         rows = comparison.rows[first : first + _MAX_COLUMNS]
-        blocks.append(
-            _beside("All measures", rows, had, lambda row, m: value_field(cells[row.label, m.name], m, row))
+        values = _beside(
+            "All measures", rows, had, lambda row, m: value_field(cells[row.label, m.name], m, row)
         )
+        blocks.append(replace(values, below=_EXPLORATORY))
         compared = [row for row in rows if comparison.reference not in (None, row.label)]
         if compared:
             title = f"All measures, {_against(comparison)}, paired by seed"

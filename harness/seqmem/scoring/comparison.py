@@ -22,6 +22,7 @@ from seqmem.scoring.detectors import Detection, detections
 from seqmem.scoring.family import adjusted, too_few_seeds
 from seqmem.scoring.gates import failed_gates, gates_of, unequal_search
 from seqmem.scoring.moderated import lent
+from seqmem.scoring.outliers import outlying_seed
 from seqmem.scoring.ranks import rank_rows
 from seqmem.scoring.scores import score_rows
 from seqmem.scoring.verdict import Verdict, judge
@@ -41,6 +42,7 @@ class Comparison:
         verdicts: row label to what its primary measure shows.
         detections: by (row label, measure name), of the measures that are held against zero; the label is None for all
             rows together.
+        outlying: row label to the seed that lies far from its others on the primary measure, of rows that have one.
         gates: measures in which a row must not be worse than the reference to be ranked.
         chance: recall that guessing gives in the primary probe form; None where it is not known.
 
@@ -59,6 +61,7 @@ class Comparison:
     no_rank: Mapping[str, str]
     verdicts: Mapping[str, Verdict]
     detections: Mapping[tuple[str | None, str], Detection]
+    outlying: Mapping[str, int]
     gates: tuple[Measure, ...] = ()
     chance: float | None = None
 
@@ -210,6 +213,8 @@ def _compare(
             cell = cells[label, primary.name]
             cells[label, primary.name] = replace(cell, reason="; ".join(filter(None, (cell.reason, note))))
     chance = _chance(rows)
+    far = {label: outlying_seed(by_seed(scores, label, primary.name)) for label in labels}
+    outlying = {label: seed for label, seed in far.items() if seed is not None}
     return Comparison(
         scenario,
         model,
@@ -222,6 +227,7 @@ def _compare(
         no_rank,
         verdicts,
         detections(labels, measures, scores),
+        outlying,
         tuple(gates),
         chance,
     )
