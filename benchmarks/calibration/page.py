@@ -70,8 +70,9 @@ MEANING = """## What it means for a reader
   learner that forgets nothing. Read it beside `backward_transfer`, which takes no maximum.
 - `retention.half_life` near the length of the rest is cut there (`retention.censored` says how often). A few seeds can
   agree by that alone; then the mean stands without an interval: read `retention` instead.
-- `recovery` is in nats and has a value for every run; where nothing comes back, noise alone averages {recovery} after
-  the shuffled control. The share of what was forgotten (`recovery.share`) has none where nothing is forgotten.
+- `recovery` is in nats and has a value whether or not anything is forgotten; where nothing comes back, noise alone
+  averages {recovery} after the shuffled control. The share of what was forgotten (`recovery.share`) has none where
+  nothing is forgotten.
 - `latent_revival` is made to be silent rather than sensitive: it finds a rise on half of the loops and reads it on the
   others, so that without revival it reads zero or a little below, its interval need not hold zero, and a null is judged
   by how often it fires. It reads less than came back, since memory falls meanwhile.

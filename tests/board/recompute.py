@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import sys
+import tomllib
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -274,7 +275,7 @@ def compare(folder: Path) -> tuple[int, list[str]]:
     """Return how many printed figures were computed, and a line for each that is printed otherwise."""
     board, rules = Board(folder), folder.name.rpartition("-v")[0]
     primary, text = PRIMARY[rules], (folder / "TABLE.md").read_text("utf-8")
-    apart = {"joint"}
+    apart, gates = {"joint"}, tomllib.loads((folder / "board.toml").read_text("utf-8")).get("gates", {})
     judged = [row for row in board.by_row if row not in apart | {"naive"}]
     both = [primary, *(["retention.graded"] if primary == "retention" else [])]
     places = [(row, measure) for measure in both for row in judged]
@@ -317,6 +318,8 @@ def compare(folder: Path) -> tuple[int, list[str]]:
                 for name, cell in zip(head[1:-2], line[1:-2], strict=True):
                     if line[0] != "naive" and cell != "-":
                         check(f"{where}, {name}", cell, board.difference(line[0], name.split(" ")[0]))
+                if line[0] not in apart | {"naive"}:
+                    check(f"{where}, all", line[-2], "passed" if passes(board, line[0], gates) else "failed")
             elif title == "Cost and evidence":
                 cost = float(np.mean([value for value, _ in board.by_row[line[0]]["cost"].values()]))
                 check(f"{where}, tokens", line[3], shown(cost, "tokens"))
@@ -327,9 +330,24 @@ def compare(folder: Path) -> tuple[int, list[str]]:
                 for row, cell in zip(head[2:], line[2:], strict=True):
                     if cell != "-":
                         check(f"{where}, {row}", cell, printed(row, line[0]))
-    for row, rank in ranked_by_hand(board, primary, [row for row, rank in ranked if rank != "-"]).items():
-        check(f"rank of {row}", dict(ranked)[row], str(rank))
+    may = [row for row, _ in ranked if row not in apart and passes(board, row, gates)]
+    found = ranked_by_hand(board, primary, may)
+    for row, rank in ranked:
+        check(f"rank of {row}", rank, str(found.get(row, "-")))
     return count, wrong
+
+
+def passes(board: Board, row: str, gates: Mapping[str, float]) -> bool:
+    """Whether the interval of every gate's difference to naive excludes a loss of the gate."""
+    for measure, gate in gates.items():
+        if not board.by_row["naive"].get(measure):
+            continue  # the reference has no value: it asks for nothing
+        if not board.by_row[row].get(measure):
+            return False
+        low, high = student(board.differences(row, measure))
+        if (high if measure in LOWER else -low) >= gate:
+            return False
+    return True
 
 
 def ranked_by_hand(board: Board, primary: str, rows: Sequence[str]) -> Mapping[str, int]:

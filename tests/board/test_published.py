@@ -465,6 +465,39 @@ def replace_margin(rules: Any, margin: float) -> Any:
     return rules.model_copy(update={"margin": margin})
 
 
+def test_a_board_has_the_gates_of_its_rules_and_no_others(board: Path) -> None:
+    from seqmem.board.build import score_board
+
+    published, metrics = read_board(board, registry()), load_metrics(registry())[0]
+
+    def gates(stated: dict[str, float]) -> list[tuple[str, float | None]]:
+        rules = published.rules.model_copy(update={"gates": stated})
+        table, _ = score_board(replace(published, judge=Judge(rules, registry())), metrics)
+        return [(gate.name, gate.gate) for gate in table.boards[0].gates]
+
+    assert gates({}) == []
+    assert gates({"retention.auc": 0.2}) == [("retention.auc", 0.2)]
+    for name in (
+        "retention.aux",
+        "distance_decay",
+        "rest_loss",
+    ):  # misspelt, without direction, not installed here
+        with pytest.raises(UsageError, match=f"memory_loops-v4: gate unknown measure '{name}'"):
+            gates({name: 0.05})
+
+
+def test_on_a_board_of_equal_searches_every_row_needs_one(board: Path) -> None:
+    published = read_board(board, registry())
+    stated = {"hyperparameters": "equal_search", "budget": 12, "tuning_seeds": "100-101"}
+    judge = Judge(published.rules.model_copy(update=stated), registry())
+    wanted = {}
+    for one in published.placed:
+        faults = [fault for fault in judge.faults(one.record, one.recipe, None) if fault[0] == "search"]
+        wanted[one.recipe.strategy.name] = faults
+    assert wanted["naive"] == wanted["replay"] == [("search", "one of 12 runs, as every row has", "none")]
+    assert wanted["joint"] == []  # it has no rank
+
+
 def test_a_new_board_has_rules_that_can_be_read(tmp_path: Path) -> None:
     folder = new_board("freeze_loops", tmp_path, registry())
     rules = read_rules(folder)

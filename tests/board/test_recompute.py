@@ -12,7 +12,7 @@ BOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
 
 
 @pytest.mark.parametrize("name", ["memory_loops-v2", "freeze_loops-v1"])
-def test_every_printed_figure_is_computed_again(name: str) -> None:
+def test_the_figures_of_verdicts_ranks_and_gates_are_computed_again(name: str) -> None:
     count, differing = recompute.compare(BOARDS / name)
     assert not differing
     assert count > 150

@@ -24,7 +24,15 @@ MEASURES = (
 )
 
 
-def spec(values: Mapping[str, float]) -> MetricSpec:
+GATED = (
+    *MEASURES,
+    *(Measure(f"gate {n} {'long ' * 9}", "share", "higher", "", gate=0.05) for n in range(3)),
+    *(Measure(f"detector {n} {'long ' * 9}", "nats", "none", "", effect=0.5) for n in range(4)),
+)
+"""The same with gates that all rows but the reference fail, and detectors."""
+
+
+def spec(values: Mapping[str, float], measures: tuple[Measure, ...] = MEASURES) -> MetricSpec:
     """A row's value with noise that differs between rows and seeds; nobody measures twins."""
 
     def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
@@ -35,9 +43,13 @@ def spec(values: Mapping[str, float]) -> MetricSpec:
             "early": Value(0.9, 50),
             "damage": Value(1.5, 4),
             "other": Value(None, reason="nobody asked twins"),
+            **{
+                one.name: Value(0.9 if label == "naive" else 0.1 + noise, 50)
+                for one in measures[len(MEASURES) :]
+            },
         }
 
-    return MetricSpec("score", "1", "", MEASURES, compute)
+    return MetricSpec("score", "1", "", measures, compute)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +64,7 @@ def screen(
     seeds: int,
     reference: str | None = "naive",
     more: str = "seqmem b",
+    measures: tuple[Measure, ...] = MEASURES,
 ) -> list[str]:
     rows = []
     for label in values:
@@ -64,7 +77,7 @@ def screen(
         }
         facts = {"scenario": "memory_loops", "model": "tiny", "strategy": label}
         rows.append(Row(label, facts, runs, reference=reference))
-    (comparison,) = tabulate(rows, [spec(values)], {"memory_loops": "score"}).boards
+    (comparison,) = tabulate(rows, [spec(values, measures)], {"memory_loops": "score"}).boards
     lines = last_screen(comparison, more)
     assert len(lines) <= MAX_LINES - 1 and max(map(len, lines)) <= WIDTH or more != "seqmem b"
     return lines
@@ -111,6 +124,13 @@ def test_many_rows_and_hostile_names_stay_on_one_screen(record: RunRecord) -> No
     text = "\n".join(lines)
     assert "... and 32 rows more" in text and "reference" in text
     assert "\x1b" not in text and "\u202e" not in text and "\n# head" not in text
+
+
+def test_many_gates_and_detectors_stay_on_the_screen_with_their_rows(record: RunRecord) -> None:
+    rows = {"naive": 0.5, **{f"row {number} {'x' * 40}": 0.2 + number / 100 for number in range(20)}}
+    lines = screen(record, rows, 6, measures=GATED)
+    text = "\n".join(lines)
+    assert "Not ranked: row" in text and "Against zero: detector 0" in text and "rows more" in text
 
 
 def test_without_reference_or_command_it_says_what_it_can(record: RunRecord) -> None:

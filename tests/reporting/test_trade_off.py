@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -66,6 +67,20 @@ def test_a_chart_holds_what_the_table_says() -> None:
     assert chart["x"] == "harm (nats/token ↓)" and chart["y"] == "kept (share ↑)"
     assert chart["series"][0] == "mixed" and len(chart["points"]) == len(ROWS)
     assert [point["x"] for point in chart["front"]] == sorted(point["x"] for point in chart["front"])
+
+
+def test_every_comparison_of_a_sweep_has_a_figure_of_its_own(tmp_path: Path) -> None:
+    one = compared(ROWS)
+    boards = (replace(one, reference="naive lr=1"), replace(one, reference="naive lr=2"))
+    draw_trade_offs(Table(boards, pd.DataFrame()), tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_where_lower_is_better_both_axes_are_turned() -> None:
+    one = compared(ROWS)
+    (chart,) = trade_off_charts(replace(one, primary=replace(one.primary, direction="lower")))
+    assert chart["turned"] == ["x", "y"]
+    assert trade_off_charts(one)[0]["turned"] == ["x"]
 
 
 def test_a_table_without_gates_has_no_figure(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_rows_of_one_detector_are_one_family() -> None:
     assert alone.p is not None and p is not None and p >= alone.p == alone.raw_p
 
 
+def test_a_row_with_fewer_seeds_than_others_is_not_said_to_have_nothing() -> None:
+    """Six equal values among rows with twelve: the adjusted test could not have come out, whatever they are."""
+    rows = {"few": [3.0, 3.01, 2.99, 3.02, 2.98, 3.0]}
+    rows |= {f"row {n}": list(np.random.default_rng(n).normal(size=12)) for n in range(9)}
+    found = detections(list(rows), [SIGNAL], scored(**rows))
+    assert found["few", "signal"].detected == "too few seeds"
+
+
 def test_a_measure_without_an_effect_is_no_detector() -> None:
     assert not detections(["a"], [Measure("signal", "nats", "none", "")], scored(a=spread(1, 0.1)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from seqmem.core.measures import Measure, Value
 from seqmem.plugin.specs import MetricSpec
 from seqmem.record.row import Row
+from seqmem.reporting.blocks import section
 from seqmem.scoring.comparison import Comparison, tabulate
 from seqmem.scoring.scores import SCORE_COLUMNS
 
@@ -26,6 +28,9 @@ def compared(
     seeds: int = 8,
     searches: Mapping[str, int] | None = None,
     metric: MetricSpec = METRIC,
+    missing: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    changes_stream: Sequence[str] = (),
+    reference: str | None = "naive",
 ) -> Comparison:
     """A table of rows whose measures have these means, with a little noise of their own."""
     lines = [
@@ -33,13 +38,15 @@ def compared(
         for place, (label, means) in enumerate(rows.items())
         for name, mean in means.items()
         for seed in range(seeds)
+        if seed not in (missing or {}).get((label, name), ())
     ]
     made: Sequence[Row] = [
         Row(
             label,
-            {"scenario": "s", "model": "m"} | ({"search": search(budget)} if budget else {}),
+            {"scenario": "s", "model": "m", "changes_stream": label in changes_stream}
+            | ({"search": search(budget)} if budget else {}),
             {},
-            reference="naive",
+            reference=reference,
         )
         for label in rows
         for budget in [(searches or {}).get(label, 0)]
@@ -82,6 +89,35 @@ def test_a_loss_that_could_be_larger_than_the_gate_fails_it() -> None:
     found = compared({"naive": GOOD, "other": {**GOOD, "harm": 0.145}})
     assert found.ranks["other"] is None
     assert "harm could be worse than naive's by more than 0.05" in found.no_rank["other"]
+
+
+@pytest.mark.parametrize("without", [range(4, 8), range(2, 8), (7,)])
+def test_a_gate_has_to_be_shown_on_all_seeds_that_the_rank_rests_on(without: Sequence[int]) -> None:
+    rows = {"naive": GOOD, "poor": {**GOOD, "kept": 0.3}, "other": {**GOOD, "kept": 0.8}}
+    found = compared(rows, missing={("other", "harm"): without})
+    assert found.ranks["other"] is None
+    assert (
+        f"harm has a value to compare with naive's on {8 - len(without)} of 8 seeds" in found.no_rank["other"]
+    )
+
+
+def test_a_reference_that_changes_the_stream_is_compared_with_as_any_other() -> None:
+    found = compared({"naive": GOOD, "other": {**GOOD, "kept": 0.8}}, changes_stream=("naive",))
+    assert found.ranks == {"naive": 2, "other": 1}
+    assert section(found).blocks
+
+
+def test_without_a_reference_unequal_budgets_rank_nobody() -> None:
+    found = compared({"a": GOOD, "b": {**GOOD, "kept": 0.8}}, searches={"a": 4, "b": 400}, reference=None)
+    assert found.ranks == {"a": None, "b": None}
+    assert "a budget of 4 runs and a budget of 400 runs" in found.no_rank["a"]
+
+
+def test_a_gate_is_printed_as_it_is_stated() -> None:
+    fine = replace(METRIC, measures=(KEPT, replace(HARM, gate=0.025)))
+    found = compared({"naive": {"kept": 0.5, "harm": 0.1}, "other": {"kept": 0.5, "harm": 0.3}}, metric=fine)
+    assert "by more than 0.025 " in found.no_rank["other"]
+    assert any("gate 0.025" in column for block in section(found).blocks for column in block.columns)
 
 
 def test_on_three_seeds_only_a_shown_loss_fails() -> None:

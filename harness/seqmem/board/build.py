@@ -12,7 +12,7 @@ from pathlib import Path
 from seqmem.board.layout import FIGURES, HOME, Progress, search_file, write_manifest
 from seqmem.board.published import PublishedBoard, read_board
 from seqmem.board.rules import Rules
-from seqmem.core.errors import UsageError
+from seqmem.core.errors import UsageError, unknown
 from seqmem.core.measures import Measure
 from seqmem.core.sanitize import file_name
 from seqmem.plugin.registry import Registry
@@ -47,11 +47,31 @@ def by_rules(metrics: Sequence[MetricSpec], rules: Rules) -> list[MetricSpec]:
 def score_board(
     board: PublishedBoard, metrics: Sequence[MetricSpec], pool: Executor | None = None
 ) -> tuple[Table, list[str]]:
-    """Return the board's table, and a line for every metric that failed; `pool` as `scores_of` takes it."""
+    """Return the board's table, and a line for every metric that failed; `pool` as `scores_of` takes it.
+
+    Raises:
+        UsageError: no metric gives a measure that the board's rules have as a gate.
+    """
     rules = board.rules
     scores, intact, broken = scores_of(board.rows, metrics, board.judge.registry, pool)
+    _check_gates(rules, intact)
     table = tabulate(board.rows, by_rules(intact, rules), {rules.scenario: rules.primary}, scores)
     return table, broken
+
+
+def _check_gates(rules: Rules, metrics: Sequence[MetricSpec]) -> None:
+    """Refuse a board that asks for what no metric gives: its rows would be ranked as if they had passed.
+
+    Raises:
+        UsageError: naming the gate.
+    """
+    directed = {one.name for metric in metrics for one in metric.measures if one.direction != "none"}
+    for name in rules.gates:
+        if name not in directed:
+            raise UsageError(
+                f"{rules.name}: gate {unknown('measure', name, directed)} A metric that gives it was left out, failed, "
+                "or says of no direction that it is better."
+            )
 
 
 def _table_files(board: PublishedBoard, table: Table) -> dict[str, str]:

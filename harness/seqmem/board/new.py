@@ -85,7 +85,7 @@ def _rules_text(
         'seeds = "0-7"',
         f'tuning_seeds = "{FIRST_TUNING_SEED}-{FIRST_TUNING_SEED + 3}"',
         "least_seeds = 8",
-        'hyperparameters = "equal_search"  # or "searched", by whom who likes; or "defaults": none may be changed',
+        'hyperparameters = "equal_search"  # or "searched": whoever likes; or "defaults": none may be changed',
         "budget = 24                       # runs that the search of every row may take",
         'optimizer = "free"                # a search may choose it; or "fixed": as the preset has it',
         "",

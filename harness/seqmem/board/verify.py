@@ -183,9 +183,13 @@ def _metrics(folder: Path, judge: Judge) -> tuple[list[MetricSpec], dict[str, st
             continue
         metrics.append(metric)
         versions[name] = metric.version
-    primary = judge.rules.primary
-    if not any(measure.name == primary for metric in metrics for measure in metric.measures):
-        missing.append(Mismatch(MANIFEST, "metrics", f"one that gives the primary measure {primary}", "none"))
+    given = {measure.name for metric in metrics for measure in metric.measures}
+    for what, name in (
+        ("primary measure", judge.rules.primary),
+        *(("gate", name) for name in judge.rules.gates),
+    ):
+        if name not in given:
+            missing.append(Mismatch(MANIFEST, "metrics", f"one that gives the {what} {name}", "none"))
     return metrics, versions, missing
 
 

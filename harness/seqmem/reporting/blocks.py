@@ -12,7 +12,7 @@ from seqmem.core.options import seeds_text
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
 from seqmem.scoring.comparison import Comparison
-from seqmem.scoring.numbers import format_interval, format_margin, format_number, format_p
+from seqmem.scoring.numbers import format_bound, format_interval, format_margin, format_number, format_p
 from seqmem.scoring.pairs import PairComparison
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 from seqmem.scoring.statistics import Difference
@@ -29,7 +29,8 @@ TABLE_NOTE = (
     "differences on three to five seeds in a table of six rows or more with a spread pooled over them (moderated t). "
     "Differences are paired by seed. p is a two-sided sign-flip test on the "
     f"primary measure, given from {MIN_SEEDS_FOR_P} common seeds up, adjusted by step-down maxT over the rows compared "
-    "with the reference: the chance to call any row different that is not is 5 %. Behind it p of the row alone. "
+    "with the reference, and over the same measure by degrees where there is one: the chance to call any row different "
+    "that is not is 5 %. Behind it p of the row alone. "
     f"↑: higher is better, ↓: lower is better. {_TESTS_NOTE}"
 )
 PAIR_NOTE = (
@@ -298,7 +299,7 @@ def _detectors(comparison: Comparison) -> list[Block]:
                         measured(contrast.interval, measure.unit, contrast.interval.reason),
                         p,
                         detectable,
-                        Field(format_number(measure.effect or 0, measure.unit)),
+                        Field(format_bound(measure.effect or 0, measure.unit)),
                         Field(found.detected),
                     )
                 )
@@ -344,10 +345,11 @@ def _gates(comparison: Comparison) -> list[Block]:
         passed = (
             Field("" if row.label == reference else "passed") if not unranked else Field("failed", unranked)
         )
-        passed = Field(None, comparison.no_rank[row.label]) if row.changes_stream else passed
+        if row.changes_stream and row.label != reference:
+            passed = Field(None, comparison.no_rank[row.label])
         lines.append((Field(row.label), *differences, passed, Field(search_text(row, comparison.measures))))
     gates = (
-        f"{gate.name} ({unit_of(gate)}), gate {format_number(gate.gate or 0, gate.unit)}"
+        f"{gate.name} ({unit_of(gate)}), gate {format_bound(gate.gate or 0, gate.unit)}"
         for gate in comparison.gates
     )
     below = f"Differences to {reference}. A gate is passed where the interval excludes a larger loss"
@@ -355,10 +357,10 @@ def _gates(comparison: Comparison) -> list[Block]:
 
 
 def search_text(row: Row, measures: Sequence[Measure]) -> str:
-    """Return how a row was searched: runs, seeds, and the range of its trials; ``defaults`` where it was not."""
+    """Return how a row was searched: runs, seeds, and the range of its trials."""
     search = row.facts.get("search")
     if not search:
-        return "defaults"
+        return "not searched"
     text = f"{search['runs']} of {search['budget']} runs on seeds {seeds_text(search['seeds'])}"
     if search.get("lowest") is None:
         return text

@@ -227,7 +227,7 @@ def sizes() -> dict[str, Any]:
 def trade_off() -> dict[str, Any]:
     """Return the primary measure over another one, rows with their intervals, and the front of those unbeaten.
 
-    Data sets: ``points`` (series, x, x_low, x_high, y, y_low, y_high, ranked, shown_x, shown_y), ``front`` (x, y).
+    Data sets: ``points`` (series, x, x_low, x_high, y, y_low, y_high, ranked, shown), ``front`` (x, y).
     """
     flat = {"zero": False, "nice": False, "padding": 14}
     x = _number("x", scale=flat, axis={"grid": False, "tickCount": 6})
@@ -236,8 +236,7 @@ def trade_off() -> dict[str, Any]:
     along = {"x": x, "y": {**y, "field": "y_low"}, "y2": {"field": "y_high"}, "stroke": _BY_SERIES}
     tooltip = [
         _nominal("series", "row"),
-        _nominal("shown_y", "kept"),
-        _nominal("shown_x", "against"),
+        _nominal("shown", "values"),
         _nominal("ranked", "may be ranked"),
     ]
     marker = {

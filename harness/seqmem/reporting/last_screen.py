@@ -26,6 +26,8 @@ from seqmem.scoring.verdict import Verdict
 MAX_LINES = 25
 WIDTH = 118
 _ROWS = 10
+_AROUND = 4
+"""Lines of the table besides its rows: a heading, how many rows are left out, two of meanings."""
 _LABEL = 26
 _ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
 """Roles with a column of their own."""
@@ -43,9 +45,14 @@ def last_screen(comparison: Comparison, more: str) -> list[str]:
     presets = sorted({str(row.facts["preset"]) for row in comparison.rows if row.facts.get("preset")})
     preset = f", preset {' and '.join(presets)}" if presets else ""
     lines = [f"{comparison.scenario}{model}{preset}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
-    lines += [*_table(comparison), *_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
-    lines += [*_wrapped(_unranked(comparison)), *_wrapped(_detected(comparison))]
-    lines += _next(comparison, seeds, more)
+    below = [*_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
+    below += [
+        *_wrapped(_unranked(comparison)),
+        *_wrapped(_detected(comparison)),
+        *_next(comparison, seeds, more),
+    ]
+    room = MAX_LINES - 1 - len(lines) - len(below)  # the caller says where the files are
+    lines += [*_table(comparison, room), *below]
     return [clean(line) for line in lines]
 
 
@@ -68,10 +75,13 @@ def _asked(comparison: Comparison) -> list[str]:
     return _wrapped(f"Asked: {measure_in_words(comparison)} ({primary.name}{unit}{better}{guessing})")
 
 
-def _table(comparison: Comparison) -> list[str]:
-    """Return the rows, best first, the reference among those that are shown, then what the further columns are."""
+def _table(comparison: Comparison, room: int) -> list[str]:
+    """Return the rows, best first, the reference among those that are shown, then what the further columns are.
+
+    With heading, count of the others and meanings it takes at most `room` lines.
+    """
     rows = comparison.best_first()
-    shown = rows[:_ROWS]
+    shown = rows[: min(_ROWS, room - _AROUND)]
     reference = next((row for row in rows if row.label == comparison.reference), None)
     if reference is not None and reference not in shown:
         shown = [*shown[:-1], reference]

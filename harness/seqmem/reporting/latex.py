@@ -14,7 +14,7 @@ from seqmem.scoring.comparison import Table
 
 
 def to_latex(table: Table) -> str:
-    r"""Return primary measure, costs and gates of every comparison for a paper, each in a `table` environment.
+    r"""Return the tables that decide something of every comparison for a paper, a `table` environment each.
 
     Needs ``\usepackage{booktabs}`` and nothing else; compiles with pdfLaTeX, XeLaTeX and LuaLaTeX. All measures
     are left to Markdown and CSV: they fill pages.

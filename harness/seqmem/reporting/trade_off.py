@@ -13,9 +13,9 @@ from typing import Any
 
 from seqmem.core.digits import rounded
 from seqmem.core.measures import Interval, Measure
-from seqmem.core.sanitize import clean, file_name
+from seqmem.core.sanitize import clean, file_names
 from seqmem.reporting.blocks import unit_of
-from seqmem.reporting.drawing import COLOURS, grid, save, styled
+from seqmem.reporting.drawing import COLOURS, draw_legend, grid, save, styled
 from seqmem.scoring.comparison import Comparison, Table
 from seqmem.scoring.numbers import format_interval
 
@@ -87,10 +87,13 @@ def trade_off_charts(comparison: Comparison) -> list[dict[str, Any]]:
     made = []
     for gate in measures_against(comparison):
         found = points(comparison, gate)
+        if not found:
+            continue
         made.append(
             {
                 "x": clean(f"{gate.name} ({unit_of(gate)})"),
                 "y": clean(f"{primary.name} ({unit_of(primary)})"),
+                "turned": [channel for channel, m in (("x", gate), ("y", primary)) if m.direction == "lower"],
                 "description": clean(
                     f"{primary.name} over {gate.name} of {len(found)} rows, with 95 % intervals over seeds and the "
                     "front of rows that no other beats in both."
@@ -126,8 +129,9 @@ def _drawn(one: Point, gate: Measure, primary: Measure) -> dict[str, Any]:
             )
         },
         "ranked": one.ranked,
-        "shown_x": format_interval(one.x, gate.unit),
-        "shown_y": format_interval(one.y, primary.unit),
+        "shown": clean(
+            f"{primary.name} {format_interval(one.y, primary.unit)}, {gate.name} {format_interval(one.x, gate.unit)}"
+        ),
     }
 
 
@@ -137,9 +141,12 @@ def _ends(interval: Interval) -> tuple[float, float]:
 
 
 def draw_trade_offs(table: Table, folder: Path) -> None:
-    """Write the figure of every comparison that has gates, named by its model where there are several."""
-    for one in table.boards:
-        draw_trade_off(one, folder / file_name(TITLE if len(table.boards) == 1 else f"{TITLE} {one.model}"))
+    """Write the figure of every comparison that has gates, named by model and reference where there are several."""
+    names = [
+        TITLE if len(table.boards) == 1 else f"{TITLE} {one.model} {one.reference}" for one in table.boards
+    ]
+    for one, name in zip(table.boards, names, strict=True):
+        draw_trade_off(one, folder / file_names(names)[name])
 
 
 @styled
@@ -174,10 +181,11 @@ def draw_trade_off(comparison: Comparison, path_stem: Path) -> tuple[Path, Path]
             )  # fmt: skip
         if gate.direction == "lower":
             axis.invert_xaxis()  # better is to the right in every panel
+        if comparison.primary.direction == "lower" and axis is axes[0]:
+            axis.invert_yaxis()
         axis.set_xlabel(f"{gate.name} ({unit_of(gate)})")
         grid(axis)
     axes[0].set_ylabel(f"{comparison.primary.name} ({unit_of(comparison.primary)})")
     axes[0].set_title("better is up and to the right; dotted: the front")
-    handles, names = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[0]))
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
+    draw_legend(figure, list(axes))
     return save(figure, path_stem)

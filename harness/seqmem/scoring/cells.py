@@ -20,7 +20,7 @@ class Cell:
     Attributes:
         interval: mean over the seeds that have a value; None when none has.
         items: facts, documents or curves behind it, summed over those seeds.
-        difference: to the reference row; its `p` stands on the primary measure only, adjusted over the rows
+        difference: to the reference row; its `p` stands on the primary and the graded measure, adjusted over the rows
             compared with the reference. None for the reference itself and where no seed is shared.
         reason: why seeds lack a value, or why there is no interval; on the primary measure also which versions
             made the row, where it matters.

@@ -172,17 +172,9 @@ def _compare(
     compared = next((row for row in rows if row.label == reference), None)
     gates = gates_of(measures, cells, reference)
     failed = {
-        row.label: "; ".join(
-            filter(
-                None,
-                (
-                    failed_gates(row.label, compared.label, gates, cells),
-                    unequal_search(row, compared),
-                ),
-            )
-        )
+        row.label: _unranked(row, rows, compared, gates, cells, primary)
         for row in rows
-        if compared is not None and row is not compared and row.label not in apart
+        if row is not compared and row.label not in apart
     }
     unranked = apart | {label: why for label, why in failed.items() if why}
     ranks, no_rank = rank_rows(
@@ -231,6 +223,23 @@ def _compare(
         tuple(gates),
         chance,
     )
+
+
+def _unranked(
+    row: Row,
+    rows: Sequence[Row],
+    reference: Row | None,
+    gates: Sequence[Measure],
+    cells: Mapping[tuple[str, str], Cell],
+    primary: Measure,
+) -> str:
+    """Return why a row may not be ranked: the gates it fails, and how it was searched; empty where it may."""
+    failed = ""
+    if reference is not None:
+        own = cells[row.label, primary.name].difference
+        seeds = own.interval.n if own else 0
+        failed = failed_gates(row.label, reference.label, gates, cells, seeds)
+    return "; ".join(filter(None, (failed, unequal_search(row, rows, reference))))
 
 
 def _test(

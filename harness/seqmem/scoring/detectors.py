@@ -12,7 +12,7 @@ from typing import Literal
 
 from seqmem.core.measures import Measure
 from seqmem.scoring.cells import Scores, by_seed
-from seqmem.scoring.family import adjusted
+from seqmem.scoring.family import adjusted, too_few_seeds
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 from seqmem.scoring.statistics import ALPHA, Difference, paired_difference
 
@@ -26,7 +26,8 @@ class Detection:
     Attributes:
         contrast: the measure's values against zero; its p is adjusted over the rows of the table.
         detected: ``found`` and ``below zero`` where p is under .05; ``not found`` where it is not, though the stated
-            effect would have been seen in 80 % of repeats; ``underpowered`` where it would not.
+            effect would have been seen in 80 % of repeats; ``underpowered`` where it would not; ``too few seeds`` below
+            six, and where fewer than in other rows leave no outcome that could have been shown.
     """
 
     contrast: Difference
@@ -50,9 +51,11 @@ def detections(
             for label in labels
             if by_seed(scores, label, measure.name)
         }
-        for label, contrast in zip(contrasts, adjusted(list(contrasts.values())), strict=True):
+        family = list(contrasts.values())
+        for label, contrast, few in zip(contrasts, adjusted(family), too_few_seeds(family), strict=True):
             if contrast is not None:
-                found[label, measure.name] = Detection(contrast, _detected(contrast, measure.effect))
+                detected = "too few seeds" if few else _detected(contrast, measure.effect)
+                found[label, measure.name] = Detection(contrast, detected)
         (together,) = adjusted([_together([one for one in contrasts.values() if one is not None])])
         if len(contrasts) > 1 and together is not None:
             found[None, measure.name] = Detection(together, _detected(together, measure.effect))

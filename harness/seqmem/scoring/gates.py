@@ -14,7 +14,7 @@ from seqmem.core.digits import ten_digits
 from seqmem.core.measures import Measure
 from seqmem.record.row import Row
 from seqmem.scoring.cells import Cell
-from seqmem.scoring.numbers import format_interval, format_number
+from seqmem.scoring.numbers import format_bound, format_interval
 from seqmem.scoring.sign_flips import MIN_SEEDS_FOR_P
 
 
@@ -28,36 +28,60 @@ def gates_of(
 
 
 def failed_gates(
-    label: str, reference: str, gates: Sequence[Measure], cells: Mapping[tuple[str, str], Cell]
+    label: str,
+    reference: str,
+    gates: Sequence[Measure],
+    cells: Mapping[tuple[str, str], Cell],
+    seeds: int,
 ) -> str:
     """Return which gates a row fails, and by what; empty where it passes all of them.
 
     A gate is passed where the 95 % interval of the difference to the reference excludes a loss of the gate or more: not
-    to be inferior has to be shown (non-inferiority, as in Schuirmann 1987 with one margin). On fewer seeds than a rank
-    needs only a loss that was shown to be larger is a failure.
+    to be inferior has to be shown (non-inferiority, as in Schuirmann 1987 with one margin), on all seeds that the rank
+    would rest on. With fewer seeds than a rank needs only a loss that was shown to be larger is a failure.
+
+    Args:
+        label: of the row.
+        reference: label of the reference.
+        gates: as `gates_of` gives them.
+        cells: of all rows and measures.
+        seeds: common seeds of the row and the reference on the primary measure.
     """
-    failed = []
+    failed, ranked = [], seeds >= MIN_SEEDS_FOR_P
     for gate in gates:
-        cell = cells[label, gate.name]
-        if cell.interval is None or cell.difference is None:
-            failed.append(f"{gate.name} has no value to compare with {reference}'s")
+        assert gate.gate is not None
+        difference = cells[label, gate.name].difference
+        common = difference.interval.n if difference else 0
+        if difference is None or (ranked and common < seeds):
+            failed.append(
+                f"{gate.name} has a value to compare with {reference}'s on {common} of {seeds} seeds"
+            )
             continue
-        found = cell.difference.interval
-        if found.low is None or found.high is None or gate.gate is None:
+        found = difference.interval
+        if found.low is None or found.high is None:
             continue
         losses = (-found.high, -found.low) if gate.direction == "higher" else (found.low, found.high)
         least, most = map(ten_digits, losses)
-        margin = f"{format_number(gate.gate, gate.unit)} (difference {format_interval(found, gate.unit)})"
+        margin = f"{format_bound(gate.gate, gate.unit)} (difference {format_interval(found, gate.unit)})"
         if least >= gate.gate:
             failed.append(f"{gate.name} is worse than {reference}'s by more than {margin}")
-        elif most >= gate.gate and found.n >= MIN_SEEDS_FOR_P:
+        elif most >= gate.gate and ranked:
             failed.append(f"{gate.name} could be worse than {reference}'s by more than {margin}")
     return "; ".join(failed)
 
 
-def unequal_search(row: Row, reference: Row) -> str:
-    """Return how a row's search differs in budget from the reference's; empty where it does not."""
-    own, other = _budget(row), _budget(reference)
+def unequal_search(row: Row, rows: Sequence[Row], reference: Row | None) -> str:
+    """Return how a row's search differs in budget from the reference's; empty where it does not.
+
+    Without a reference all rows have to have the same budget.
+    """
+    own = _budget(row)
+    if reference is None:
+        budgets = sorted({_budget(one) for one in rows})
+        return (
+            f"the rows were searched with {' and '.join(map(_in_words, budgets))}" if len(budgets) > 1 else ""
+        )
+    other = _budget(reference)
     if own == other:
         return ""
     return f"searched with {_in_words(own)}, {reference.label} with {_in_words(other)}: give both the same budget"

@@ -17,12 +17,15 @@ def format_number(value: float, unit: str) -> str:
     return f"{int(shown):,}" if shown.is_integer() else significant(value)
 
 
+def format_bound(bound: float, unit: str) -> str:
+    """Return what was stated beforehand, such as a margin, unrounded: ``.025``."""
+    text = significant(bound, 6)
+    return without_zero(text) if unit in ("fraction", "share") and bound < 1 else text
+
+
 def format_margin(measure: Measure) -> str:
-    """Return the measure's margin, unrounded: ``.025``; empty where it has none."""
-    if measure.margin is None:
-        return ""
-    text = significant(measure.margin, 6)
-    return without_zero(text) if measure.unit in ("fraction", "share") and measure.margin < 1 else text
+    """Return the measure's margin, unrounded; empty where it has none."""
+    return "" if measure.margin is None else format_bound(measure.margin, measure.unit)
 
 
 def format_interval(interval: Interval, unit: str) -> str:

@@ -42,7 +42,7 @@ def _no_rank(
     if primary.direction == "none":
         return f"{primary.name} has no better direction: no rank"
     if rows == 1:
-        return "one row: no rank"
+        return "no other row may be ranked: no rank"
     if not own:
         return f"no value of {primary.name}: no rank"
     if not found:

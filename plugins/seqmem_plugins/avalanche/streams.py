@@ -127,16 +127,24 @@ def to_avalanche(stream: Stream, *, relation: Relation | None = None) -> CLScena
     _check(stream.experience(0))
     streams = [LazyStream("train", length, lambda index: _trained(stream.experience(index)))]
     probes = {probe.id: probe for asked in stream.probe_sets.values() for probe in asked}.values()
+    resting = _of_the_rest(stream)
     bare = [probe for probe in probes if probe.cue == "none" and not probe.context]
     for name, asked in (
         ("test", [p for p in bare if p.relation != "general" and not p.never_trained]),
         ("control", [p for p in bare if p.relation != "general" and p.never_trained]),
-        ("general", [p for p in bare if p.relation == "general"]),
+        ("general", [p for p in bare if p.relation == "general" and p.id not in resting]),
     ):
         wanted = [p for p in asked if relation in (None, p.relation) or name == "general"]
         if wanted:
             streams.append(_asked(name, wanted))
     return CLScenario(streams)
+
+
+def _of_the_rest(stream: Stream) -> set[str]:
+    """Return the probes that ask for nothing but rows of the rest, which are trained."""
+    asked = [point for index in range(stream.length) for point in stream.probe_points(index)]
+    sets = {point.probe_set for point in asked if set(point.schedule) == {"rest_text"}}
+    return {probe.id for name in sets for probe in stream.probe_sets[name]}
 
 
 def _check(experience: Experience) -> None:

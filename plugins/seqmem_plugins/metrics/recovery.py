@@ -6,13 +6,14 @@ above both ends. Here the place of the maximum is found on a random half of the 
 over 8 splits, and shuffled order, in which nothing can be anticipated, is read at the same ages and subtracted. The
 later half of the visits counts. Items are facts by answer loss; in preset `anticipatory` documents by -log p / tokens.
 
-`recovery` is in nats and has a value for every run: it is one contrast, against zero over seeds. What share of the
-forgotten that is (`recovery.share`, the score of the paper) is undefined where nothing was forgotten, so a mean over
-seeds of it is one over those in which forgetting was seen. Version 2 had the share in first place, and no value for
-most runs of learners that forget little.
+`recovery` is in nats and has a value whether or not anything is forgotten: it is one contrast, against zero over
+seeds. What share of the forgotten that is (`recovery.share`, the score of the paper) is undefined where nothing was
+forgotten, so a mean over seeds of it is one over those in which forgetting was seen. Version 2 had the share in first
+place, and no value for most runs of learners that forget little.
 
-None without the control (all but `recovery.cyclic`), under 4 items and where no loop is visited twice; the shares also
-where loss does not rise between visits by more than three standard errors.
+None without the control (all but `recovery.cyclic`), under 4 items, where no loop is visited twice and where too few
+items wait for a whole cycle in shuffled order; the shares also where loss does not rise between visits by more than
+three standard errors.
 """
 
 from __future__ import annotations

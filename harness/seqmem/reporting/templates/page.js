@@ -144,7 +144,7 @@
     const columns = Math.max(1, Math.floor(place.clientWidth / (longest + 50)));
     const spec = prepare("trade", style(found.series.map((name) => ({ name }))), null, { columns, symbolSize: 110 });
     for (const layer of spec.layer) Object.assign(layer.encoding.x, { title: found.x }) && Object.assign(layer.encoding.y, { title: found.y });
-    if (found.x.includes("\u2193")) for (const layer of spec.layer) layer.encoding.x.sort = "descending";
+    for (const channel of found.turned) for (const layer of spec.layer) layer.encoding[channel].sort = "descending";
     return draw(place, spec, { points: found.points, front: found.front }, found.description);
   }
 
