@@ -1,7 +1,7 @@
-"""Compute the printed figures of a published board from its records, with no code of the package.
+"""Compute the figures of a published board's verdicts, gates and ranks, and of a dozen measures, from its records.
 
-Only the formats of records (docs/records.md, docs/leaderboards.md) and the formulas of docs/metrics and
-docs/how-to-read-a-row.md are taken from elsewhere. Run by hand:
+No code of the package is used: only the formats of records (docs/records.md, docs/leaderboards.md) and the formulas of
+docs/metrics and docs/how-to-read-a-row.md are taken from elsewhere. Run by hand:
 
     python tests/board/recompute.py leaderboards/memory_loops-v2
 """
