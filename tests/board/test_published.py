@@ -397,9 +397,11 @@ def test_the_command_that_makes_a_board_again_has_what_is_not_the_default(board:
     search: Any = object()
     searched = replace(published, rows=rows)
     vars(searched)["searches"] = {tuned: search}
-    lines = reproduce(searched).splitlines()
-    assert f"--strategy {tuned}" not in lines[0]
-    assert lines[1].endswith(f"--tuned leaderboards/{published.rules.name}/searches/{tuned}.json")
+    (line,) = reproduce(searched).splitlines()
+    assert line.endswith(f"--tuned leaderboards/{published.rules.name}/searches/{tuned}.json")
+    again = replace(searched, rows=[*rows, replace(rows[2], label="replay rows=8")])
+    vars(again)["searches"] = {}
+    assert [line.count("--strategy replay") for line in reproduce(again).splitlines()] == [1, 1]
 
 
 def test_step_times_come_along_under_the_boards_labels(tmp_path: Path) -> None:

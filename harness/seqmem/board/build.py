@@ -210,18 +210,20 @@ def index_page(built: Sequence[tuple[PublishedBoard, Table]]) -> str:
 
 
 def reproduce(board: PublishedBoard) -> str:
-    """Return the commands that make the runs of a board again: rows with their defaults, then the tuned ones."""
-    tuned = [row for row in board.rows if row.label in board.searches]
-    plain = [row for row in board.rows if row not in tuned]
-    lines = [_bench(board, plain, ())] if plain else []
-    # one at a time: a bench takes one search per strategy
-    lines += [
-        _bench(board, [row], (search_file(HOME / board.rules.name, row.label).as_posix(),)) for row in tuned
-    ]
-    return "\n".join(lines)
+    """Return the commands that make the runs of a board again: one, unless a strategy has several rows."""
+    benches: list[list[Row]] = []
+    for row in board.rows:
+        # a bench takes one search per strategy
+        for bench in benches:
+            if row.facts["strategy"] not in [one.facts["strategy"] for one in bench]:
+                bench.append(row)
+                break
+        else:
+            benches.append([row])
+    return "\n".join(_bench(board, rows) for rows in benches)
 
 
-def _bench(board: PublishedBoard, rows: Sequence[Row], searches: Sequence[str]) -> str:
+def _bench(board: PublishedBoard, rows: Sequence[Row]) -> str:
     import shlex
 
     rules, spec = board.rules, board.judge.scenario
@@ -236,6 +238,7 @@ def _bench(board: PublishedBoard, rows: Sequence[Row], searches: Sequence[str]) 
     for option, name in (("precision", "dtype"), ("probing", "probing"), ("text", "text")):
         value = getattr(rules, name)
         words += [f"--{option}", value] * (value != Rules.model_fields[name].default)
-    for path in searches:
-        words += ["--tuned", path]
+    for row in rows:
+        if row.label in board.searches:
+            words += ["--tuned", search_file(HOME / rules.name, row.label).as_posix()]
     return shlex.join(words)
