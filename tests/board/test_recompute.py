@@ -11,7 +11,7 @@ import recompute
 BOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
 
 
-@pytest.mark.parametrize("name", ["memory_loops-v2", "freeze_loops-v1"])
+@pytest.mark.parametrize("name", ["memory_loops-v4", "freeze_loops-v1"])
 def test_the_figures_of_verdicts_ranks_and_gates_are_computed_again(name: str) -> None:
     count, differing = recompute.compare(BOARDS / name)
     assert not differing

@@ -130,7 +130,11 @@ def test_many_gates_and_detectors_stay_on_the_screen_with_their_rows(record: Run
     rows = {"naive": 0.5, **{f"row {number} {'x' * 40}": 0.2 + number / 100 for number in range(20)}}
     lines = screen(record, rows, 6, measures=GATED)
     text = "\n".join(lines)
-    assert "Not ranked: row" in text and "Against zero: detector 0" in text and "rows more" in text
+    assert (
+        "Not ranked, for a gate that was not passed: row" in text
+        and "Against zero: detector 0" in text
+        and "rows more" in text
+    )
 
 
 def test_without_reference_or_command_it_says_what_it_can(record: RunRecord) -> None:

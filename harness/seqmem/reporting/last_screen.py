@@ -45,7 +45,7 @@ def last_screen(comparison: Comparison, more: str) -> list[str]:
     presets = sorted({str(row.facts["preset"]) for row in comparison.rows if row.facts.get("preset")})
     preset = f", preset {' and '.join(presets)}" if presets else ""
     lines = [f"{comparison.scenario}{model}{preset}, {_seeds_in_words(seeds)}.", *_asked(comparison), ""]
-    below = [*_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison))]
+    below = [*_wrapped(_brackets(comparison)), "", *_wrapped(headline(comparison), 3)]
     below += [
         *_wrapped(_unranked(comparison)),
         *_wrapped(_detected(comparison)),
@@ -62,8 +62,8 @@ def _seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {seeds_text(seeds)}"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, max_lines=2, placeholder=" ...") if text else []
+def _wrapped(text: str, lines: int = 2) -> list[str]:
+    return textwrap.wrap(text, WIDTH, max_lines=lines, placeholder=" ...") if text else []
 
 
 def _asked(comparison: Comparison) -> list[str]:
@@ -129,28 +129,32 @@ def _word(verdict: Verdict) -> str:
 
 
 def _detected(comparison: Comparison) -> str:
-    """Return what the detectors found in which rows; empty without a test of any."""
+    """Return what the detectors found, and in which rows; empty without a test of any."""
     said = []
     for measure in comparison.measures:
-        rows: dict[str, list[str]] = {}
-        for row in comparison.best_first():
-            found = comparison.detections.get((row.label, measure.name))
-            if found is not None and found.detected != "too few seeds":
-                rows.setdefault(found.detected, []).append(row.label)
+        found = {
+            row.label: one.detected
+            for row in comparison.best_first()
+            if (one := comparison.detections.get((row.label, measure.name))) is not None
+        }
+        together = comparison.detections.get((None, measure.name))
+        rows = [label for label, detected in found.items() if detected == "found"]
         if rows:
-            words = (
-                f"{detected} in {', '.join(labels)}" if len(rows) > 1 or detected == "found" else detected
-                for detected, labels in rows.items()
+            said.append(f"{measure.name} found in {', '.join(rows)}")
+        elif together is not None and together.detected == "found":
+            said.append(f"{measure.name} found in all rows together, in none alone")
+        elif set(found.values()) - {"too few seeds"}:
+            said.append(
+                f"{measure.name} {'underpowered' if 'underpowered' in found.values() else 'not found'}"
             )
-            said.append(f"{measure.name} {' and '.join(words)}")
     return f"Against zero: {'; '.join(said)}." if said else ""
 
 
 def _unranked(comparison: Comparison) -> str:
-    """Return which rows may not be ranked, and why; empty where all may."""
+    """Return which rows may not be ranked, and for what."""
     verdicts = [comparison.verdicts[row.label] for row in comparison.best_first()]
-    found = [f"{one.label}: {one.unranked}" for one in verdicts if one.unranked]
-    return f"Not ranked: {' / '.join(found)}." if found else ""
+    found = [f"{one.label} ({', '.join(one.failed)})" for one in verdicts if one.failed]
+    return f"Not ranked, for a gate that was not passed: {', '.join(found)}." if found else ""
 
 
 def _of_role(comparison: Comparison, role: Role) -> Measure | None:

@@ -25,7 +25,7 @@ from seqmem.scoring.moderated import lent
 from seqmem.scoring.outliers import outlying_seed
 from seqmem.scoring.ranks import rank_rows
 from seqmem.scoring.scores import score_rows
-from seqmem.scoring.verdict import Verdict, judge
+from seqmem.scoring.verdict import Verdict, in_words, judge
 
 APART = "it trains on a stream of its own, so that it is shown beside the others and not tested"
 """Why a row that changes the stream is not tested."""
@@ -176,7 +176,7 @@ def _compare(
         for row in rows
         if row is not compared and row.label not in apart
     }
-    unranked = apart | {label: why for label, why in failed.items() if why}
+    unranked = apart | {label: in_words(why) for label, why in failed.items() if why}
     ranks, no_rank = rank_rows(
         primary, {label: by_seed(scores, label, primary.name) for label in labels if label not in unranked}
     )
@@ -198,7 +198,7 @@ def _compare(
             for measure in judged
         )
         verdicts[row.label] = replace(
-            own, graded=graded[0] if graded else None, unranked=failed.get(row.label, "")
+            own, graded=graded[0] if graded else None, failed=failed.get(row.label, {})
         )
     for notes in (_versions(rows), _accepted(rows)):
         for label, note in notes.items():
@@ -232,14 +232,15 @@ def _unranked(
     gates: Sequence[Measure],
     cells: Mapping[tuple[str, str], Cell],
     primary: Measure,
-) -> str:
-    """Return why a row may not be ranked: the gates it fails, and how it was searched; empty where it may."""
-    failed = ""
+) -> dict[str, str]:
+    """Return why a row may not be ranked: the gates it fails, by name, and how it was searched; empty where it may."""
+    failed: dict[str, str] = {}
     if reference is not None:
         own = cells[row.label, primary.name].difference
         seeds = own.interval.n if own else 0
         failed = failed_gates(row.label, reference.label, gates, cells, seeds)
-    return "; ".join(filter(None, (failed, unequal_search(row, rows, reference))))
+    unequal = unequal_search(row, rows, reference)
+    return {**failed, "search": unequal} if unequal else failed
 
 
 def _test(

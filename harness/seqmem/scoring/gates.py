@@ -33,8 +33,8 @@ def failed_gates(
     gates: Sequence[Measure],
     cells: Mapping[tuple[str, str], Cell],
     seeds: int,
-) -> str:
-    """Return which gates a row fails, and by what; empty where it passes all of them.
+) -> dict[str, str]:
+    """Return the gates a row fails, by name, and by what; empty where it passes all of them.
 
     A gate is passed where the 95 % interval of the difference to the reference excludes a loss of the gate or more: not
     to be inferior has to be shown (non-inferiority, as in Schuirmann 1987 with one margin), on all seeds that the rank
@@ -47,15 +47,14 @@ def failed_gates(
         cells: of all rows and measures.
         seeds: common seeds of the row and the reference on the primary measure.
     """
-    failed, ranked = [], seeds >= MIN_SEEDS_FOR_P
+    failed: dict[str, str] = {}
+    ranked = seeds >= MIN_SEEDS_FOR_P
     for gate in gates:
         assert gate.gate is not None
         difference = cells[label, gate.name].difference
         common = difference.interval.n if difference else 0
         if difference is None or (ranked and common < seeds):
-            failed.append(
-                f"{gate.name} has a value to compare with {reference}'s on {common} of {seeds} seeds"
-            )
+            failed[gate.name] = f"has a value to compare with {reference}'s on {common} of {seeds} seeds"
             continue
         found = difference.interval
         if found.low is None or found.high is None:
@@ -64,10 +63,10 @@ def failed_gates(
         least, most = map(ten_digits, losses)
         margin = f"{format_bound(gate.gate, gate.unit)} (difference {format_interval(found, gate.unit)})"
         if least >= gate.gate:
-            failed.append(f"{gate.name} is worse than {reference}'s by more than {margin}")
+            failed[gate.name] = f"is worse than {reference}'s by more than {margin}"
         elif most >= gate.gate and ranked:
-            failed.append(f"{gate.name} could be worse than {reference}'s by more than {margin}")
-    return "; ".join(failed)
+            failed[gate.name] = f"could be worse than {reference}'s by more than {margin}"
+    return failed
 
 
 def unequal_search(row: Row, rows: Sequence[Row], reference: Row | None) -> str:

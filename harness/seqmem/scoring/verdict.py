@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from seqmem.core.measures import Interval, Measure
@@ -39,7 +40,8 @@ class Verdict:
         reason: why there is no value, no test, or no test that could tell.
         added: what metrics have to add of the row.
         graded: the verdict on the measure that says the same by degrees; None where there is none.
-        unranked: which gates the row fails, or how its search was another; empty where it may be ranked.
+        failed: gates that the row fails, by name, and by what; ``search``: how its search was another. Empty where it
+            may be ranked.
     """
 
     label: str
@@ -51,7 +53,12 @@ class Verdict:
     reason: str = ""
     added: str = ""
     graded: Verdict | None = None
-    unranked: str = ""
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unranked(self) -> str:
+        """Why the row may not be ranked; empty where it may."""
+        return in_words(self.failed)
 
     @property
     def by_degrees(self) -> Verdict | None:
@@ -140,6 +147,11 @@ class Verdict:
             return f"{head} {self.shown_value}: {short[self.finding]}"
         difference = f"difference to {self.reference} {self.shown_difference}"
         return f"{head} {self.shown_value}, {difference}: {self.outcome}"
+
+
+def in_words(failed: Mapping[str, str]) -> str:
+    """Return why a row may not be ranked as one text, from `Verdict.failed`."""
+    return "; ".join(why if name == "search" else f"{name} {why}" for name, why in failed.items())
 
 
 def judge(

@@ -9,6 +9,9 @@ half, both ways and over all ways to halve them. Noise gives the other half no r
 whatever its law, however facts differ in it, and though the facts of a loop move together; a memory that only decays
 reads a little below zero. Version 4 compared each curve with normal noise and took heavy tails for returns.
 
+Mind: what moves all facts of a run and not their twins is seen on both halves. Where answers lie at a floor or a
+ceiling, common noise is such a thing (docs/calibration.md, *floor and ceiling*).
+
 It is one contrast, against zero over seeds. It finds returns that facts share in time. Where every fact returns at a
 time of its own, the mean hardly rises: `latent_revival.facts` counts curves that rise out of their own noise more
 often than the twins' do.
