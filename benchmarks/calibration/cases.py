@@ -24,7 +24,7 @@ from benchmarks.calibration.learners import (
     noise,
     scale,
 )
-from benchmarks.calibration.ugly import NOISES, Noise, forgotten, usual
+from benchmarks.calibration.ugly import NOISES, Noise, flipped, forgotten, usual
 from seqmem import MetricSpec, NotApplicable, RunRecord
 
 ORDERS = 24
@@ -748,6 +748,14 @@ def _cases() -> tuple[Case, ...]:
         ),
         Case(
             "eight facts", "eight facts in all; nothing but forgetting; noise of .4 nats", UGLY, few, _silent
+        ),
+        Case(
+            "residuals turned round",
+            "the curves of all rows of the board memory_loops-v4, made to fall; what they had beside that, its sign "
+            "turned at random fact by fact",
+            ("latent_revival",),
+            flipped,
+            lambda: (Claim("latent_revival", "silent", 0.0),),
         ),
         Case(
             "order without place",

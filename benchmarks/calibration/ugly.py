@@ -7,15 +7,22 @@ and ceilings, loops and whole runs that move together, few facts, gains that fol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from benchmarks.calibration.beds import Answers, Array, Bed
+from benchmarks.calibration.beds import Answers, Array, Bed, Ints
 from benchmarks.calibration.learners import Generator, answered, correlated, noise, scale
+from seqmem.board.published import read_board
+from seqmem.plugin.registry import Registry
+from seqmem_plugins.metrics import latent_revival
 
 Noise = Callable[[Generator, Bed], Array]
 """(curves, sweeps) nats."""
 
+BOARD = Path(__file__).resolve().parents[2] / "leaderboards" / "memory_loops-v4"
 _SD = 0.4
 
 
@@ -101,3 +108,23 @@ def forgotten(random: Generator, b: Bed, made: Noise, *, forgets: float, bounded
 def usual(random: Generator, b: Bed) -> Array:
     """Noise of `_SD` nats, phi .5, a tenth of it common to the run."""
     return noise(random, b, _SD, 0.5)
+
+
+@cache
+def _of_a_board() -> list[tuple[Array, Ints]]:
+    """The curves that `latent_revival` reads in the records of a published board, with the loop of each fact."""
+    board = read_board(BOARD, Registry.from_environment())
+    found = []
+    for row in board.rows:
+        for run in row.runs.values() if not row.changes_stream else ():
+            facts, twins, loops = latent_revival._left_alone(run)
+            found.append((facts - twins, loops))
+    return found
+
+
+def flipped(random: Generator) -> Mapping[str, float]:
+    """A run of the board whose curves only fall, beside what noise they had, its sign turned at random by fact."""
+    curves, loops = _of_a_board()[random.integers(len(_of_a_board()))]
+    falling = np.array([isotonic_regression(curve, increasing=False).x for curve in curves])
+    turned = falling + random.choice([-1.0, 1.0], (len(curves), 1)) * (curves - falling)
+    return {"latent_revival": latent_revival.rise_read_elsewhere(turned, loops)}
