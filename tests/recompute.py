@@ -3,7 +3,7 @@
 No code of the package is used: only the formats of records (docs/records.md, docs/leaderboards.md) and the formulas of
 docs/metrics and docs/how-to-read-a-row.md are taken from elsewhere. Run by hand:
 
-    python tests/board/recompute.py leaderboards/memory_loops-v2
+    python tests/recompute.py leaderboards/memory_loops-v2
 """
 
 from __future__ import annotations
