@@ -26,8 +26,6 @@ from seqmem.scoring.verdict import Verdict
 MAX_LINES = 25
 WIDTH = 118
 _ROWS = 10
-_AROUND = 4
-"""Lines of the table besides its rows: a heading, how many rows are left out, two of meanings."""
 _LABEL = 26
 _ROLES: tuple[Role, ...] = ("learned", "kept", "harm", "twins")
 """Roles with a column of their own."""
@@ -76,18 +74,22 @@ def _asked(comparison: Comparison) -> list[str]:
 
 
 def _table(comparison: Comparison, room: int) -> list[str]:
-    """Return the rows, best first, the reference among those that are shown, then what the further columns are.
+    """Return as many rows as there is room for, with a heading and what the further columns are; see `_rows`."""
+    counts = range(min(_ROWS, len(comparison.rows)), 0, -1)
+    return next(lines for count in counts if len(lines := _rows(comparison, count)) <= room or count == 1)
 
-    With heading, count of the others and meanings it takes at most `room` lines.
-    """
+
+def _rows(comparison: Comparison, count: int) -> list[str]:
+    """Return so many rows, best first, the reference among them, then what the further columns are."""
     rows = comparison.best_first()
-    shown = rows[: min(_ROWS, room - _AROUND)]
+    shown = rows[:count]
     reference = next((row for row in rows if row.label == comparison.reference), None)
     if reference is not None and reference not in shown:
         shown = [*shown[:-1], reference]
     roles = {role: found for role in _ROLES if (found := _of_role(comparison, role)) is not None}
     against = f"minus {comparison.reference}" if comparison.reference else "difference"
     head = ["", _short(comparison.primary.name), _short(against), "sees", "verdict"]
+    plain = len(head)
     head += [f"{role} {arrow(measure)}".rstrip() for role, measure in roles.items()]
     head += ["step time"] if any(row.cost for row in shown) else []
     table = [head, *(_line(comparison, row, tuple(roles.values()), len(head)) for row in shown)]
@@ -100,7 +102,10 @@ def _table(comparison: Comparison, room: int) -> list[str]:
     ]
     if more := len(rows) - len(shown):
         lines.append(f"... and {more} row{'s' * (more > 1)} more")
-    return [*lines, *_wrapped("; ".join(_meaning(role, measure) for role, measure in roles.items()))]
+    meanings = [_meaning(role, measure) for role, measure in list(roles.items())[: fitting - plain]]
+    graded = next((one.by_degrees for one in comparison.verdicts.values() if one.by_degrees), None)
+    meanings += [f"by degrees: {graded.measure.summary}"] if graded else []
+    return [*lines, *_wrapped("; ".join(meanings))]
 
 
 def _meaning(role: Role, measure: Measure) -> str:
@@ -125,7 +130,7 @@ def _word(verdict: Verdict) -> str:
     one = verdict.by_degrees or verdict
     found = one.difference
     p = "" if found is None or found.p is None else f" (p {format_p(found.p)})"
-    return FINDINGS[one.finding].word + " by degrees" * (one is not verdict) + p
+    return FINDINGS[one.finding].word + " by degrees" * (one is not verdict) + p + "*" * bool(verdict.failed)
 
 
 def _detected(comparison: Comparison) -> str:
@@ -154,7 +159,7 @@ def _unranked(comparison: Comparison) -> str:
     """Return which rows may not be ranked, and for what."""
     verdicts = [comparison.verdicts[row.label] for row in comparison.best_first()]
     found = [f"{one.label} ({', '.join(one.failed)})" for one in verdicts if one.failed]
-    return f"Not ranked, for a gate that was not passed: {', '.join(found)}." if found else ""
+    return f"* Not ranked, for a gate that was not passed: {', '.join(found)}." if found else ""
 
 
 def _of_role(comparison: Comparison, role: Role) -> Measure | None:
