@@ -69,8 +69,8 @@ def _check_gates(rules: Rules, metrics: Sequence[MetricSpec]) -> None:
     for name in rules.gates:
         if name not in directed:
             raise UsageError(
-                f"{rules.name}: gates: {unknown('measure', name, directed)} A metric that gives it was left out, failed, "
-                "or says of no direction that it is better."
+                f"{rules.name}: gates: {unknown('measure', name, directed)} A metric that gives it was left out, "
+                "failed, or says of no direction that it is better."
             )
 
 
