@@ -69,6 +69,15 @@ def test_a_chart_holds_what_the_table_says() -> None:
     assert [point["x"] for point in chart["front"]] == sorted(point["x"] for point in chart["front"])
 
 
+def test_a_row_has_the_same_colour_in_every_chart_also_where_it_has_no_value() -> None:
+    one = compared(ROWS)
+    cells = {place: cell for place, cell in one.cells.items() if place[1] == "kept"}
+    cells |= {(row.label, "harm"): replace(one.cells[row.label, "harm"]) for row in one.rows}
+    cells["beaten", "harm"] = replace(cells["beaten", "harm"], interval=None)
+    (chart,) = trade_off_charts(replace(one, cells=cells))
+    assert "beaten" in chart["series"] and len(chart["points"]) == len(ROWS) - 1
+
+
 def test_every_comparison_of_a_sweep_has_a_figure_of_its_own(tmp_path: Path) -> None:
     one = compared(ROWS)
     boards = (replace(one, reference="naive lr=1"), replace(one, reference="naive lr=2"))

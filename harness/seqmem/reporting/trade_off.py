@@ -98,7 +98,8 @@ def trade_off_charts(comparison: Comparison) -> list[dict[str, Any]]:
                     f"{primary.name} over {gate.name} of {len(found)} rows, with 95 % intervals over seeds and the "
                     "front of rows that no other beats in both."
                 ),
-                "series": [clean(one.label) for one in found],
+                # all rows in every chart: a row has the same colour in each
+                "series": [clean(row.label) for row in comparison.best_first()],
                 "points": [_drawn(one, gate, primary) for one in found],
                 "front": [
                     {"x": rounded(one.x.mean, 6), "y": rounded(one.y.mean, 6)}
