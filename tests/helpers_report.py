@@ -17,7 +17,8 @@ from seqmem.record.files import write_table
 from seqmem.record.row import Row
 from seqmem.record.schema import ITEMS, TABLES
 from seqmem.reporting import Part
-from seqmem.reporting.blocks import Block, Field
+from seqmem.reporting.blocks import Block
+from seqmem.reporting.fields import Field
 from seqmem.reporting.page_section import Frame
 from seqmem.reporting.suite_section import Section
 from seqmem.scoring.comparison import tabulate

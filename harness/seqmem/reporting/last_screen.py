@@ -14,8 +14,8 @@ from seqmem.core.measures import Measure, Role
 from seqmem.core.options import seeds_text
 from seqmem.core.sanitize import clean
 from seqmem.record.row import Row
-from seqmem.reporting.blocks import arrow, chance_text
 from seqmem.reporting.charts import FINDINGS
+from seqmem.reporting.fields import arrow, chance_text
 from seqmem.reporting.words import headline, measure_in_words
 from seqmem.scoring.comparison import Comparison
 from seqmem.scoring.numbers import format_margin, format_number, format_p
@@ -74,13 +74,13 @@ def _asked(comparison: Comparison) -> list[str]:
 
 
 def _table(comparison: Comparison, room: int) -> list[str]:
-    """Return as many rows as there is room for, with a heading and what the further columns are; see `_rows`."""
+    """Return the table with as many rows as fit into `room` lines; see `_rows`."""
     counts = range(min(_ROWS, len(comparison.rows)), 0, -1)
     return next(lines for count in counts if len(lines := _rows(comparison, count)) <= room or count == 1)
 
 
 def _rows(comparison: Comparison, count: int) -> list[str]:
-    """Return so many rows, best first, the reference among them, then what the further columns are."""
+    """Return the best `count` rows, always with the reference, and a line on what the last columns mean."""
     rows = comparison.best_first()
     shown = rows[:count]
     reference = next((row for row in rows if row.label == comparison.reference), None)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from seqmem.core.sanitize import clean
-from seqmem.reporting.blocks import TABLE_NOTE, Block, notes_of, printed, section
+from seqmem.reporting.blocks import TABLE_NOTE, Block, section
+from seqmem.reporting.fields import notes_of, printed
 from seqmem.reporting.terminal import column_width
 from seqmem.scoring.comparison import Table
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from seqmem.core.sanitize import clean
-from seqmem.reporting.blocks import (
-    PAIR_NOTE,
-    TABLE_NOTE,
-    Block,
-    footnotes,
-    pair_section,
-    printed,
-    section,
-)
+from seqmem.reporting.blocks import PAIR_NOTE, TABLE_NOTE, Block, footnotes, pair_section, section
+from seqmem.reporting.fields import printed
 from seqmem.scoring.comparison import Table
 from seqmem.scoring.pairs import PairComparison
 

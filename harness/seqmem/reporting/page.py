@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from seqmem.core.sanitize import clean
 from seqmem.reporting import charts, provenance
-from seqmem.reporting.blocks import Field, by_forced_choice, chance_text, unit_of
+from seqmem.reporting.fields import Field, by_forced_choice, chance_text, unit_of
 from seqmem.reporting.page_data import PartData, page_data
 from seqmem.reporting.page_section import Chip, EmptyPart, Frame, Part, page_section, results_chart
 from seqmem.reporting.trade_off import trade_off_charts

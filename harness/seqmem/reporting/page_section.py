@@ -13,8 +13,8 @@ from seqmem.core.sanitize import clean
 from seqmem.record.reader import RunRecord
 from seqmem.record.row import Row
 from seqmem.reporting import charts, provenance
-from seqmem.reporting.blocks import (
-    Block,
+from seqmem.reporting.blocks import Block, with_a_value
+from seqmem.reporting.fields import (
     Field,
     cost_field,
     difference_field,
@@ -24,7 +24,6 @@ from seqmem.reporting.blocks import (
     test_fields,
     unit_of,
     value_field,
-    with_a_value,
 )
 from seqmem.reporting.words import answer, measure_in_words, recall_when_last_asked, twins_in_words
 from seqmem.scoring.comparison import Comparison, Table

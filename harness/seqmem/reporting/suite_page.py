@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from seqmem.core.version import __version__
 from seqmem.planning.grid import Plan
 from seqmem.record.files import write_json, write_text
-from seqmem.reporting.blocks import Block, Field
+from seqmem.reporting.blocks import Block
 from seqmem.reporting.command import command_line
+from seqmem.reporting.fields import Field
 from seqmem.reporting.page import page
 from seqmem.reporting.page_section import EmptyPart, Frame, Part
 from seqmem.reporting.suite_data import device_of, suite_data

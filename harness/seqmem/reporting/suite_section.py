@@ -15,8 +15,9 @@ from seqmem.core.sanitize import clean
 from seqmem.planning.grid import PlannedBoard
 from seqmem.plugin.specs import SuitePart
 from seqmem.record.row import Row
-from seqmem.reporting.blocks import Block, Field, measured, unit_of
+from seqmem.reporting.blocks import Block
 from seqmem.reporting.board_files import BoardFiles
+from seqmem.reporting.fields import Field, measured, unit_of
 from seqmem.reporting.page_section import SizeTrend
 from seqmem.scoring.numbers import format_interval, format_p
 from seqmem.scoring.size_trend import SizeCurve, size_curves

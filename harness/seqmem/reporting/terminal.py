@@ -6,15 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from seqmem.core.sanitize import clean
-from seqmem.reporting.blocks import (
-    PAIR_NOTE,
-    TABLE_NOTE,
-    Block,
-    footnotes,
-    pair_section,
-    printed,
-    section,
-)
+from seqmem.reporting.blocks import PAIR_NOTE, TABLE_NOTE, Block, footnotes, pair_section, section
+from seqmem.reporting.fields import printed
 from seqmem.scoring.comparison import Table
 from seqmem.scoring.pairs import PairComparison
 

@@ -14,8 +14,8 @@ from typing import Any
 from seqmem.core.digits import rounded
 from seqmem.core.measures import Interval, Measure
 from seqmem.core.sanitize import clean, file_names
-from seqmem.reporting.blocks import unit_of
 from seqmem.reporting.drawing import COLOURS, draw_legend, grid, save, styled
+from seqmem.reporting.fields import unit_of
 from seqmem.scoring.comparison import Comparison, Table
 from seqmem.scoring.numbers import format_interval
 
@@ -146,13 +146,14 @@ def draw_trade_offs(table: Table, folder: Path) -> None:
     names = [
         TITLE if len(table.boards) == 1 else f"{TITLE} {one.model} {one.reference}" for one in table.boards
     ]
+    files = file_names(names)
     for one, name in zip(table.boards, names, strict=True):
-        draw_trade_off(one, folder / file_names(names)[name])
+        draw_trade_off(one, folder / files[name])
 
 
 @styled
 def draw_trade_off(comparison: Comparison, path_stem: Path) -> tuple[Path, Path] | None:
-    """Write the panels of all gates as PNG and SVG, and return both; None where there is no gate."""
+    """Write one figure with a panel per gate, as PNG and SVG, and return both paths; None without a gate."""
     from matplotlib.figure import Figure
 
     panels = [(gate, found) for gate in measures_against(comparison) if (found := points(comparison, gate))]

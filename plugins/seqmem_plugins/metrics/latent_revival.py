@@ -45,7 +45,7 @@ seqmem_metric = metric.hook
 _MIN_POINTS = 12
 _MIN_CURVES = 4
 _MOST_HALVES = 35
-"""Ways to halve eight loops; of more loops the first so many are taken."""
+"""All ways to halve eight loops; with more loops only the first 35 are used."""
 _MEDIAN = 3
 _REMARKABLE = 0.95
 

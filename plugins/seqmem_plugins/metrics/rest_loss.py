@@ -1,7 +1,7 @@
 """Rest loss: is the rest's own text learned, or only let pass?
 
-A learner that keeps everything because it learns nothing any more has not solved forgetting. Rows of the rest are asked
-for as they are trained, at both ends of the rest. A strategy that rests without learning, or takes back what it
+A learner that keeps everything because it has stopped learning has not solved forgetting. The same rows of the rest's
+own text are scored at both ends of the rest. A strategy that rests without learning, or takes back what it
 learned, ends with a higher loss on them than one that learns; `rest_loss.fall` says what came down, which is also
 less where the loops had done less harm.
 
