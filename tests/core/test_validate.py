@@ -132,6 +132,7 @@ WHEN_MADE: dict[str, tuple[Stream, str]] = {
         "experience 2 ('third'): batch 1 is empty; every batch needs at least 1 row",
     ),
     "no repeats": (changed(2, repeats=0), "repeats is 0, it must be at least 1"),
+    "no size": (changed(2, update_norm=0.0), "update_norm is 0.0, it must be above 0, or None"),
     "a probe point after the last step": (
         stream(point=replace(POINT, after=2)),
         "experience 1 ('second'): a probe point is after step 2 of 1; allowed: 0 to 1",

@@ -614,6 +614,17 @@ def test_the_outline_tells_what_the_stream_really_holds(number: int) -> None:
     asked_at(built)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_steps_of_one_size_go_from_the_first_injection_to_the_rest(schedule: str) -> None:
+    built = made(**{**SCHEDULES[schedule], "update_norm": 0.01})
+    sizes = [(e.name.startswith(("lead-in", "rest")), e.update_norm) for e in built.experiences]
+    assert {size for outside, size in sizes if outside} == {None}
+    assert {size for outside, size in sizes if not outside} == {0.01}
+    plain = made(**SCHEDULES[schedule])
+    assert {e.update_norm for e in plain.experiences} == {None}
+    assert content(plain) != content(built)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_can_be_outlined(preset: str) -> None:
     options = validate(FactInjectionOptions, PRESETS[preset], f"preset {preset}")

@@ -282,6 +282,15 @@ def test_the_default_windows_are_those_of_the_notes_on_a_shorter_stream() -> Non
     assert default.zone * scale == paper.zone
 
 
+def test_steps_of_one_size_are_those_of_windows() -> None:
+    built = made(update_norm=0.01)
+    assert {(e.phase, e.update_norm) for e in built.experiences} == {
+        ("general", None),
+        ("inject", 0.01),
+        ("rest", None),
+    }
+
+
 def test_smoke_is_small() -> None:
     stated = outline(RollingWindowOptions(**PRESETS["smoke"]))
     assert stated.steps <= 20 and stated.probe_rows <= 400

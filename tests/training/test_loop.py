@@ -180,6 +180,61 @@ def test_a_strategy_that_overrides_nothing_is_plain_adam(tmp_path: Path) -> None
     torch.testing.assert_close(run.learner.model.table, plain.table)
 
 
+class Steps(Strategy):
+    """Notes how far each step goes, as a share of the weights' norm, and can stretch it."""
+
+    def __init__(self, stretch: float = 1.0) -> None:
+        self.stretch = stretch
+        self.shares: list[float] = []
+
+    def setup(self, learner: Learner) -> None:
+        with torch.no_grad():
+            learner.model.table.add_(torch.arange(81.0).view(9, 9) / 81)
+
+    def transform_update(self, learner: Learner, before: Any) -> None:
+        with torch.no_grad():
+            for name, old in before.items():
+                learner.parameters[name].copy_(old + self.stretch * (learner.parameters[name] - old))
+
+    def transform_gradient(self, learner: Learner) -> None:
+        self.old = learner.model.table.detach().clone()
+
+    def after_step(self, learner: Learner, batch: Batch) -> None:
+        change = learner.model.table.detach() - self.old
+        self.shares.append(float(change.norm() / self.old.norm()))
+
+
+@pytest.mark.parametrize(("rate", "stretch"), [(0.1, 1.0), (0.001, 1.0), (0.1, 30.0)])
+def test_a_protocol_can_have_all_learners_go_equally_far(tmp_path: Path, rate: float, stretch: float) -> None:
+    spy = Steps(stretch)
+    parts = [
+        experience(0, (row(1),)),
+        experience(1, (row(2),), (row(3),), update_norm=0.02),
+        experience(2, (row(4),)),
+    ]
+    run = toy(tmp_path, spy, stream_of(*parts), OptimizerSettings(lr=rate))
+    train(run)
+    assert spy.shares[1:3] == pytest.approx([0.02, 0.02], rel=1e-5)
+    for share in (spy.shares[0], spy.shares[3]):
+        assert abs(share - 0.02) > 0.002
+
+
+def test_a_step_at_a_given_norm_keeps_its_direction_and_one_that_changes_nothing_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    changes = {}
+    for norm in (None, 0.05):
+        run = toy(tmp_path / str(norm), Steps(), stream_of(experience(0, (row(5),), update_norm=norm)))
+        before = run.learner.model.table.detach().clone()
+        train(run)
+        changes[norm] = run.learner.model.table.detach() - before
+    cosine = torch.nn.functional.cosine_similarity(changes[None].flatten(), changes[0.05].flatten(), dim=0)
+    assert float(cosine) == pytest.approx(1, abs=1e-6)
+    spy = Steps(stretch=0.0)
+    train(toy(tmp_path / "still", spy, stream_of(experience(0, (row(5),), update_norm=0.05))))
+    assert spy.shares == [0.0]
+
+
 class Moments(Strategy):
     """Notes the optimizer's state at the start of every experience."""
 

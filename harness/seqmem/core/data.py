@@ -108,6 +108,8 @@ class Experience:
         save_as: name under which the learner's state after this experience is kept as a snapshot.
         moments: ``fresh`` makes the host start this experience with zeroed optimizer state, the
             same for every strategy.
+        update_norm: the host scales the change that every step makes to this norm, a share of the norm of
+            all weights, so that learners are compared at the same distance; None leaves it as it is.
     """
 
     index: int
@@ -120,6 +122,7 @@ class Experience:
     moments: Literal["carry", "fresh"] = "carry"
     start_from: str | None = None
     save_as: str | None = None
+    update_norm: float | None = None
 
     @property
     def of_a_loop(self) -> bool:

@@ -179,6 +179,7 @@ class Schedule:
                 moments=segment.moments,
                 start_from=segment.start_from,
                 save_as=segment.save_as,
+                update_norm=segment.update_norm,
             )
 
         return Stream(self.length, experience, self.points, probe_sets, decoding, design=design)

@@ -59,7 +59,7 @@ class Segment:
 
     Attributes:
         kind: the word by which rules and makers of batches name it.
-        phase, repeats, trains, moments, start_from, save_as: as of `Experience`.
+        phase, repeats, trains, moments, start_from, save_as, update_norm: as of `Experience`.
         batches: batches of each experience.
         count: experiences; 0 leaves the segment out.
         rows: background rows that each experience takes, numbered on from those of the experiences before it.
@@ -79,6 +79,7 @@ class Segment:
     moments: Literal["carry", "fresh"] = "carry"
     start_from: str | None = None
     save_as: str | None = None
+    update_norm: float | None = None
 
     @property
     def steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,8 @@ def _check_experience(stream: Stream, index: int, made: Experience, at: str) -> 
     _known("trains", made.trains, get_args(Trains), at)
     if made.repeats < 1:
         raise PluginError(f"{at}: repeats is {made.repeats}, it must be at least 1")
+    if made.update_norm is not None and not 0 < made.update_norm < math.inf:
+        raise PluginError(f"{at}: update_norm is {made.update_norm}, it must be above 0, or None")
     if not made.batches and made.save_as is None:
         raise PluginError(
             f"{at}: batches is empty; an experience needs a batch unless it only saves a snapshot"

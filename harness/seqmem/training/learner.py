@@ -275,6 +275,25 @@ class Learner:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
 
+    @contextmanager
+    def sized(self, norm: float | None) -> Iterator[None]:
+        """Scale the change that is made inside to `norm` times the norm of all weights; None leaves it as it is.
+
+        Both norms are L2, over the numbers that have a gradient and over all of the model's. Nothing changed stays so.
+        """
+        if norm is None:
+            yield
+            return
+        changed = [p.detach() for p in self.parameters.values() if p.grad is not None]
+        before = [tensor.clone() for tensor in changed]
+        whole = nn.utils.get_total_norm([p.detach() for p in self.model.parameters()])
+        yield
+        change = torch._foreach_sub(changed, before)
+        size = nn.utils.get_total_norm(change)
+        if size > 0:
+            torch._foreach_mul_(change, norm * whole / size)
+            torch._foreach_copy_(changed, torch._foreach_add(before, change))
+
     def rate(self) -> float:
         """Return the optimizer's learning rate; of several groups the mean over the numbers they train now."""
         groups = self.optimizer.param_groups

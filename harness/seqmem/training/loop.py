@@ -116,13 +116,14 @@ def step(run: Run, experience: Experience, batch: Batch) -> float:
     strategy.transform_gradient(learner)
     numerics.note_gradient(CHANGED_GRADIENT)
     before = learner.copy_parameters() if run.compares_updates else {}
-    with learner.scheduled():
-        rate = learner.rate()
-        learner.optimizer.step()
-    numerics.note_weights(OPTIMIZER)
-    if run.compares_updates:
-        strategy.transform_update(learner, before)
-        numerics.note_weights(CHANGED_UPDATE)
+    with learner.sized(experience.update_norm):
+        with learner.scheduled():
+            rate = learner.rate()
+            learner.optimizer.step()
+        numerics.note_weights(OPTIMIZER)
+        if run.compares_updates:
+            strategy.transform_update(learner, before)
+            numerics.note_weights(CHANGED_UPDATE)
     learner.optimizer.zero_grad(set_to_none=True)
     strategy.after_step(learner, batch)
     log_step(run, experience, nats, penalty, grad_norm, rate, tokens, targets, len(rehearsed))
@@ -250,6 +251,8 @@ def update_stream_hash(content: str, experience: Experience) -> str:
     )
     if experience.moments == "fresh":
         hasher.update(b"fresh moments")
+    if experience.update_norm is not None:
+        hasher.update(f"update norm {experience.update_norm}".encode())
     if experience.start_from is not None:
         hasher.update(f"from {experience.start_from}".encode())
     for batch in experience.batches:

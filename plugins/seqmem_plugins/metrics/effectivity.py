@@ -130,7 +130,13 @@ def local_maximum(run: RunRecord) -> Value:
     return pooled(parts, [float(part.lags[part.mean().argmax()]) for part in parts])
 
 
-@metric.measure("effectivity.retainability", "fraction", "higher", "share of the improvement left at the end")
+@metric.measure(
+    "effectivity.retainability",
+    "fraction",
+    "higher",
+    "share of the improvement left at the end",
+    role="kept",
+)
 def retainability(run: RunRecord) -> Value:
     """Return R at the end of the stream: the share of the improvement at the last local maximum that is still there.
 

@@ -107,7 +107,11 @@ for _region in ("behind", "ahead"):
 
 
 @metric.measure(
-    "memory_signal.kept", "nats/token", "higher", "signal inside the window at the end of the rest"
+    "memory_signal.kept",
+    "nats/token",
+    "higher",
+    "signal inside the window at the end of the rest",
+    role="kept",
 )
 def kept(changes: Changes) -> Value:
     """Return the signal inside at the end of the rest, against the other windows' snapshots at the end of theirs.

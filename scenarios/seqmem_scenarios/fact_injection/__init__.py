@@ -98,6 +98,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 8,
     },
     "default": {},
+    "matched": {"update_norm": 0.002},
     "single_exposure": {
         "schedule": "single_exposure",
         "facts_count": 10,

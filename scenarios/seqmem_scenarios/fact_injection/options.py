@@ -37,6 +37,12 @@ class FactInjectionOptions(Options):
     local_window: int = Field(
         10, ge=1, description="steps after an injection that are each followed by the probes of inject"
     )
+    update_norm: float | None = Field(
+        None,
+        gt=0,
+        description="from the first injection to the rest, scale the change of every step to this share of the "
+        "weights' norm; null: as the optimizer makes it",
+    )
     background_ratio: float = Field(
         0.0, ge=0, lt=1, description="share of background rows in a batch with facts; not in published"
     )

@@ -60,7 +60,14 @@ def _injections(o: FactInjectionOptions) -> Sequence[Segment | Repeat]:
     passes, background = len(o.pass_rows), sum(background for _, background in o.pass_rows)
     if o.schedule == "published":
         steps, rows, name = o.spacing, o.spacing * o.batch_size, "injection {}".format
-        first = Segment("injection", "inject", steps, rows=rows - len(PUBLISHED) * o.facts_count, name=name)
+        first = Segment(
+            "injection",
+            "inject",
+            steps,
+            rows=rows - len(PUBLISHED) * o.facts_count,
+            name=name,
+            update_norm=o.update_norm,
+        )
         # the group that is injected once stands in the first only
         return [first, replace(first, count=o.injections - 1, rows=first.rows + o.facts_count)]
     if o.schedule == "long_term":
@@ -71,6 +78,7 @@ def _injections(o: FactInjectionOptions) -> Sequence[Segment | Repeat]:
             rows=o.exposures * background,
             name="group {}".format,
             label=int,
+            update_norm=o.update_norm,
         )
         domain = Segment(
             "domain",
@@ -79,9 +87,20 @@ def _injections(o: FactInjectionOptions) -> Sequence[Segment | Repeat]:
             count=o.group_every,
             rows=o.domain_steps * o.batch_size,
             name=lambda number: f"domain {KINDS[number % len(KINDS)] if o.from_world else number}",
+            update_norm=o.update_norm,
         )
         return [Repeat(o.groups, group, domain)]
-    return [Segment("pass", "inject", passes, count=o.exposures, rows=background, name="pass {}".format)]
+    return [
+        Segment(
+            "pass",
+            "inject",
+            passes,
+            count=o.exposures,
+            rows=background,
+            name="pass {}".format,
+            update_norm=o.update_norm,
+        )
+    ]
 
 
 def _around_injections(o: FactInjectionOptions) -> When:

@@ -66,7 +66,15 @@ def schedule(options: RollingWindowOptions) -> Schedule:
         name = f"{'control ' if label >= scored else ''}window {first}-{stop}"
         steps = o.steps((first, stop))
         blocks.append(
-            Segment("window", "inject", steps, name=name, label=labels.__getitem__, start_from="base")
+            Segment(
+                "window",
+                "inject",
+                steps,
+                name=name,
+                label=labels.__getitem__,
+                start_from="base",
+                update_norm=o.update_norm,
+            )
         )
         if label < scored:
             blocks.append(rest(o.rest_steps, name=f"rest after {name}"))
@@ -200,6 +208,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 8,
     },
     "default": {},
+    # eight windows, so that sixteen seeds see .003 nats per token beside them
+    "matched": {
+        "positions": 480,
+        "windows": tuple((start, start + 20) for start in range(20, 440, 56)),
+        "control_windows": ((464, 480),),
+        "update_norm": 0.002,
+    },
     "paper": {
         "positions": 10_000,
         "windows": NOTES_WINDOWS,

@@ -26,6 +26,12 @@ class RollingWindowOptions(Options):
     )
     zone: int = Field(10, ge=1, description="positions just behind, and just ahead of, a window")
     passes: int = Field(2, ge=1, description="times a window is trained again, in order")
+    update_norm: float | None = Field(
+        None,
+        gt=0,
+        description="in windows, scale the change of every step to this share of the weights' norm; null: as the "
+        "optimizer makes it",
+    )
     order: Literal["stream", "shuffled"] = Field(
         "stream", description="order of the base pass: that of the stream, or a random one"
     )
