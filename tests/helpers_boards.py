@@ -20,6 +20,7 @@ from model_folders import shelf
 
 from seqmem.board.build import build
 from seqmem.board.layout import record_folders
+from seqmem.board.rules import board_name
 from seqmem.board.submit import submit
 from seqmem.core.recipe import recipe_id
 from seqmem.planning.grid import Plan
@@ -146,7 +147,7 @@ def write_board(home: Path, metrics: tuple[str, ...] = METRICS) -> Path:
     plugins = registry(metrics)
     planned = write_bench(home / "out")
     run = next(iter(planned.runs.values())).recipe
-    folder = home / "leaderboards" / f"memory_loops-v{run.scenario.version}"
+    folder = home / "leaderboards" / board_name("memory_loops", run.scenario.version, "smoke")
     write_rules(folder, planned)
     (submitted,) = submit(home / "out", folder, plugins)
     assert not submitted.faults, [fault.line for fault in submitted.faults]

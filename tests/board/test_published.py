@@ -31,7 +31,7 @@ from seqmem.board.judge import Judge
 from seqmem.board.layout import published_boards, row_archives
 from seqmem.board.new import new_board
 from seqmem.board.published import read_board
-from seqmem.board.rules import read_rules
+from seqmem.board.rules import board_name, read_rules
 from seqmem.board.submit import submit
 from seqmem.board.verify import verify
 from seqmem.cli.app import run as command
@@ -114,7 +114,7 @@ def test_submitting_again_adds_nothing_and_another_record_is_refused(original: P
 def faults(home: Path, planned: Plan, change: Any = None, **rules: Any) -> list[str]:
     """Return the faults that submitting to a fresh board finds. Nothing may be copied then."""
     run = next(iter(planned.runs.values())).recipe
-    folder = home / "boards here" / f"memory_loops-v{run.scenario.version}"
+    folder = home / "boards here" / board_name("memory_loops", run.scenario.version, "smoke")
     write_rules(folder, planned, **rules)
     if change is not None:
         change(home / "out")
@@ -484,7 +484,7 @@ def test_a_board_has_the_gates_of_its_rules_and_no_others(board: Path) -> None:
         "distance_decay",
         "rest_loss",
     ):  # misspelt, without direction, not installed here
-        with pytest.raises(UsageError, match=f"memory_loops-v4: gates: unknown measure '{name}'"):
+        with pytest.raises(UsageError, match=f"{read_rules(original).name}: gates: unknown measure '{name}'"):
             gates({name: 0.05})
 
 
@@ -505,6 +505,10 @@ def test_a_new_board_has_rules_that_can_be_read(tmp_path: Path) -> None:
     rules = read_rules(folder)
     assert folder.name == rules.name and rules.primary == "task_recall" and rules.reference == "naive"
     assert published_boards(tmp_path) == published_boards(folder) == [folder]
+    other = new_board("freeze_loops", tmp_path / "other", registry(), "smoke")
+    assert other.name == read_rules(other).name == f"{folder.name}-smoke"
+    with pytest.raises(UsageError, match="unknown preset of freeze_loops 'smok'. Did you mean 'smoke'"):
+        new_board("freeze_loops", tmp_path, registry(), "smok")
     with pytest.raises(UsageError, match="no rows yet"):
         build(folder, load_metrics(registry())[0], registry())
     with pytest.raises(UsageError, match="is there already"):
@@ -515,7 +519,9 @@ def test_a_new_board_has_rules_that_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_bench_without_a_board_is_told_how_to_begin_one(original: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="`seqmem leaderboard new memory_loops` writes its rules"):
+    with pytest.raises(
+        UsageError, match="`seqmem leaderboard new memory_loops --preset smoke` writes its rules"
+    ):
         submit(original.parents[1] / "out", tmp_path / "nowhere", registry())
 
 

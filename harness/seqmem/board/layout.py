@@ -1,6 +1,6 @@
 """The files of a published board, a leaderboard that anybody can build again from what is committed, without torch.
 
-It is a folder ``leaderboards/<scenario>-v<version>``::
+It is a folder ``leaderboards/<scenario>-v<version>``, with the preset behind it unless that is ``default``::
 
     board.toml               the frozen rules, see `rules`
     records/<row>.zip        compact records of a row, see `compact`; rows are put together from what records say

@@ -1,4 +1,4 @@
-"""Begin a published board: rules for a scenario's default preset, to be read and edited before the first row."""
+"""Begin a published board: rules for a preset of a scenario, to be read and edited before the first row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqmem.board.rules import RULES
-from seqmem.core.errors import UsageError
+from seqmem.board.rules import RULES, board_name
+from seqmem.core.errors import UsageError, unknown
 from seqmem.core.options import validate
 from seqmem.planning.models import ModelChoice, resolve
 from seqmem.planning.search import FIRST_TUNING_SEED
@@ -18,27 +18,31 @@ from seqmem.record.files import write_text
 from seqmem.scoring.tables import load_metrics
 
 
-def new_board(scenario: str, home: Path, registry: Registry) -> Path:
-    """Write a commented ``board.toml`` for a scenario's default preset, to be edited before the first row.
+def new_board(scenario: str, home: Path, registry: Registry, preset: str = "default") -> Path:
+    """Write a commented ``board.toml`` for a preset of a scenario, to be edited before the first row.
 
     Raises:
-        UsageError: the scenario is not installed, the board is there already, or cannot be written.
+        UsageError: the scenario is not installed or has no such preset, the board is there already, or cannot be
+            written.
     """
     spec = registry.load("scenario", scenario)
-    folder = home / f"{spec.name}-v{spec.version}"
+    if preset not in spec.presets:
+        raise UsageError(unknown(f"preset of {scenario}", preset, spec.presets))
+    folder = home / board_name(spec.name, spec.version, preset)
     if (folder / RULES).exists():
         raise UsageError(f"{folder / RULES} is there already; rules are frozen once a board has rows")
-    name, _, revision = spec.models.get("default", spec.model).partition("@")
+    name, _, revision = spec.models.get(preset, spec.model).partition("@")
     choice = ModelChoice(
         name=name, revision=revision or None, dtype="float32", attention="sdpa", trust_remote_code=False
     )
     model = resolve(choice, registry).model
     text = registry.load("text", "world")
-    options = validate(spec.options, spec.presets["default"], f"scenario {spec.name}")
+    options = validate(spec.options, spec.presets[preset], f"scenario {spec.name}")
     metrics, _ = load_metrics(registry)
     gates = {one.name: one.gate for metric in metrics for one in metric.measures if one.gate is not None}
     rules = _rules_text(
         spec,
+        preset,
         spec.outline(options).primary,
         gates,
         {model.name: model.fingerprint},
@@ -54,6 +58,7 @@ def new_board(scenario: str, home: Path, registry: Registry) -> Path:
 
 def _rules_text(
     spec: ScenarioSpec,
+    preset: str,
     primary: str,
     gates: Mapping[str, float],
     models: Mapping[str, str],
@@ -73,7 +78,7 @@ def _rules_text(
         "# What is run. Another version of the scenario is another board.",
         f"scenario = {quoted(spec.name)}",
         f"version = {quoted(spec.version)}",
-        'preset = "default"',
+        f"preset = {quoted(preset)}",
         f"controls = {quoted(sorted(spec.controls))}  # every row has these runs beside its own",
         "",
         "# Rows are ranked by this measure, against the reference row.",

@@ -102,7 +102,12 @@ class Rules(Options):
     @property
     def name(self) -> str:
         """Return the name of the board's folder."""
-        return f"{self.scenario}-v{self.version}"
+        return board_name(self.scenario, self.version, self.preset)
+
+
+def board_name(scenario: str, version: str, preset: str) -> str:
+    """Return the name of the folder of a board about this version and preset of a scenario."""
+    return f"{scenario}-v{version}" + (f"-{preset}" if preset != "default" else "")
 
 
 def read_rules(folder: Path) -> Rules:

@@ -21,7 +21,7 @@ from seqmem.board.layout import (
 from seqmem.board.mismatch import Mismatch
 from seqmem.board.placing import Answered, Placed, answered, examine, unreadable
 from seqmem.board.published import PublishedBoard, read_board
-from seqmem.board.rules import RULES
+from seqmem.board.rules import RULES, board_name
 from seqmem.core.errors import UsageError
 from seqmem.planning.search import search_from, search_text
 from seqmem.planning.store import COST, find_boards, read_bench, read_cost
@@ -60,7 +60,7 @@ def submit(
 
     Args:
         runs: output folder of benches, or one board in it.
-        to: the published board; by default ``leaderboards/<scenario>-v<version>``.
+        to: the published board; by default the one in ``leaderboards`` named after what was run (`rules.board_name`).
         registry: where plugins are found.
         progress: told what is being done.
 
@@ -74,10 +74,12 @@ def submit(
     submitted = []
     for bench in find_boards(runs):
         described, rows = read_bench(bench)
-        folder = to or HOME / f"{described['scenario']}-v{described['version']}"
+        preset = described["asked"].get("preset", "default")
+        folder = to or HOME / board_name(described["scenario"], described["version"], preset)
         if not (folder / RULES).exists():
+            which = described["scenario"] + (f" --preset {preset}" if preset != "default" else "")
             raise UsageError(
-                f"{folder}: not a published board; `seqmem leaderboard new {described['scenario']}` writes its rules"
+                f"{folder}: not a published board; `seqmem leaderboard new {which}` writes its rules"
             )
         submitted.append(_submit(bench, described["rows"], rows, read_board(folder, registry), progress))
     return submitted

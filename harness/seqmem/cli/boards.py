@@ -250,12 +250,13 @@ def new(
     ctx: typer.Context,
     scenario: Annotated[str, typer.Argument(help="Name of a scenario.")],
     home: Annotated[Path, typer.Option("--in", help="Folder of published boards.")] = Path("leaderboards"),
+    preset: Annotated[str, typer.Option(help="Preset of the scenario that is run.")] = "default",
 ) -> None:
-    """Begin a published board: write commented rules for the scenario's default preset, to be edited."""
+    """Begin a published board: write commented rules for a preset of the scenario, to be edited."""
     from seqmem.board.new import new_board
     from seqmem.board.rules import RULES
 
-    say(f"{new_board(scenario, home, registry(ctx)) / RULES}")
+    say(f"{new_board(scenario, home, registry(ctx), preset) / RULES}")
 
 
 def _default(folder: Path | None) -> Path:
