@@ -484,7 +484,7 @@ def test_a_board_has_the_gates_of_its_rules_and_no_others(board: Path) -> None:
         "distance_decay",
         "rest_loss",
     ):  # misspelt, without direction, not installed here
-        with pytest.raises(UsageError, match=f"{read_rules(original).name}: gates: unknown measure '{name}'"):
+        with pytest.raises(UsageError, match=f"{published.rules.name}: gates: unknown measure '{name}'"):
             gates({name: 0.05})
 
 
