@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.calibration.beds import Array
-from benchmarks.calibration.cases import CASES, Claim, spec_of
+from benchmarks.calibration.cases import CASES, Claim, ratio_of, spec_of
+from seqmem.core.measures import Interval
+from seqmem.scoring.ratios import ratio_interval
 from seqmem.scoring.statistics import t_interval
+
+IntArray = npt.NDArray[np.int_]
 
 SEEDS = (3, 8)
 BLOCKS = 10
@@ -98,22 +103,28 @@ def _rate(shares: Array, counts: Array) -> Rate:
     return Rate(share, max(spread, 0.5 / float(counts.sum())))
 
 
-def _drawn(values: Array, seeds: int) -> Array:
+def _drawn(values: IntArray, seeds: int) -> IntArray:
     """(benches, seeds) of one block: its runs are shuffled and cut into benches again and again."""
     random, cuts = np.random.default_rng(0), len(values) // seeds
     orders = [random.permutation(len(values))[: cuts * seeds] for _ in range(-(-PER_BLOCK // cuts))]
     return np.asarray(values[np.concatenate(orders)].reshape(-1, seeds)[:PER_BLOCK])
 
 
-def figures(values: Array, truth: float, seeds: int) -> Figures:
-    """Benches drawn from runs, block by block; the runs of a bench are all different."""
+def figures(values: Array, truth: float, seeds: int, below: Array | None = None) -> Figures:
+    """Benches drawn from runs, block by block; the runs of a bench are all different.
+
+    Args:
+        values: of all runs; of a ratio of means what stands above the line.
+        truth: what intervals should hold.
+        seeds: of a bench.
+        below: what stands below the line.
+    """
     shares, counts, without = np.zeros((2, BLOCKS)), np.zeros((2, BLOCKS)), 0
-    for block, own in enumerate(np.array_split(values, BLOCKS)):
+    for block, own in enumerate(np.array_split(np.arange(len(values)), BLOCKS)):
         covered, fired = [], []
         for bench in _drawn(own, seeds):
-            known = bench[~np.isnan(bench)].tolist()
-            interval = t_interval(known) if len(known) > 1 else None
-            if interval is None or interval.low is None or interval.high is None or len(set(known)) == 1:
+            interval = _interval(values[bench], None if below is None else below[bench])
+            if interval is None or interval.low is None or interval.high is None:
                 fired.append(False)
                 continue
             covered.append(interval.low <= truth <= interval.high)
@@ -125,23 +136,47 @@ def figures(values: Array, truth: float, seeds: int) -> Figures:
     return Figures(benches, _rate(shares[0], counts[0]), _rate(shares[1], counts[1]), without / benches)
 
 
+def _interval(values: Array, below: Array | None) -> Interval | None:
+    """Return the interval of a bench, as a table would have it."""
+    known = values[~np.isnan(values)].tolist()
+    if below is not None:
+        both = ~np.isnan(values) & ~np.isnan(below)
+        return ratio_interval(dict(enumerate(values[both])), dict(enumerate(below[both])))
+    return t_interval(known) if len(set(known)) > 1 else None
+
+
 def result(claim: Claim, found: Sequence[Mapping[str, float]]) -> Result:
     """A claim held against the runs of its case; without benches where there are too few runs."""
-    values = np.array([one.get(claim.measure, np.nan) for one in found])
+    ratio = ratio_of(claim.measure)
+    values, below = (_values(found, name) for name in ratio or (claim.measure, claim.measure))
     known = values[~np.isnan(values)]
+    mean = float(known.mean()) if len(known) else None
     sd = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    if ratio is not None and mean is not None:
+        blocks = zip(np.array_split(values, BLOCKS), np.array_split(below, BLOCKS), strict=True)
+        mean = float(np.nanmean(values) / np.nanmean(below))
+        each = [np.nanmean(above) / np.nanmean(under) for above, under in blocks]
+        sd = float(np.std(each, ddof=1)) * (len(known) / BLOCKS) ** 0.5
     return Result(
         claim.measure,
         claim.kind,
         claim.truth,
         claim.note,
         claim.seeds,
-        float(known.mean()) if len(known) else None,
+        mean,
         sd / max(len(known), 1) ** 0.5,
         sd,
         float(np.isnan(values).mean()),
-        {n: figures(values, claim.truth, n) for n in SEEDS if len(values) >= BLOCKS * n},
+        {
+            n: figures(values, claim.truth, n, None if ratio is None else below)
+            for n in SEEDS
+            if len(values) >= BLOCKS * n
+        },
     )
+
+
+def _values(found: Sequence[Mapping[str, float]], measure: str) -> Array:
+    return np.array([one.get(measure, np.nan) for one in found])
 
 
 def verdicts(one: Result) -> Mapping[int, str]:

@@ -75,6 +75,14 @@ def spec_of(metric: str) -> MetricSpec:
     return spec
 
 
+@cache
+def ratio_of(measure: str) -> tuple[str, str] | None:
+    """The two measures whose means are divided for this one; None where its own values are put together."""
+    metrics = {metric for case in CASES.values() for metric in case.metrics}
+    declared = (one for metric in metrics for one in spec_of(metric).measures)
+    return next((one.ratio for one in declared if one.name == measure), None)
+
+
 def score(
     metrics: tuple[str, ...], run: RunRecord, controls: Mapping[str, RunRecord] | None = None
 ) -> dict[str, float]:

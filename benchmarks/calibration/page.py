@@ -35,10 +35,11 @@ edit.
   truth is the mean of the true number over that population of runs.
 - **Noise** is AR(1) over steps; phi is its correlation between probes 4 steps apart. A tenth of its variance is common
   to all facts of a run, as a step of training moves all of them.
-- **A bench** is 3 or 8 runs, the mean over their values and its 95 % t interval (`t_interval`). For shares tables print
-  another one, which covers as much or more ([calibration of the rules](calibration-rules.md)). The runs
-  of a case are split into ten blocks; 400 benches of each kind are drawn from each block, all runs of a bench
-  different. Blocks share no run: their spread gives the simulation's error.
+- **A bench** is 3 or 8 runs, the mean over their values and its 95 % t interval (`t_interval`), or of a ratio of means
+  Fieller's. For shares tables print another one, which covers as much or more
+  ([calibration of the rules](calibration-rules.md)). The runs of a case are split into ten blocks; 400 benches of each
+  kind are drawn from each block, all runs of a bench different. Blocks share no run: their spread gives the
+  simulation's error.
 - **A detector fires** where that interval lies above zero. Tables use a sign-flip test beside it, from six seeds up.
 - **Nulls are of two kinds**: textbook noise, and answers as unruly as real ones (heavy tails, noise that differs
   between facts and grows, dips, floors, loops and runs that move together, few facts, an order without a place).
@@ -71,8 +72,8 @@ MEANING = """## What it means for a reader
 - `retention.half_life` near the length of the rest is cut there (`retention.censored` says how often). A few seeds can
   agree by that alone; then the mean stands without an interval: read `retention` instead.
 - `recovery` is in nats and has a value whether or not anything is forgotten; where nothing comes back, noise alone
-  averages {recovery} after the shuffled control. The share of what was forgotten (`recovery.share`) has none where
-  nothing is forgotten.
+  averages {recovery} after the shuffled control. The share of what was forgotten (`recovery.share`) is a ratio
+  of two means, whose interval (Fieller's) has no ends where nothing is forgotten.
 - `latent_revival` is made to be silent rather than sensitive: it finds a rise on half of the loops and reads it on the
   others, so that without revival it reads zero or a little below, its interval need not hold zero, and a null is judged
   by how often it fires. It reads less than came back, since memory falls meanwhile.

@@ -160,6 +160,28 @@ def test_ranks_and_verdicts_go_by_adjusted_p_values(tmp_path: Path) -> None:
     assert board.ranks["naive"] == board.ranks["mixed"] == board.ranks["other"] == 1
 
 
+def test_a_rank_never_says_what_the_verdict_does_not(tmp_path: Path) -> None:
+    """`slight` beats the reference alone, and not among rows of which two fail a gate: neither is it ranked higher."""
+    added = {
+        "slight": (-0.04, 0.27, 0.21, 0.35, 0.02, 0.17, 0.19, 0.06),
+        "harms": (0.3, -0.2, 0.2, 0.1, -0.3, 0.25, -0.1, -0.2),
+        "breaks": (-0.2, -0.1, 0.25, -0.3, 0.1, 0.2, -0.2, 0.3),
+    }
+
+    def compute(run: RunRecord, controls: Mapping[str, RunRecord]) -> Mapping[str, Value]:
+        label, noise = run.info["label"], 0.001 * run.seed
+        harm = 1.0 if label in ("harms", "breaks") else 0.0
+        return {"score": Value(0.3 + added.get(label, (0.0,) * 8)[run.seed]), "harm": Value(harm + noise)}
+
+    measures = (Measure("score", "fraction", "higher", ""), Measure("harm", "nats", "lower", "", gate=0.1))
+    rows = [row(tmp_path, name, 8) for name in ("naive", "slight", "harms", "breaks")]
+    (board,) = tabulate(rows, [MetricSpec("score", "1", "", measures, compute)], PRIMARY).boards
+    difference = board.cells["slight", "score"].difference
+    assert difference is not None and difference.raw_p is not None and difference.p is not None
+    assert difference.raw_p < 0.05 < difference.p
+    assert board.ranks == {"naive": 1, "slight": 1, "harms": None, "breaks": None}
+
+
 def test_a_row_with_a_stream_of_its_own_stands_beside_the_others(tmp_path: Path) -> None:
     rows = [row(tmp_path, name, 8) for name in ("naive", "good", "joint")]
     rows[2] = replace(rows[2], facts={**rows[2].facts, "changes_stream": True})

@@ -32,7 +32,7 @@ def score(
     import pandas as pd
 
     from seqmem.core.sanitize import cell_text
-    from seqmem.scoring.cells import interval_of, read_scores
+    from seqmem.scoring.cells import measured, read_scores
     from seqmem.scoring.numbers import format_interval, format_number
     from seqmem.scoring.scores import failures, score_rows
 
@@ -40,21 +40,21 @@ def score(
         raise UsageError("--json and --csv are two forms of one answer: give one of them")
     plugins = registry(ctx)
     metrics = [plugins.load("metric", name) for name in dict.fromkeys(metric)]
-    units = {measure.name: measure.unit for one in metrics for measure in one.measures}
+    declared = {measure.name: measure for one in metrics for measure in one.measures}
     scores = score_rows(_rows(list(dict.fromkeys(runs)), plugins), metrics)
     values = read_scores(scores)
     means: list[dict[str, Any]] = []
     printed: list[list[str]] = []
-    for (row, measure), group in scores.groupby(["row", "measure"], sort=False):
-        known = group["value"].dropna()
-        interval = interval_of(values[str(row), str(measure)], units[str(measure)])
+    for (row, name), group in scores.groupby(["row", "measure"], sort=False):
+        measure, known = declared[str(name)], group["value"].dropna()
+        interval = measured(values, str(row), measure)
         reasons = list(dict.fromkeys(str(reason) for reason in group["reason"] if reason))
         reason = "; ".join(reasons)
         means.append(
             {
                 "row": row,
-                "measure": measure,
-                "unit": units[str(measure)],
+                "measure": name,
+                "unit": measure.unit,
                 "mean": interval and interval.mean,
                 "low": interval and interval.low,
                 "high": interval and interval.high,
@@ -62,13 +62,13 @@ def score(
                 "reason": reason,
             }
         )
-        unit = units[str(measure)]
+        unit = measure.unit
         each = [
             f"{seed}: {'-' if pd.isna(value) else format_number(float(value), unit)}"
             for seed, value in zip(group["seed"], group["value"], strict=True)
         ]
         shown = "-" if interval is None else format_interval(interval, unit)
-        printed.append([str(row), str(measure), unit, shown, str(len(known)), ", ".join(each), reason])
+        printed.append([str(row), measure.name, unit, shown, str(len(known)), ", ".join(each), reason])
     if as_json:
         each_run = [
             {**one, "value": None if pd.isna(one["value"]) else one["value"]} for one in _records(scores)

@@ -30,6 +30,8 @@ class Measure:
         effect: of a detector, which is held against zero: the value that it is to find, in the measure's unit, above 0;
             tables test it, and say where it could not have been seen. None of any other measure.
         graded: name of the measure that says the same by degrees; where this one is primary, both are judged.
+        ratio: names of two measures of the metric whose means over seeds, the first over the second, are this one of a
+            row; None where it is put together from its own values.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Measure:
     gate: float | None = None
     graded: str = ""
     effect: float | None = None
+    ratio: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a gate that nobody could fail or pass."""
@@ -48,6 +51,10 @@ class Measure:
             raise ValueError(f"measure {self.name}: a gate must be above 0 and needs a better direction")
         if self.effect is not None and not self.effect > 0:
             raise ValueError(f"measure {self.name}: an effect must be above 0")
+        if self.ratio is not None and (self.margin, self.gate, self.effect) != (None, None, None):
+            raise ValueError(
+                f"measure {self.name}: a ratio of means has no values by seed to test, so no margin, gate or effect"
+            )
 
 
 @dataclass(frozen=True)

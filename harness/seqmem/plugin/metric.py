@@ -119,11 +119,12 @@ class Metric(Generic[Read]):
         gate: float | None = None,
         graded: str = "",
         effect: float | None = None,
+        ratio: tuple[str, str] | None = None,
     ) -> Callable[[Formula[Read, Further]], Formula[Read, Further]]:
         """Declare a measure of the formula that follows; the arguments are those of `Measure`."""
 
         def declare(formula: Formula[Read, Further]) -> Formula[Read, Further]:
-            declared = Measure(name, unit, direction, summary, margin, role, gate, graded, effect)
+            declared = Measure(name, unit, direction, summary, margin, role, gate, graded, effect, ratio)
             plain = cast("Callable[[Read], Value]", formula)
             self.declared.append(Declared(declared, formula, lambda read, controls: plain(read)))
             return formula
@@ -140,6 +141,7 @@ class Metric(Generic[Read]):
         *,
         margin: float | None = None,
         effect: float | None = None,
+        ratio: tuple[str, str] | None = None,
     ) -> Callable[[Paired[Read]], Paired[Read]]:
         """Declare a measure of a run beside its control run `other`.
 
@@ -151,7 +153,7 @@ class Metric(Generic[Read]):
             def compute(read: Read, controls: Controls) -> Value:
                 return formula(read, lambda: self._reads(control(controls, other)))
 
-            declared = Measure(name, unit, direction, summary, margin, effect=effect)
+            declared = Measure(name, unit, direction, summary, margin, effect=effect, ratio=ratio)
             self.declared.append(Declared(declared, formula, compute))
             return formula
 

@@ -165,12 +165,14 @@ class MetricSpec:
     citation: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a measure by degrees that the metric does not give."""
+        """Refuse a measure that names another which the metric does not give."""
         names = [measure.name for measure in self.measures]
         for measure in self.measures:
-            if measure.graded and measure.graded not in names:
-                allowed = ", ".join(names)
-                raise ValueError(f"measure {measure.name}: graded is {measure.graded!r}, allowed: {allowed}")
+            for what, named in (("graded", measure.graded), *(("ratio", one) for one in measure.ratio or ())):
+                if named and named not in names:
+                    raise ValueError(
+                        f"measure {measure.name}: {what} is {named!r}, allowed: {', '.join(names)}"
+                    )
 
 
 @dataclass(frozen=True)

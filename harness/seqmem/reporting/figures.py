@@ -28,7 +28,7 @@ from seqmem.reporting.drawing import (
     save,
     styled,
 )
-from seqmem.scoring.cells import interval_of, read_scores
+from seqmem.scoring.cells import measured, read_scores
 from seqmem.scoring.shares import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _points(
     """Return (series, swept value or None, mean, low, high) per row with a value."""
     points, values = [], read_scores(scores)
     for row in rows:
-        interval = interval_of(values.get((row.label, measure.name), ()), measure.unit)
+        interval = measured(values, row.label, measure)
         if interval is None:
             continue
         low = float("nan") if interval.low is None else interval.low

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from seqmem.core.measures import Interval, Measure
+from seqmem.scoring.ratios import ratio_interval
 from seqmem.scoring.scores import seeds_in_words
 from seqmem.scoring.shares import share_interval
 from seqmem.scoring.statistics import Difference, combined_p, paired_difference, t_interval
@@ -44,6 +45,13 @@ class Score:
 
 UNPAIRED = ("runs", "p-value")
 """Units whose values are no amounts: no mean of their differences says anything."""
+
+
+def is_paired(measure: Measure) -> bool:
+    """Return whether rows are compared by the differences of their seeds; counts and ratios of means are not."""
+    return measure.unit not in UNPAIRED and measure.ratio is None
+
+
 Scores = Mapping[tuple[str, str], Sequence[Score]]
 """By (row label, measure name)."""
 
@@ -78,15 +86,24 @@ def interval_of(scores: Sequence[Score], unit: str) -> Interval | None:
     return t_interval(values)
 
 
+def measured(scores: Scores, label: str, measure: Measure) -> Interval | None:
+    """Return what the seeds of a row give together for a measure; None without a value."""
+    if measure.ratio is not None:
+        return ratio_interval(*(by_seed(scores, label, name) for name in measure.ratio))
+    return interval_of(scores.get((label, measure.name), ()), measure.unit)
+
+
 def cell_of(scores: Scores, label: str, measure: Measure, reference: str | None) -> Cell:
     """Return one measure of one row, its difference to the reference not yet tested."""
     own = scores.get((label, measure.name))
-    interval = interval_of(own or (), measure.unit)
+    interval = measured(scores, label, measure)
     reasons = ["no finished run"] if own is None else _reasons(own)
+    if measure.ratio is not None and interval is not None:
+        reasons = []  # a run without a ratio of its own counts in that of the means
     if interval is not None and interval.reason:
         reasons.append(interval.reason)
     difference = None
-    if reference not in (None, label) and measure.unit not in UNPAIRED:
+    if reference not in (None, label) and is_paired(measure):
         values, others = (by_seed(scores, name, measure.name) for name in (label, str(reference)))
         difference = paired_difference(values, others, measure.margin)
     items = sum(one.items for one in own or () if one.value is not None)

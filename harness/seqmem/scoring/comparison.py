@@ -178,7 +178,10 @@ def _compare(
     }
     unranked = apart | {label: in_words(why) for label, why in failed.items() if why}
     ranks, no_rank = rank_rows(
-        primary, {label: by_seed(scores, label, primary.name) for label in labels if label not in unranked}
+        primary,
+        {label: by_seed(scores, label, primary.name) for label in labels if label not in unranked},
+        reference,
+        {label: cells[label, primary.name].difference for label in labels},
     )
     ranks |= dict.fromkeys(unranked)
     no_rank |= {label: f"{why}: no rank" for label, why in unranked.items()}

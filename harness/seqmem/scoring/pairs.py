@@ -9,7 +9,7 @@ import pandas as pd
 
 from seqmem.core.errors import UsageError
 from seqmem.core.measures import Interval, Measure
-from seqmem.scoring.cells import UNPAIRED, Scores, by_seed, cell_of, interval_of, read_scores
+from seqmem.scoring.cells import Scores, by_seed, cell_of, is_paired, measured, read_scores
 from seqmem.scoring.family import adjusted
 from seqmem.scoring.statistics import Difference, paired_difference
 
@@ -57,7 +57,7 @@ def compare(scores: pd.DataFrame, a: str, b: str, measures: Sequence[Measure]) -
 
 def _pair(scores: Scores, a: str, b: str, measure: Measure) -> PairComparison:
     own, other = by_seed(scores, a, measure.name), by_seed(scores, b, measure.name)
-    counted = measure.unit in UNPAIRED
+    counted = not is_paired(measure)
     found = None if counted else paired_difference(own, other, measure.margin)
     missing = {
         label: cell_of(scores, label, measure, None).reason
@@ -70,8 +70,8 @@ def _pair(scores: Scores, a: str, b: str, measure: Measure) -> PairComparison:
     if len(missing) == 2 and missing[a] == missing[b]:
         reason = missing[a]
     elif not missing and counted:
-        reason = f"{measure.unit} have no difference by seed"
+        reason = f"{'ratios of means' if measure.ratio else measure.unit} have no difference by seed"
     elif not missing and found is None:
         reason = f"no seed has a value in both {a} and {b}"
-    first, second = (interval_of(scores.get((row, measure.name), ()), measure.unit) for row in (a, b))
+    first, second = (measured(scores, row, measure) for row in (a, b))
     return PairComparison(measure, first, second, found, reason)

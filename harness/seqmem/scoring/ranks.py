@@ -11,27 +11,40 @@ from seqmem.scoring.statistics import ALPHA, Difference, paired_difference
 
 
 def rank_rows(
-    primary: Measure, seeds: Mapping[str, Mapping[int, float]]
+    primary: Measure,
+    seeds: Mapping[str, Mapping[int, float]],
+    reference: str | None,
+    judged: Mapping[str, Difference | None],
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Return every row's rank, or None, and why the others have none.
 
-    A rank is 1 + the number of significantly better rows. The tests of one row against all others are one family.
+    A rank is 1 + the number of significantly better rows. Against the reference the verdict counts, whatever other rows
+    are ranked, so that no rank says what the verdict does not. The tests of one row against all others are one family.
     A row has no rank where one of these tests could not have been significant whatever its outcome.
 
     Args:
         primary: the measure.
-        seeds: its values by row label and seed.
+        seeds: its values by row label and seed, of rows that may be ranked.
+        reference: label of the row that verdicts compare with.
+        judged: differences to it by row label, as verdicts have them.
     """
     ranks: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
     sign = -1 if primary.direction == "lower" else 1
     for label, own in seeds.items():
-        rivals = [other for name, other in seeds.items() if name != label and other]
-        found = [paired_difference(other, own) for other in rivals]
-        reason = _no_rank(primary, len(seeds), own, found)
-        ranks[label] = None if reason else 1 + sum(_better(each, sign) for each in adjusted(found))
+        rivals = {name: other for name, other in seeds.items() if name != label and other}
+        found = {name: paired_difference(other, own) for name, other in rivals.items()}
+        reason = _no_rank(primary, len(seeds), own, list(found.values()))
         if reason:
-            reasons[label] = reason
+            ranks[label], reasons[label] = None, reason
+            continue
+        if label == reference:
+            better = sum(_better(judged.get(name), sign) for name in found)
+        else:
+            others = [one for name, one in found.items() if name != reference]
+            better = sum(_better(one, sign) for one in adjusted(others))
+            better += reference in found and _better(judged.get(label), -sign)
+        ranks[label] = 1 + better
     return ranks, reasons
 
 

@@ -23,7 +23,8 @@ def too_few(seeds: int) -> str:
 
 
 @lru_cache
-def _t(degrees: int) -> float:
+def t_quantile(degrees: int) -> float:
+    """Return the quantile of Student's t that a two-sided 95 % interval ends at."""
     return float(stats.t.ppf((1 + _LEVEL) / 2, degrees))
 
 
@@ -52,7 +53,7 @@ def share_interval(shares: Sequence[float], items: Sequence[int]) -> Interval:
     variance = float(np.var(shares, ddof=1)) / seeds
     effective = float(total)
     if total > seeds:
-        ratio = _t(total - 1) / _t(seeds - 1)
+        ratio = t_quantile(total - 1) / t_quantile(seeds - 1)
         alone = mean * (1 - mean) / variance if variance > _NONE else total
         effective = min(alone * ratio**2, total)
     right = effective * mean

@@ -7,13 +7,14 @@ over 8 splits, and shuffled order, in which nothing can be anticipated, is read 
 later half of the visits counts. Items are facts by answer loss; in preset `anticipatory` documents by -log p / tokens.
 
 `recovery` is in nats and has a value whether or not anything is forgotten: it is one contrast, against zero over
-seeds. What share of the forgotten that is (`recovery.share`, the score of the paper) is undefined where nothing was
-forgotten, so a mean over seeds of it is one over those in which forgetting was seen. Version 2 had the share in first
-place, and no value for most runs of learners that forget little.
+seeds. What share of the forgotten (`recovery.forgotten`) that is, the score of the paper, is `recovery.share`: of a
+row the ratio of the two means over seeds, since in a run that forgets next to nothing its own may be anything.
 
-None without the control (all but `recovery.cyclic`), under 4 items, where no loop is visited twice and where too few
-items wait for a whole cycle in shuffled order; the shares also where loss does not rise between visits by more than
-three standard errors.
+None without the control (`recovery` and its share), under 4 items, where no loop is visited twice and where too few
+items wait for a whole cycle in shuffled order; the share of a run also where its loss does not rise between visits.
+
+Version 4: the share is one of means. Version 3 took the mean of the runs' shares, each of its own order's forgetting,
+and had no value where a run forgot little.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from seqmem.reading import Array
 seqmem_api = ">=1,<2"
 metric = Metric(
     "recovery",
-    version="3",
+    version="4",
     summary="anticipatory recovery before re-exposure, against shuffled order",
     citation="Yang et al. 2024, Reawakening knowledge, arXiv 2403.09613",
 )
@@ -37,8 +38,6 @@ seqmem_metric = metric.hook
 
 _SPLITS = 8
 _MIN_ITEMS = 4
-_ERRORS = 3
-"""Standard errors by which loss must have risen between visits."""
 
 
 @dataclass(frozen=True)
@@ -126,31 +125,6 @@ def _check(gaps: list[_Gap]) -> None:
         raise Missing(f"fewer than {_MIN_ITEMS} items between two visits")
 
 
-def _share(gaps: list[_Gap]) -> float:
-    """Return the recovered share of one order.
-
-    A share of what may be nothing has no mean over seeds: its denominator comes arbitrarily close to zero.
-    """
-    recovered, forgotten = _readings(gaps)
-    rises = np.concatenate([_peak_rises(gap.losses) for gap in gaps])
-    if len(rises) < _MIN_ITEMS:
-        raise Missing("too few items are unvisited for a whole cycle")
-    error = float(rises.std(ddof=1) / np.sqrt(len(rises)))
-    if forgotten <= _ERRORS * error:
-        raise Missing(
-            "loss does not rise between visits beyond its noise: nothing is forgotten that could recover, the "
-            "share is undefined; a mean over other seeds is over those where forgetting was seen"
-        )
-    return recovered / forgotten
-
-
-def _peak_rises(losses: Array) -> Array:
-    """Return each item's rise since its visit at the place of the mean curve's maximum, where it is still known."""
-    place = int(np.argmax(_mean_curve(losses)))
-    rises = losses[:, place] - losses[:, 0]
-    return np.asarray(rises[~np.isnan(rises)])
-
-
 @reading.once_per_run
 def _late(run: RunRecord) -> list[_Gap]:
     """Return the later half of the gaps: anticipation needs to have seen the order before."""
@@ -187,6 +161,19 @@ def _pairs(run: RunRecord, shuffled: RunRecord) -> tuple[list[_Gap], list[_Gap]]
     return cyclic, [gap for gap, _ in pairs]
 
 
+@reading.once_per_run
+def _in_cyclic_order(run: RunRecord) -> tuple[float, float]:
+    """Return what is recovered and what is forgotten in the order as trained."""
+    return _readings(_late(run))
+
+
+@reading.once_per_run
+def _beyond_shuffled(run: RunRecord, shuffled: RunRecord) -> Value:
+    """Return what is recovered in cyclic order minus the same in shuffled order."""
+    own, other = _pairs(run, shuffled)
+    return Value(_readings(own)[0] - _readings(other)[0], _items(own))
+
+
 def _items(gaps: list[_Gap]) -> int:
     return max(len(gap.losses) for gap in gaps)
 
@@ -207,8 +194,7 @@ def recovery(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
     order they are taken out at the same age, and `pre` is read at the same age in both. Unit: nats per token; any
     number, 0 without anticipation.
     """
-    own, other = _pairs(run, shuffled())
-    return Value(_readings(own)[0] - _readings(other)[0], _items(own))
+    return _beyond_shuffled(run, shuffled())
 
 
 @metric.measure("recovery.cyclic", "nats/token", "none", "loss recovered in the order as trained")
@@ -217,18 +203,36 @@ def in_cyclic_order(run: RunRecord) -> Value:
 
     Unit: nats per token; above 0 also for curves that merely wiggle.
     """
-    gaps = _late(run)
-    return Value(_readings(gaps)[0], _items(gaps))
+    return Value(_in_cyclic_order(run)[0], _items(_late(run)))
+
+
+@metric.measure(
+    "recovery.forgotten", "nats/token", "none", "loss that rises between visits, in the order as trained"
+)
+def forgotten(run: RunRecord) -> Value:
+    """Return max - post in the order as trained, `post` being the loss right after the first of the two visits.
+
+    Unit: nats per token; any number, below zero where learning goes on after the visit.
+    """
+    return Value(_in_cyclic_order(run)[1], _items(_late(run)))
 
 
 @metric.against(
-    "shuffled", "recovery.share", "fraction", "none", "share of forgetting recovered, cyclic minus shuffled"
+    "shuffled",
+    "recovery.share",
+    "fraction",
+    "none",
+    "share of what was forgotten that is recovered",
+    ratio=("recovery", "recovery.forgotten"),
 )
 def share(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
-    """Return the recovered share in cyclic order minus that in shuffled order.
+    """Return R = (max - pre) / (max - post): `recovery` over `recovery.forgotten` (Yang et al. 2024).
 
-    R = (max - pre) / (max - post) of the mean loss curve of each order, `post` being the loss right after the first of
-    the two visits (Yang et al. 2024). Unit: fraction; at most 1 plus noise, 0 without anticipation.
+    Of a row: their means over seeds, one over the other. Unit: fraction; any number, 0 without anticipation and 1
+    where all that was forgotten is back.
     """
-    own, other = _pairs(run, shuffled())
-    return Value(_share(own) - _share(other), _items(own))
+    lost, found = _in_cyclic_order(run)[1], _beyond_shuffled(run, shuffled())
+    assert found.value is not None
+    if lost <= 0:
+        raise Missing("loss does not rise between visits: nothing is forgotten that could recover")
+    return Value(found.value / lost, found.n_items)
