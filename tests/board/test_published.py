@@ -25,6 +25,7 @@ from helpers_boards import (
     write_rules,
 )
 
+from seqmem import Measure, MetricSpec, Value
 from seqmem import cli as _cli  # noqa: F401  (registers the verbs)
 from seqmem.board.build import build, reproduce
 from seqmem.board.judge import Judge
@@ -486,6 +487,11 @@ def test_a_board_has_the_gates_of_its_rules_and_no_others(board: Path) -> None:
     ):  # misspelt, without direction, not installed here
         with pytest.raises(UsageError, match=f"{published.rules.name}: gates: unknown measure '{name}'"):
             gates({name: 0.05})
+    silent = Measure("silent", "share", "higher", "")
+    nothing = Value(None, reason="nobody was asked")
+    metrics.append(MetricSpec("silent", "1", "", (silent,), lambda run, controls: {"silent": nothing}))
+    with pytest.raises(UsageError, match=r"naive has no value of silent \(nobody was asked\); take it out"):
+        gates({"silent": 0.05})
 
 
 def test_on_a_board_of_equal_searches_every_row_needs_one(board: Path) -> None:

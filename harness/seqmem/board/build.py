@@ -21,7 +21,7 @@ from seqmem.record.files import json_text, write_text
 from seqmem.record.row import Row
 from seqmem.reporting.exports import json_values, to_csv
 from seqmem.reporting.markdown import escape_markdown, to_markdown
-from seqmem.scoring.comparison import Table, tabulate
+from seqmem.scoring.comparison import Comparison, Table, tabulate
 from seqmem.scoring.pool import scores_of
 from seqmem.scoring.scores import sound
 from seqmem.scoring.tables import load_metrics
@@ -56,6 +56,8 @@ def score_board(
     scores, intact, broken = scores_of(board.rows, metrics, board.judge.registry, pool)
     _check_gates(rules, intact)
     table = tabulate(board.rows, by_rules(intact, rules), {rules.scenario: rules.primary}, scores)
+    for one in table.boards:
+        _check_gates_have_values(rules, one)
     return table, broken
 
 
@@ -71,6 +73,21 @@ def _check_gates(rules: Rules, metrics: Sequence[MetricSpec]) -> None:
             raise UsageError(
                 f"{rules.name}: gates: {unknown('measure', name, directed)} A metric that gives it was left out, "
                 "failed, or says of no direction that it is better."
+            )
+
+
+def _check_gates_have_values(rules: Rules, comparison: Comparison) -> None:
+    """Refuse a board that asks for what this scenario has no value of: its gate would be open to every row.
+
+    Raises:
+        UsageError: naming the gate, and why the reference has no value.
+    """
+    reference, asked = comparison.reference, {gate.name for gate in comparison.gates}
+    for name in rules.gates if reference is not None else ():
+        if name not in asked:
+            why = comparison.cells[str(reference), name].reason
+            raise UsageError(
+                f"{rules.name}: gates: {reference} has no value of {name} ({why}); take it out of the rules"
             )
 
 
