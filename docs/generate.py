@@ -331,10 +331,21 @@ def metric_page(spec: MetricSpec, module: ModuleType, scenarios: Sequence[str]) 
     lines += [rest, ""] if rest else []
     if spec.citation:
         lines += [f"Source: {cell(spec.citation)}", ""]
-    lines += ["## Measures", "", "| measure | unit | better | margin | meaning |", "|---|---|---|---|---|"]
+    # a column that no measure of the metric has is left out
+    stated = {what: [getattr(one, what) for one in spec.measures] for what in ("margin", "gate", "effect")}
+    columns = [what for what, numbers in stated.items() if what == "margin" or any(numbers)]
+    head = [
+        "measure",
+        "unit",
+        "better",
+        *("looks for" if one == "effect" else one for one in columns),
+        "meaning",
+    ]
+    lines += ["## Measures", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for one in spec.measures:
-        margin = "" if one.margin is None else f"{one.margin:g}"
-        lines.append(f"| `{one.name}` | {one.unit} | {one.direction} | {margin} | {cell(one.summary)} |")
+        numbers = ["" if (n := getattr(one, what)) is None else f"{n:g}" for what in columns]
+        words = [f"`{one.name}`", one.unit, one.direction, *numbers, cell(one.summary)]
+        lines.append(f"| {' | '.join(words)} |")
     lines += ["", "## Formulas", ""]
     for names, text in formulas(module):
         lines += [f"**{', '.join(f'`{name}`' for name in names)}**", "", text, ""]

@@ -300,11 +300,14 @@ def _accepted(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _chance(rows: Sequence[Row]) -> float | None:
-    """Return the mean chance of the trained facts' uncued primary questions, as the first run states it."""
-    runs = [row.runs[seed] for row in rows for seed in sorted(row.runs)]
+    """Return the mean chance of the trained facts' uncued primary questions, over the first row's seeds."""
+    runs = next(([*row.runs.values()] for row in rows if row.runs), [])
     if not runs or runs[0].info["primary_relation"] == "general":  # documents: nobody can guess them
         return None
-    items = runs[0].items
-    asked = (items["relation"] == runs[0].info["primary_relation"]) & (items["cue"] == "none")
-    chance = items.loc[asked & items["twin_of"].isna(), "chance"].dropna()
-    return float(chance.mean()) if len(chance) else None
+    found = []
+    for run in runs:
+        items = run.items
+        asked = (items["relation"] == run.info["primary_relation"]) & (items["cue"] == "none")
+        found.append(items.loc[asked & items["twin_of"].isna(), "chance"].dropna().mean())
+    known = [float(chance) for chance in found if chance == chance]
+    return sum(known) / len(known) if known else None

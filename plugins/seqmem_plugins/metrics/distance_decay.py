@@ -1,7 +1,8 @@
 """Distance decay: how does recall fall with the distance from the trained words?
 
 The last token of an answer, given all tokens before it, is easier than its last word, and often easy without
-any memory: what the twins get right in a probe form is not memory either.
+any memory: what the twins get right in a probe form is not memory either. Answers count by exact match in every probe
+form, also where recall is by forced choice.
 """
 
 from __future__ import annotations

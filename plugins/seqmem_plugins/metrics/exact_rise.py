@@ -7,8 +7,10 @@ trained answers, which asks for no form. They are those of the question, the pro
 trained, or of the primary form where no question is asked.
 
 A maximum of noisy values lies above their mean, so the step at which a curve is highest is found on half of the facts
-and read on the other half, over 8 splits; without a rise the value is 0, or below where all is forgotten. Of
-exact answers and forced choice the twin's are taken off, fact by fact: a twin was never learned and cannot come back.
+and read on the other half, over 8 splits (permutations of the facts in alphabetical order by numpy's
+`default_rng(0)`); without a rise the value is 0, or below where all is forgotten. Probes of every schedule in the
+rest count. Of exact answers and forced choice the twin's are taken off, fact by fact: a twin was never learned and
+cannot come back.
 
 What the form in the rest's own text does is the difference to the control `plain_rest`, whose rest holds no sentence
 in the forms that are asked (`--control plain_rest`).

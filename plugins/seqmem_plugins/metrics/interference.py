@@ -4,7 +4,7 @@ An arrival is the first experience that trains a group of facts by itself (a gro
 `memory_loops`); old facts are those trained before it in another group. Later visits to a group do not count as
 arrivals. The difference to never-trained items, not the old facts' loss itself, says what is lost: training any
 facts makes such answers more probable, trained or not. New facts cost more than other text where `interference` is
-above `interference.background`.
+above `interference.background`. Never-trained items are all of them, not the old facts' twins alone.
 
 Margin: .05 nats per token is a fortieth of the 2 nats that a first visit wins in the synthetic learners of
 docs/calibration.md, whose runs differ by .06.

@@ -5,9 +5,10 @@ never-trained twin: what the rest does to any answer, such as mending a model th
 A running median of three probes takes out dips of a single one.
 
 Any noisy curve rises somewhere, so the place of the largest rise is found on half of the loops and read on the other
-half, both ways and over all ways to halve them. Noise gives the other half no reason to rise at the same place,
-whatever its law, however facts differ in it, and though the facts of a loop move together; a memory that only decays
-reads a little below zero. Version 4 compared each curve with normal noise and took heavy tails for returns.
+half, both ways and over all ways to halve them; each loop counts alike, and the median leaves a curve's ends as they
+are. Noise gives the other half no reason to rise at the same place, whatever its law, however facts differ in it, and
+though the facts of a loop move together; a memory that only decays reads a little below zero. Version 4 compared each
+curve with normal noise and took heavy tails for returns.
 
 Mind: what moves all facts of a run and not their twins is seen on both halves. Where answers lie at a floor or a
 ceiling, common noise is such a thing (docs/calibration.md, *floor and ceiling*).

@@ -49,11 +49,11 @@ def _inside(run: RunRecord) -> pd.DataFrame:
 def contrast(run: RunRecord, shuffled: Callable[[], RunRecord]) -> Value:
     """Return recall in the fact's own loop minus recall elsewhere at equal age, both inside the shuffled run.
 
-    Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the
-    second visit on). Elsewhere: the same number of visits to k behind, inside another loop, read at the own rows'
-    steps since k's last visit by linear interpolation over the ages found there. Averaged over visits. Unit: fraction;
-    range -1 to 1; zero when recall depends on age and exposure only; above zero when the loop's prose brings its facts
-    back. None without the control, or where it holds no fact of equal age.
+    Own: loop k's facts inside loop k, after its prose and before its block is trained again (from the second visit
+    on). Elsewhere: the same number of visits to k behind, inside another loop, read at the own rows' steps since k's
+    last visit by linear interpolation over the ages found there; older and younger rows are left out. Averaged over
+    numbers of visits. Unit: fraction; range -1 to 1; zero when recall depends on age and exposure only; above zero
+    when the loop's prose brings its facts back. None without the control, or where it holds no fact of equal age.
     """
     other = shuffled()
     return _own_against_elsewhere(other, other)

@@ -2,9 +2,12 @@
 
 Between two visits of a loop, loss rises and, where the next visit is anticipated, falls again before it (Yang et al.
 2024, arXiv 2403.09613). The naive score of one run is positive in pure noise, because a maximum of noisy values lies
-above both ends. Here the place of the maximum is found on a random half of the items and read on the other half,
-over 8 splits, and shuffled order, in which nothing can be anticipated, is read at the same ages and subtracted. The
-later half of the visits counts. Items are facts by answer loss; in preset `anticipatory` documents by -log p / tokens.
+above both ends. Here the place of the maximum is found on a random half of the items and read on the other half, over
+8 splits, and shuffled order, in which nothing can be anticipated, is read at the same ages and subtracted. The later
+half of the gaps between visits counts, the middle one too. The mean curve adds up mean changes from boundary to
+boundary, each over the items that still wait at both; an item that is first stated after the visit does not count.
+The halves of a gap are permutations of its items, by loop and name, by numpy's `default_rng(0)`. Items are facts by
+answer loss; in preset `anticipatory` documents by -log p / tokens.
 
 `recovery` is in nats and has a value whether or not anything is forgotten: it is one contrast, against zero over
 seeds. What share of the forgotten (`recovery.forgotten`) that is, the score of the paper, is `recovery.share`: of a
