@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -252,6 +253,7 @@ class RememberingWorkers(InlineWorkers):
 
 def write_stranger(folder: Path, source: str, *strategies: str) -> Path:
     """A stranger's installed package: a module with strategies and the metadata that names them."""
+    sys.modules.pop("strange_strategies", None)  # another test's, where this process has run one
     (folder / "strange_strategies.py").write_text(source)
     metadata = folder / "strange-1.0.dist-info"
     metadata.mkdir()
