@@ -82,13 +82,14 @@ def _check_gates_have_values(rules: Rules, comparison: Comparison) -> None:
     Raises:
         UsageError: naming the gate, and why the reference has no value.
     """
-    reference, asked = comparison.reference, {gate.name for gate in comparison.gates}
-    for name in rules.gates if reference is not None else ():
-        if name not in asked:
-            why = comparison.cells[str(reference), name].reason
-            raise UsageError(
-                f"{rules.name}: gates: {reference} has no value of {name} ({why}); take it out of the rules"
-            )
+    reference, asked = str(comparison.reference), {gate.name for gate in comparison.gates}
+    if reference not in {row.label for row in comparison.rows}:  # it has not been submitted yet
+        return
+    for name in (name for name in rules.gates if name not in asked):
+        why = comparison.cells[reference, name].reason
+        raise UsageError(
+            f"{rules.name}: gates: {reference} has no value of {name} ({why}); take it out of the rules"
+        )
 
 
 def _table_files(board: PublishedBoard, table: Table) -> dict[str, str]:

@@ -23,7 +23,7 @@ def ratio_interval(above: Mapping[int, float], below: Mapping[int, float]) -> In
 
     Args:
         above: x by seed.
-        below: y by seed, of which larger amounts are above zero.
+        below: y by seed, what x is a share of.
 
     Returns:
         None where no seed has both, and where the mean of y is not above zero. No interval where y is not told from

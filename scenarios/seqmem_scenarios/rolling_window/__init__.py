@@ -208,7 +208,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 8,
     },
     "default": {},
-    # eight windows, so that sixteen seeds see .003 nats per token beside them
+    # more windows than `default`: what lies beside them is small
     "matched": {
         "positions": 480,
         "windows": tuple((start, start + 20) for start in range(20, 440, 56)),
